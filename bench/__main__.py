@@ -15,9 +15,9 @@ from pathlib import Path
 from bench.camera import CameraError
 from bench.command import CommandError
 from bench.plan import FULL, LARGE, QUICK
-from bench.results import Bench, Part
+from bench.results import Benchmark, Measurement
 from bench.sets import SetError
-from bench.tables import written
+from bench.tables import format_results
 
 PEER = Path(".venv-peers/bin/python")
 
@@ -34,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _home(asked.sets) as home:
             labelled = tuple(asked.labelled)
-            bench = Bench(plan, asked.photos, home, asked.peer, tell, labelled, asked.against)
+            bench = Benchmark(plan, asked.photos, home, asked.peer, tell, labelled, asked.against)
             results = bench.measure(asked.parts)
     except (SetError, CameraError, CommandError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(written(results, asked.markdown))
+    print(format_results(results, asked.markdown))
     if asked.json:
         asked.json.write_text(json.dumps(asdict(results), indent=2) + "\n", encoding="utf-8")
     tell("done")
@@ -66,7 +66,13 @@ def _parser() -> argparse.ArgumentParser:
         "given more than once",
     )
     add("--against", type=Path, help="another checkout of the project, to compare with")
-    add("--parts", type=Part, nargs="+", default=list(Part), help=", ".join(Part))
+    add(
+        "--parts",
+        type=Measurement,
+        nargs="+",
+        default=list(Measurement),
+        help=", ".join(Measurement),
+    )
     add("--quick", action="store_true", help="a few photos once, to see that all works")
     add("--large", action="store_true", help="growth up to a million files, most of an hour")
     add("--markdown", action="store_true", help="print the tables of docs/performance.md")

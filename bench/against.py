@@ -8,67 +8,69 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.command import CommandError, label
-from bench.figure import Figure
-from bench.machine import on_cores, usable_cores
+from bench.command import CommandError, label_photos
+from bench.figure import MedianRange
+from bench.machine import list_usable_cores, pin_to_cores
 from bench.sets import PhotoSet
-from bench.turns import take_turns
+from bench.turns import run_in_turns
 
 ONE_WORKER = ("--provider", "cpu", "--workers", "1")
-WHERE = "import batch, sys; sys.stdout.write(batch.__path__[0])"
+WHERE_PROGRAM = "import batch, sys; sys.stdout.write(batch.__path__[0])"
 
 
 @dataclass(frozen=True)
-class Against:
+class CheckoutComparison:
     """Photos a second of both, start-up included; ``times`` is the ratio, in the same round."""
 
     photos: str
     count: int
     other: str
-    rate: Figure
-    other_rate: Figure
-    times: Figure
+    rate: MedianRange
+    other_rate: MedianRange
+    times: MedianRange
 
 
-def measure_against(checkout: Path, sets: Sequence[PhotoSet], rounds: int) -> list[Against]:
+def measure_against(
+    checkout: Path, sets: Sequence[PhotoSet], rounds: int
+) -> list[CheckoutComparison]:
     """Label each set with both, with the Python and the packages of this process.
 
     Raises:
         CommandError: a run failed, or there is no such checkout.
     """
     checkout = checkout.resolve()
-    name = _name(checkout)
+    name = _name_checkout(checkout)
     return [_compare(checkout, name, photos, rounds) for photos in sets]
 
 
-def _compare(checkout: Path, name: str, photos: PhotoSet, rounds: int) -> Against:
+def _compare(checkout: Path, name: str, photos: PhotoSet, rounds: int) -> CheckoutComparison:
     def measure(folder: Path | None) -> float:
-        run = label(photos.folders(), *ONE_WORKER, expected=photos.count, checkout=folder)
+        run = label_photos(photos.folders(), *ONE_WORKER, expected=photos.count, checkout=folder)
         return photos.count / run.seconds
 
-    with on_cores(usable_cores()[:1]):
-        found = take_turns(
+    with pin_to_cores(list_usable_cores()[:1]):
+        found = run_in_turns(
             {"this": lambda _: measure(None), "other": lambda _: measure(checkout)}, rounds
         )
     rates, others = found["this"], found["other"]
-    return Against(
+    return CheckoutComparison(
         photos=photos.name,
         count=photos.count,
         other=name,
-        rate=Figure.of(rates),
-        other_rate=Figure.of(others),
-        times=Figure.of(rate / other for rate, other in zip(rates, others, strict=True)),
+        rate=MedianRange.of(rates),
+        other_rate=MedianRange.of(others),
+        times=MedianRange.of(rate / other for rate, other in zip(rates, others, strict=True)),
     )
 
 
-def _name(checkout: Path) -> str:
+def _name_checkout(checkout: Path) -> str:
     """Give a checkout's commit, or its folder's name where Git knows none.
 
     Raises:
         CommandError: Python does not take the package from there.
     """
     ran = subprocess.run(
-        [sys.executable, "-c", WHERE],
+        [sys.executable, "-c", WHERE_PROGRAM],
         cwd=checkout if checkout.is_dir() else None,
         env={"PYTHONPATH": str(checkout)},
         capture_output=True,

@@ -23,44 +23,44 @@ from pathlib import Path
 
 from batch.options import DEFAULT_MODEL
 from bench.command import CommandError
-from bench.labelled import unpacked
-from bench.reference import SIDES, Reference, Verdict
+from bench.labelled import unpack_photos
+from bench.reference import SIDES, PhotoVerdict, ReferenceLabeller
 from bench.tables import Table
-from bench.verdicts import Agreement, agreement, compare
+from bench.verdicts import Agreement, compare_folder, measure_agreement
 
 
-def table(found: Agreement, photos: str, model: str, sides: Sequence[int]) -> Table:
+def agreement_table(found: Agreement, photos: str, model: str, sides: Sequence[int]) -> Table:
     """Lay the sums out in one row, so that those of several sets of photos fit together."""
     row = {
         "Photos": f"{found.photos:,} of {photos}",
         "Model": model,
         "Same outcome": f"{found.same_outcome:.2%}",
-        "Same outcome where either is ok": _of(found.same_outcome_of_sure, found.sure),
+        "Same outcome where either is ok": _share_text(found.same_outcome_of_sure, found.sure),
         "Same status": f"{found.same_status:.2%}",
         "Faces, command": f"{found.faces:,}",
         "Faces, reference": f"{found.reference_faces:,}",
         "Photos with more faces": str(found.photos_with_more_faces),
         "With fewer": str(found.photos_with_fewer_faces),
-        "Ok, command": _of(found.coverage, found.named),
-        "Ok, reference": _of(found.reference_coverage, found.named),
-        "Right of ok, command": _percent(found.accuracy),
-        "Right of ok, reference": _percent(found.reference_accuracy),
+        "Ok, command": _share_text(found.coverage, found.named),
+        "Ok, reference": _share_text(found.reference_coverage, found.named),
+        "Right of ok, command": _percent_text(found.accuracy),
+        "Right of ok, reference": _percent_text(found.reference_accuracy),
     }
     searched = " and ".join(map(str, sides))
     title = f"Agreement with the reference at {searched} pixels"
     return Table(title, tuple(row), [tuple(row.values())])
 
 
-def _said(verdict: Verdict) -> str:
+def _describe_verdict(verdict: PhotoVerdict) -> str:
     label = f", {verdict.label}" if verdict.label else ""
     return f"{verdict.status}{label} {verdict.confidence:.2f}, {verdict.faces} faces"
 
 
-def _of(share: float | None, photos: int) -> str:
+def _share_text(share: float | None, photos: int) -> str:
     return "-" if share is None else f"{share:.2%} of {photos:,}"
 
 
-def _percent(share: float | None) -> str:
+def _percent_text(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
 
 
@@ -68,18 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the sums and the photos that differ, and return the exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        with unpacked(asked.photos) as folder:
-            reference = Reference(asked.reference or asked.model, asked.sides)
-            pairs = compare(folder, reference, asked.model)
+        with unpack_photos(asked.photos) as folder:
+            reference = ReferenceLabeller(asked.reference or asked.model, asked.sides)
+            pairs = compare_folder(folder, reference, asked.model)
     except CommandError as error:
         print(f"agreement: {error}", file=sys.stderr)
         return 2
-    found = agreement(pairs)
-    shown = table(found, asked.photos.name, asked.model, asked.sides)
+    found = measure_agreement(pairs)
+    shown = agreement_table(found, asked.photos.name, asked.model, asked.sides)
     print(shown.markdown() if asked.markdown else shown.aligned())
     for pair in pairs:
         if pair.command.outcome != pair.reference.outcome:
-            said = f"{_said(pair.command)}; the reference: {_said(pair.reference)}"
+            said = f"{_describe_verdict(pair.command)}; the reference: {_describe_verdict(pair.reference)}"
             print(f"{pair.path}: {said}", file=sys.stderr)
     if asked.json:
         whole = {"sums": asdict(found), "photos": [asdict(pair) for pair in pairs]}

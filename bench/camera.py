@@ -37,7 +37,7 @@ class Camera:
     most: int
     shuffled: bool = False
 
-    def taken(self, jpeg: bytes) -> bytes:
+    def enlarge(self, jpeg: bytes) -> bytes:
         """Enlarge a photo, add noise, and save it as a JPEG (4:2:0) of the right weight.
 
         Raises:
@@ -46,8 +46,10 @@ class Camera:
         with Image.open(BytesIO(jpeg)) as image:
             size = (self.side, self.side)
             large = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-            light = np.asarray(_shuffled(large) if self.shuffled else large, dtype=np.float32)
-        noisy = light + np.sqrt(light / MIDDLE_GREY) * _noise(self.side)
+            light = np.asarray(
+                _shuffle_squares(large) if self.shuffled else large, dtype=np.float32
+            )
+        noisy = light + np.sqrt(light / MIDDLE_GREY) * _draw_noise(self.side)
         picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
         for quality in QUALITIES:
             file = BytesIO()
@@ -60,7 +62,7 @@ class Camera:
         )
 
 
-def _shuffled(image: Image.Image) -> Image.Image:
+def _shuffle_squares(image: Image.Image) -> Image.Image:
     side = image.width // SQUARES
     corners = [(x * side, y * side) for x in range(SQUARES) for y in range(SQUARES)]
     others = np.random.default_rng(SEED).permutation(corners).tolist()
@@ -71,7 +73,7 @@ def _shuffled(image: Image.Image) -> Image.Image:
 
 
 @functools.lru_cache(maxsize=1)
-def _noise(side: int) -> npt.NDArray[np.float32]:
+def _draw_noise(side: int) -> npt.NDArray[np.float32]:
     """Noise of one size, float32 [side, side, 3]; the same for all photos, as it takes long."""
     drawn = np.random.default_rng(SEED).standard_normal((side, side, 3), dtype=np.float32)
     return drawn * np.float32(NOISE)

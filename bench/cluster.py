@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.command import label
-from bench.figure import Figure
+from bench.command import label_photos
+from bench.figure import MedianRange
 from bench.sets import PhotoSet
-from bench.turns import take_turns
+from bench.turns import run_in_turns
 
 LOCAL = ("--provider", "cpu")
 RAY = (*LOCAL, "--engine", "ray")
 
 
 @dataclass(frozen=True)
-class Clustered:
+class EngineComparison:
     """Both engines on the same photos.
 
     ``start`` and ``ray_start`` are the seconds of a run of one photo, ``seconds`` and
@@ -24,13 +24,13 @@ class Clustered:
     photos: str
     count: int
     workers: int
-    start: Figure
-    ray_start: Figure
-    seconds: Figure
-    ray_seconds: Figure
+    start: MedianRange
+    ray_start: MedianRange
+    seconds: MedianRange
+    ray_seconds: MedianRange
 
 
-def measure_cluster(photos: PhotoSet, workers: int, rounds: int) -> Clustered:
+def measure_cluster(photos: PhotoSet, workers: int, rounds: int) -> EngineComparison:
     """Run both engines in turn.
 
     Raises:
@@ -38,11 +38,11 @@ def measure_cluster(photos: PhotoSet, workers: int, rounds: int) -> Clustered:
     """
 
     def measure(*options: str) -> tuple[float, float]:
-        one = label(photos.paths()[:1], *options, expected=1)
-        every = label(photos.folders(), *options, expected=photos.count)
+        one = label_photos(photos.paths()[:1], *options, expected=1)
+        every = label_photos(photos.folders(), *options, expected=photos.count)
         return one.seconds, every.seconds
 
-    found = take_turns(
+    found = run_in_turns(
         {
             "local": lambda _: measure(*LOCAL, "--workers", str(workers)),
             "ray": lambda _: measure(*RAY, "--actors", str(workers)),
@@ -51,12 +51,12 @@ def measure_cluster(photos: PhotoSet, workers: int, rounds: int) -> Clustered:
     )
     start, seconds = zip(*found["local"], strict=True)
     ray_start, ray_seconds = zip(*found["ray"], strict=True)
-    return Clustered(
+    return EngineComparison(
         photos=photos.name,
         count=photos.count,
         workers=workers,
-        start=Figure.of(start),
-        ray_start=Figure.of(ray_start),
-        seconds=Figure.of(seconds),
-        ray_seconds=Figure.of(ray_seconds),
+        start=MedianRange.of(start),
+        ray_start=MedianRange.of(ray_start),
+        seconds=MedianRange.of(seconds),
+        ray_seconds=MedianRange.of(ray_seconds),
     )

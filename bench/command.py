@@ -16,7 +16,7 @@ from typing import Any
 
 from batch.errors import ExitCode
 from batch.log import Event
-from bench.memory import Peak, Sampler
+from bench.memory import MemorySampler, Peak
 
 COMMAND = (sys.executable, "-m", "batch")
 
@@ -26,7 +26,7 @@ class CommandError(Exception):
 
 
 @dataclass(frozen=True)
-class Process:
+class FinishedProcess:
     """A process that has ended as it should.
 
     Attributes:
@@ -45,13 +45,13 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Run:
+class CommandRun:
     """A run of the command.
 
     Attributes:
         seconds: from the start of its process to its end.
         after_start: from the moment when its models were open to its end.
-        own_peak: as that of ``Process``.
+        own_peak: as that of ``FinishedProcess``.
         peak: likewise.
         record: the run's own record, run.json.
     """
@@ -63,7 +63,7 @@ class Run:
     record: dict[str, Any]
 
 
-def label(
+def label_photos(
     photos: Sequence[Path],
     *options: str,
     command: Sequence[str] = COMMAND,
@@ -72,7 +72,7 @@ def label(
     sampled: bool = False,
     incomplete: bool = False,
     checkout: Path | None = None,
-) -> Run:
+) -> CommandRun:
     """Label folders into a report, a new one unless it is named.
 
     Args:
@@ -92,23 +92,23 @@ def label(
         report = report or Path(place) / "r.csv"
         named = [str(path.resolve()) for path in photos]
         whole = [*command, *named, "-o", str(report), "--log-format", "json", *options]
-        fine = (ExitCode.OK, ExitCode.INCOMPLETE) if incomplete else (ExitCode.OK,)
-        process = run_process(whole, sampled=sampled, fine=fine, folder=checkout)
+        ok_codes = (ExitCode.OK, ExitCode.INCOMPLETE) if incomplete else (ExitCode.OK,)
+        process = run_process(whole, sampled=sampled, fine=ok_codes, folder=checkout)
         record = json.loads(report.with_name(f"{report.name}.run.json").read_text("utf-8"))
     labelled = record["counts"]["labelled_now"]
     if expected is not None and labelled != expected:
         raise CommandError(f"{labelled} photos were labelled where {expected} were to be")
-    after_start = process.ended - _opened(process.stderr)
-    return Run(process.seconds, after_start, process.own_peak, process.peak, record)
+    after_start = process.ended - _find_open_time(process.stderr)
+    return CommandRun(process.seconds, after_start, process.own_peak, process.peak, record)
 
 
 def run_process(
     command: Sequence[str],
     *,
     sampled: bool = False,
-    fine: Sequence[int] = (0,),
+    ok_codes: Sequence[int] = (0,),
     folder: Path | None = None,
-) -> Process:
+) -> FinishedProcess:
     """Run a process in a folder, and time it.
 
     Raises:
@@ -126,17 +126,17 @@ def run_process(
         cwd=folder,
         env=environment,
     ) as process:
-        sampler = Sampler(process.pid, whole_tree=sampled)
+        sampler = MemorySampler(process.pid, whole_tree=sampled)
         _, complaints = process.communicate()
         seconds, ended = time.perf_counter() - started, time.time()
         own_peak, peak = sampler.end()
-    if process.returncode not in fine:
+    if process.returncode not in ok_codes:
         shown = " ".join(command)
         raise CommandError(f"{shown} ended with {process.returncode}: {complaints.strip()}")
-    return Process(seconds, ended, complaints, own_peak, peak)
+    return FinishedProcess(seconds, ended, complaints, own_peak, peak)
 
 
-def _opened(log: str) -> float:
+def _find_open_time(log: str) -> float:
     """Find out from a log in JSON when the models were open, Unix time."""
     for line in log.splitlines():
         if line.startswith("{"):

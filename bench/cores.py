@@ -12,16 +12,18 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from bench.machine import on_cores
-from bench.stages import Pass, Stages
+from bench.machine import pin_to_cores
+from bench.stages import Stages, StageSeconds
 
 # Photos that pass unmeasured, so that memory is there and code is warm.
 WARM_UP = 4
 # Seconds after which processes no longer wait for one that does not come.
-PATIENCE = 120.0
+BARRIER_SECONDS = 120.0
 
 
-def on_each_core(paths: Sequence[Path], cores: Sequence[int], passes: int) -> list[list[Pass]]:
+def measure_each_core(
+    paths: Sequence[Path], cores: Sequence[int], passes: int
+) -> list[list[StageSeconds]]:
     """Take photos through the stages on each core at the same time, ``passes`` times.
 
     Gives the passes of each core's process. They open their models before the clock runs, and
@@ -30,18 +32,20 @@ def on_each_core(paths: Sequence[Path], cores: Sequence[int], passes: int) -> li
     context = get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(len(cores), context) as pool:
         gate = manager.Barrier(len(cores))
-        running = [pool.submit(_passes, paths, core, passes, gate) for core in cores]
+        running = [pool.submit(_run_passes, paths, core, passes, gate) for core in cores]
         return [work.result() for work in running]
 
 
-def rate(passes: Sequence[Pass]) -> float:
+def compute_rate(passes: Sequence[StageSeconds]) -> float:
     """Photos a second of one process over its passes."""
     return len(passes) / sum(sum(once.values()) for once in passes)
 
 
-def _passes(paths: Sequence[Path], core: int, passes: int, gate: threading.Barrier) -> list[Pass]:
-    with on_cores({core}):
+def _run_passes(
+    paths: Sequence[Path], core: int, passes: int, gate: threading.Barrier
+) -> list[StageSeconds]:
+    with pin_to_cores({core}):
         stages = Stages()
-        stages.once(paths[:WARM_UP])
-        gate.wait(PATIENCE)
-        return [stages.once(paths) for _ in range(passes)]
+        stages.measure_once(paths[:WARM_UP])
+        gate.wait(BARRIER_SECONDS)
+        return [stages.measure_once(paths) for _ in range(passes)]

@@ -16,9 +16,9 @@ from bench.plan import NO_FACE
 
 PERFORMANCE = Path(__file__).parent.parent / "docs" / "performance.md"
 PHOTOS = 100_000_000
-HOUR = 3_600
+HOUR_SECONDS = 3_600
 CORES = 1_000
-FILES_OF_A_PART = 1_024
+FILES_PER_PART = 1_024
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class Kind:
+class PricedKind:
     """Photos of one kind: photos a second of one core, and bytes a photo."""
 
     name: str
@@ -46,10 +46,10 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Cost:
+class LabellingCost:
     """What ``photos`` of a kind take: hours of one core, terabytes, and dollars."""
 
-    kind: Kind
+    kind: PricedKind
     core_hours: float
     terabytes: float
     gigabits: float
@@ -58,7 +58,7 @@ class Cost:
     out: float
 
 
-def measured_kinds(text: str) -> list[Kind]:
+def read_measured_kinds(text: str) -> list[PricedKind]:
     """Read rates of one worker and sizes of photos from the tables of docs/performance.md.
 
     Photos without a face are not among them.
@@ -66,14 +66,16 @@ def measured_kinds(text: str) -> list[Kind]:
     found = re.findall(r"^\| [\d,]+ ([^|]+) \| 1 worker \| ([\d.]+)", text, re.MULTILINE)
     rates = [(name, rate) for name, rate in found if NO_FACE not in name]
     sizes = dict(re.findall(r"^\| ([^|]+) \| ([\d,]+) kB \|", text, re.MULTILINE))
-    return [Kind(name, float(rate), 1000 * _number(sizes[name])) for name, rate in rates]
+    return [PricedKind(name, float(rate), 1000 * _number(sizes[name])) for name, rate in rates]
 
 
-def cost_of(kind: Kind, prices: Prices, photos: int = PHOTOS, cores: int = CORES) -> Cost:
+def estimate_cost(
+    kind: PricedKind, prices: Prices, photos: int = PHOTOS, cores: int = CORES
+) -> LabellingCost:
     """Work out what photos cost; ``gigabits`` a second are what ``cores`` read together."""
-    core_hours = photos / kind.rate / HOUR
-    parts = photos / FILES_OF_A_PART
-    return Cost(
+    core_hours = photos / kind.rate / HOUR_SECONDS
+    parts = photos / FILES_PER_PART
+    return LabellingCost(
         kind=kind,
         core_hours=core_hours,
         terabytes=photos * kind.size / 1e12,
@@ -86,7 +88,7 @@ def cost_of(kind: Kind, prices: Prices, photos: int = PHOTOS, cores: int = CORES
     )
 
 
-def table(kinds: Sequence[Kind], prices: Prices) -> str:
+def cost_table(kinds: Sequence[PricedKind], prices: Prices) -> str:
     """Write the costs as the Markdown of docs/scale.md."""
     head = (
         "Photos",
@@ -109,7 +111,7 @@ def table(kinds: Sequence[Kind], prices: Prices) -> str:
             f"${cost.requests:,.0f}",
             f"${cost.out:,.0f} more",
         )
-        for cost in (cost_of(kind, prices) for kind in kinds)
+        for cost in (estimate_cost(kind, prices) for kind in kinds)
     ]
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -120,4 +122,6 @@ def _number(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(table(measured_kinds(PERFORMANCE.read_text("utf-8")), Prices()) + "\n")
+    sys.stdout.write(
+        cost_table(read_measured_kinds(PERFORMANCE.read_text("utf-8")), Prices()) + "\n"
+    )

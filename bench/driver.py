@@ -32,14 +32,14 @@ from batch.recording.recorder import Recorder
 from batch.records import Answer, Box, FileState, FinishedFile, Row, Source, Status
 from batch.stopping import Stop
 from bench.command import CommandError
-from bench.memory import kibibytes
+from bench.memory import read_kibibytes
 
-EVERY = 0.2
+SAMPLE_SECONDS = 0.2
 BOX = Box(101.25, 57.75, 143.5, 143.5, 0.9172636270523071)
 
 
 @dataclass(frozen=True)
-class Driver:
+class DriverRun:
     """A run over ``files``: MiB of its process alone, and how long it took.
 
     ``before`` is its memory as the labelling begins, ``peak`` the most that was seen until the
@@ -54,7 +54,7 @@ class Driver:
     journal_bytes: int
 
 
-class MadeUp(LabelActor):
+class SyntheticActor(LabelActor):
     """An actor whose rows are all alike."""
 
     def _finished(self, pipeline: LocalEngine, block: Block) -> Iterator[FinishedFile]:
@@ -65,7 +65,7 @@ class MadeUp(LabelActor):
             yield FinishedFile(row, state)
 
 
-def measure_driver(files: int) -> Driver:
+def measure_driver(files: int) -> DriverRun:
     """Measure a run in a process of its own.
 
     Raises:
@@ -75,7 +75,7 @@ def measure_driver(files: int) -> Driver:
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise CommandError(f"{' '.join(command)} ended with {ran.returncode}: {ran.stderr}")
-    return Driver(**json.loads(ran.stdout))
+    return DriverRun(**json.loads(ran.stdout))
 
 
 def _files(number: int) -> Iterator[FoundFile]:
@@ -85,8 +85,8 @@ def _files(number: int) -> Iterator[FoundFile]:
         )
 
 
-def _run(files: int, folder: Path) -> Driver:
-    vars(mapping)["LabelActor"] = MadeUp
+def _measure_run(files: int, folder: Path) -> DriverRun:
+    vars(mapping)["LabelActor"] = SyntheticActor
     log = open_log(sys.stderr, LogFormat.TEXT, quiet=True)
     job = Job(
         (),
@@ -98,11 +98,11 @@ def _run(files: int, folder: Path) -> Driver:
     watched, ended = [], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(EVERY):
-            watched.append(kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024)
+        while not ended.wait(SAMPLE_SECONDS):
+            watched.append(read_kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024)
 
     ray = engine.RayEngine(job, stop, log)
-    before = kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024
+    before = read_kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024
     watcher = threading.Thread(target=watch)
     watcher.start()
     started = time.perf_counter()
@@ -115,9 +115,9 @@ def _run(files: int, folder: Path) -> Driver:
         watcher.join()
     seconds = time.perf_counter() - started
     journal = (folder / ".r.csv.journal").stat().st_size
-    return Driver(files, before, max(watched), seconds, journal)
+    return DriverRun(files, before, max(watched), seconds, journal)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
-        print(json.dumps(asdict(_run(int(sys.argv[1]), Path(place)))))
+        print(json.dumps(asdict(_measure_run(int(sys.argv[1]), Path(place)))))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figure:
+class MedianRange:
     """The median, the least and the greatest of some repeats."""
 
     median: float
@@ -16,7 +16,7 @@ class Figure:
     greatest: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Figure:
+    def of(cls, values: Iterable[float]) -> MedianRange:
         """Sum up repeats; there must be one at least."""
         measured = list(values)
         return cls(statistics.median(measured), min(measured), max(measured))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.command import label
+from bench.command import label_photos
 from bench.memory import Peak
 from bench.sets import PhotoSet
 
@@ -26,6 +26,6 @@ def measure_footprint(photos: PhotoSet, counts: Sequence[int]) -> list[Footprint
     found = []
     for count in counts:
         some = photos.first(count)
-        run = label(some.folders(), *TWO_WORKERS, expected=some.count, sampled=True)
+        run = label_photos(some.folders(), *TWO_WORKERS, expected=some.count, sampled=True)
         found.append(Footprint(photos.name, some.count, run.peak))
     return found

@@ -27,7 +27,7 @@ from batch.errors import BatchLabelError, InputError
 from batch.options import Options, Provider
 from batch.recording.run_record import find_versions
 from batch.records import Answer
-from bench.rates import commands, decoding, searches
+from bench.rates import measure_commands, measure_decoding, measure_searches
 
 # Integer models compute with floats on a GPU. Of 900 portraits that alone, tried on the CPU, moved
 # one probability by 0.042; a wrong layout or colour moves them by far more.
@@ -38,8 +38,8 @@ SUFFIXES = (".jpg", ".jpeg")
 
 def main() -> int:
     """Measure, print what was found, and write JSON where that is asked for."""
-    given = arguments()
-    found: dict[str, Any] = {"gpus": gpus(), "versions": find_versions()}
+    given = parse_arguments()
+    found: dict[str, Any] = {"gpus": list_gpus(), "versions": find_versions()}
     print("GPUs:", "; ".join(found["gpus"]) or "none that nvidia-smi knows")
     print("versions:", ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
     with tempfile.TemporaryDirectory() as folder:
@@ -47,24 +47,24 @@ def main() -> int:
             provider=given.provider, devices=given.devices, engine_cache=Path(folder) / "engines"
         )
         try:
-            photos = photos_of(given.photos, given.count, Path(folder) / "photos")
+            photos = copy_photos(given.photos, given.count, Path(folder) / "photos")
             pipeline = LocalEngine(options)
             place = pipeline.place
-            found["answers"] = compared(photos, pipeline)
-            found["decoding"] = decoding(photos, given.runs)
-            found["command"] = commands(photos, place, given.runs, given.workers)
-            found["search"] = searches(pipeline.ensemble.models, place, given.runs)
+            found["answers"] = compare_providers(photos, pipeline)
+            found["decoding"] = measure_decoding(photos, given.runs)
+            found["command"] = measure_commands(photos, place, given.runs, given.workers)
+            found["search"] = measure_searches(pipeline.ensemble.models, place, given.runs)
         except BatchLabelError as error:
             print(f"no check: {error}", file=sys.stderr)
             return 1
-    print(table(found))
+    print(format_figures(found))
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
     answers = found["answers"]
     return int(answers["worst"] > TOLERANCE or answers["answered_by_one"] > 0)
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     asked = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -73,19 +73,23 @@ def arguments() -> argparse.Namespace:
     add("--photos", type=Path, required=True, help="a zip file or a folder with JPEGs")
     add("--count", type=int, default=900, help="how many of them")
     add("--provider", choices=PROVIDERS, default=Provider.CUDA, type=Provider)
-    add("--devices", type=numbers, default=(0,), help="the GPUs' numbers, such as 0,1")
+    add("--devices", type=parse_numbers, default=(0,), help="the GPUs' numbers, such as 0,1")
     add("--runs", type=int, default=3, help="how often a rate is measured; the best counts")
-    add("--workers", type=numbers, help="of the command, such as 16,32 (default: by the cores)")
+    add(
+        "--workers",
+        type=parse_numbers,
+        help="of the command, such as 16,32 (default: by the cores)",
+    )
     add("--json", type=Path, help="also as JSON")
     return asked.parse_args()
 
 
-def numbers(text: str) -> tuple[int, ...]:
+def parse_numbers(text: str) -> tuple[int, ...]:
     """Read numbers with commas between them."""
     return tuple(int(word) for word in text.split(","))
 
 
-def gpus() -> list[str]:
+def list_gpus() -> list[str]:
     """Name the GPUs of this machine, their drivers and memory; none without nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=index,name,driver_version,memory.total"]
     try:
@@ -95,7 +99,7 @@ def gpus() -> list[str]:
     return ran.stdout.splitlines() if ran.returncode == 0 else []
 
 
-def photos_of(source: Path, count: int, folder: Path) -> list[Path]:
+def copy_photos(source: Path, count: int, folder: Path) -> list[Path]:
     """Put the first JPEGs of a zip file or folder into a new folder.
 
     Raises:
@@ -118,7 +122,7 @@ def photos_of(source: Path, count: int, folder: Path) -> list[Path]:
     return paths
 
 
-def compared(photos: list[Path], pipeline: LocalEngine) -> dict[str, Any]:
+def compare_providers(photos: list[Path], pipeline: LocalEngine) -> dict[str, Any]:
     """Label all photos on the CPU and on the device, and compare the rows one by one.
 
     Raises:
@@ -152,7 +156,7 @@ def _outcome(answer: Answer) -> str:
     return answer.label or answer.status
 
 
-def table(found: dict[str, Any]) -> str:
+def format_figures(found: dict[str, Any]) -> str:
     """Lay the figures out for people."""
     answers, decoded = found["answers"], found["decoding"]
     devices = ", ".join(map(str, answers["devices"]))

@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.command import COMMAND, Process, Run, label, run_process
-from bench.figure import Figure
+from bench.command import COMMAND, CommandRun, FinishedProcess, label_photos, run_process
+from bench.figure import MedianRange
 from bench.made_up import (
     TWO_WORKERS,
     SimulatedRun,
-    in_one,
     label_simulated,
     make_files,
-    nested,
+    path_in_one_folder,
+    path_nested,
 )
 from bench.sets import PhotoSet
-from bench.turns import take_turns
+from bench.turns import run_in_turns
 from bench.unchanged import run_again
 
 # Start-up is that of the same command over so few files.
-FEW = 10
+FEWEST_FILES = 10
 SHARDS = 2
 # Sizes that take less than so many start-ups are left out of a fit: noise hides their cost.
 LEAST_STARTS = 1.5
@@ -44,8 +44,8 @@ class FirstRun:
     """
 
     count: int
-    rate: Figure
-    to_smallest: Figure
+    rate: MedianRange
+    to_smallest: MedianRange
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Intake:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CommandCost:
     """A command over ``files`` files, once, as a whole process; its own peak of memory in MiB."""
 
     what: str
@@ -87,12 +87,12 @@ class Growth:
 
     first_runs: list[FirstRun]
     intakes: list[Intake]
-    costs: list[Cost]
+    costs: list[CommandCost]
     exponents: dict[str, float]
 
 
 @dataclass(frozen=True)
-class Sizes:
+class GrowthSizes:
     """How many photos or files each measurement is of.
 
     Attributes:
@@ -112,48 +112,48 @@ class Sizes:
     nested: tuple[int, ...]
 
 
-def measure_growth(photos: PhotoSet, sizes: Sizes, tell: Callable[[str], None]) -> Growth:
+def measure_growth(photos: PhotoSet, sizes: GrowthSizes, tell: Callable[[str], None]) -> Growth:
     """Measure real first runs in turn, and each of the other commands once at each size.
 
     Raises:
         CommandError: a command failed.
     """
-    tell(f"growth: first runs of {_listed(sizes.photos)} photos")
+    tell(f"growth: first runs of {_join_numbers(sizes.photos)} photos")
     first_runs = _first_runs(photos, sizes)
     intakes: list[Intake] = []
-    costs: list[Cost] = []
-    for files in _with_few(sizes.rows):
+    costs: list[CommandCost] = []
+    for files in _add_fewest(sizes.rows):
         tell(f"growth: {files:,} made-up rows")
         with tempfile.TemporaryDirectory() as home:
-            intake, made = _through_all(Path(home), files, sizes.workers)
+            intake, made = _measure_tree(Path(home), files, sizes.workers)
             intakes.append(intake)
             costs += made
     for what, counts, name in (
-        (ONE_FOLDER, sizes.one_folder, in_one),
-        (NESTED, sizes.nested, nested),
+        (ONE_FOLDER, sizes.one_folder, path_in_one_folder),
+        (NESTED, sizes.nested, path_nested),
     ):
-        for files in _with_few(counts):
+        for files in _add_fewest(counts):
             tell(f"growth: {what}, {files:,} files")
             with tempfile.TemporaryDirectory() as home:
-                costs += _through_runs(Path(home), files, name, what)
+                costs += _measure_runs(Path(home), files, name, what)
     names = dict.fromkeys(cost.what for cost in costs)
-    fitted = {name: exponent([c for c in costs if c.what == name]) for name in names}
+    fitted = {name: fit_exponent([c for c in costs if c.what == name]) for name in names}
     return Growth(
         first_runs,
-        [intake for intake in intakes if intake.files > FEW],
-        [cost for cost in costs if cost.files > FEW],
+        [intake for intake in intakes if intake.files > FEWEST_FILES],
+        [cost for cost in costs if cost.files > FEWEST_FILES],
         {name: value for name, value in fitted.items() if value is not None},
     )
 
 
-def exponent(costs: Sequence[Cost]) -> float | None:
+def fit_exponent(costs: Sequence[CommandCost]) -> float | None:
     """Fit the exponent of seconds against files, less the seconds of the fewest files.
 
     Least squares of the logarithms; None with less than two sizes whose cost stands out.
     """
     fewest, *others = sorted(costs, key=lambda cost: cost.files)
     others = [cost for cost in others if cost.seconds > LEAST_STARTS * fewest.seconds]
-    if fewest.files > FEW or len(others) < 2:
+    if fewest.files > FEWEST_FILES or len(others) < 2:
         return None
     across = [math.log(cost.files) for cost in others]
     up = [math.log(cost.seconds - fewest.seconds) for cost in others]
@@ -162,40 +162,40 @@ def exponent(costs: Sequence[Cost]) -> float | None:
     return slope / sum((x - middle) ** 2 for x in across)
 
 
-def _first_runs(photos: PhotoSet, sizes: Sizes) -> list[FirstRun]:
+def _first_runs(photos: PhotoSet, sizes: GrowthSizes) -> list[FirstRun]:
     def measure(count: int, _: int) -> float:
         some = photos.first(count)
-        run = label(some.folders(), *TWO_WORKERS, expected=some.count)
+        run = label_photos(some.folders(), *TWO_WORKERS, expected=some.count)
         return some.count / run.after_start
 
     ways = {count: partial(measure, count) for count in sizes.photos}
-    found = take_turns(ways, sizes.rounds)
+    found = run_in_turns(ways, sizes.rounds)
     smallest = found[sizes.photos[0]]
     return [
         FirstRun(
             photos.first(count).count,
-            Figure.of(rates),
-            Figure.of(rate / least for rate, least in zip(rates, smallest, strict=True)),
+            MedianRange.of(rates),
+            MedianRange.of(rate / least for rate, least in zip(rates, smallest, strict=True)),
         )
         for count, rates in found.items()
     ]
 
 
-def _with_few(counts: Sequence[int]) -> tuple[int, ...]:
+def _add_fewest(counts: Sequence[int]) -> tuple[int, ...]:
     """Put the start-up in front, which only an exponent needs."""
-    return (FEW, *counts) if len(counts) > 1 else tuple(counts)
+    return (FEWEST_FILES, *counts) if len(counts) > 1 else tuple(counts)
 
 
-def _through_all(home: Path, files: int, workers: int) -> tuple[Intake, list[Cost]]:
+def _measure_tree(home: Path, files: int, workers: int) -> tuple[Intake, list[CommandCost]]:
     """Take one tree through all commands, each of which needs what the last one left."""
     photos, report = home / "photos", home / "r.csv"
     make_files(photos, files)
     first = label_simulated([photos], report, workers=workers)
-    later = _through_commands(home, photos, report, files)
+    later = _measure_commands(home, photos, report, files)
     return _intake(first, workers), [_cost(FIRST, files, first.run), *later]
 
 
-def _through_commands(home: Path, photos: Path, report: Path, files: int) -> Iterator[Cost]:
+def _measure_commands(home: Path, photos: Path, report: Path, files: int) -> Iterator[CommandCost]:
     old = home / "old.csv"
     yield _cost("run without changes", files, run_again(photos, report, files))
     shutil.copy(report, old)
@@ -215,13 +215,15 @@ def _through_commands(home: Path, photos: Path, report: Path, files: int) -> Ite
     for entry in entries[: len(entries) // 2]:
         entry.rename(gone / entry.name)
     keep = ("--keep-missing", "--max-gone", "0")
-    kept = label([photos], *TWO_WORKERS, *keep, report=report, expected=0)
+    kept = label_photos([photos], *TWO_WORKERS, *keep, report=report, expected=0)
     yield _cost("--keep-missing, half are gone", files, kept)
     changes = home / "changes.csv"
     yield _cost("diff, half are gone", files, _command("diff", old, report, "-o", changes))
 
 
-def _through_runs(home: Path, files: int, name: Callable[[int], str], what: str) -> Iterator[Cost]:
+def _measure_runs(
+    home: Path, files: int, name: Callable[[int], str], what: str
+) -> Iterator[CommandCost]:
     """Run twice over one tree: first, and without changes."""
     photos, report = home / "photos", home / "r.csv"
     make_files(photos, files, name)
@@ -241,16 +243,16 @@ def _intake(first: SimulatedRun, workers: int) -> Intake:
     )
 
 
-def _command(*arguments: object) -> Process:
+def _command(*arguments: object) -> FinishedProcess:
     command = [*COMMAND, *map(str, arguments)]
     if arguments[0] == "manifest":
         command.append("-q")
     return run_process(command)
 
 
-def _cost(what: str, files: int, process: Process | Run) -> Cost:
-    return Cost(what, files, process.seconds, process.own_peak)
+def _cost(what: str, files: int, process: FinishedProcess | CommandRun) -> CommandCost:
+    return CommandCost(what, files, process.seconds, process.own_peak)
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _join_numbers(numbers: Sequence[int]) -> str:
     return " and ".join(f"{number:,}" for number in numbers)

@@ -34,7 +34,7 @@ GREY = 128
 
 
 @dataclass(frozen=True)
-class Judged:
+class AnswerQuality:
     """How good answers are, as shares (0 to 1); None if there is no such photo.
 
     Attributes:
@@ -50,13 +50,13 @@ class Judged:
     wrongly: float | None
 
 
-def judge(truths: Mapping[Path, str], answers: Mapping[Path, str]) -> Judged:
+def judge_answers(truths: Mapping[Path, str], answers: Mapping[Path, str]) -> AnswerQuality:
     """Compare answers with the truth; an answer that is no label counts as none."""
     given = {path: answers.get(path, "") for path in truths}
     named = [path for path, truth in truths.items() if truth in LABELS]
     answered = [path for path in named if given[path] in LABELS]
     others = [path for path, truth in truths.items() if truth not in LABELS]
-    return Judged(
+    return AnswerQuality(
         photos=len(truths),
         answered=_share(len(answered), len(named)),
         right=_share(sum(given[path] == truths[path] for path in answered), len(answered)),
@@ -64,7 +64,7 @@ def judge(truths: Mapping[Path, str], answers: Mapping[Path, str]) -> Judged:
     )
 
 
-def truths_in(folder: Path, most: int) -> dict[Path, str]:
+def find_truths(folder: Path, most: int) -> dict[Path, str]:
     """Name the photos below folders that are named after a label or ``neither``, with that name.
 
     At most as many as asked for, evenly spread over all.
@@ -72,20 +72,20 @@ def truths_in(folder: Path, most: int) -> dict[Path, str]:
     found = {
         path: name
         for path in sorted(folder.resolve().rglob("*"))
-        if path.is_file() and (name := truth_of(path.relative_to(folder.resolve()))) is not None
+        if path.is_file() and (name := find_truth(path.relative_to(folder.resolve()))) is not None
     }
     paths = list(found)
     chosen = [paths[n * len(paths) // most] for n in range(most)] if len(paths) > most else paths
     return {path: found[path] for path in chosen}
 
 
-def truth_of(path: Path, labels: Sequence[str] = (*LABELS, NEITHER)) -> str | None:
+def find_truth(path: Path, labels: Sequence[str] = (*LABELS, NEITHER)) -> str | None:
     """Find the innermost of a photo's folders that is named like a label."""
     return next((part for part in path.parent.parts[::-1] if part in labels), None)
 
 
 @contextmanager
-def unpacked(source: Path) -> Iterator[Path]:
+def unpack_photos(source: Path) -> Iterator[Path]:
     """Give a folder as it is, and unpack a zip file for a while; of FER+ the test part alone.
 
     Raises:
@@ -100,7 +100,7 @@ def unpacked(source: Path) -> Iterator[Path]:
         try:
             if source.is_dir():
                 with labels.open(encoding="utf-8", newline="") as file:
-                    _lay_out(
+                    _write_faces(
                         csv.reader(file), lambda name: (labels.parent / name).read_bytes(), folder
                     )
             else:
@@ -121,10 +121,10 @@ def _unpack(source: Path, folder: Path) -> None:
         part = inside[0].removesuffix("label.csv")
         with pack.open(inside[0]) as file:
             rows = csv.reader(TextIOWrapper(file, "utf-8", newline=""))
-            _lay_out(rows, lambda name: pack.read(part + name), folder)
+            _write_faces(rows, lambda name: pack.read(part + name), folder)
 
 
-def _lay_out(rows: Iterator[list[str]], read: Callable[[str], bytes], folder: Path) -> None:
+def _write_faces(rows: Iterator[list[str]], read: Callable[[str], bytes], folder: Path) -> None:
     """Make photos of the faces on which more than half of the people agree."""
     for name, _, *counts in rows:
         votes = dict(zip(VOTES, map(int, counts), strict=True))

@@ -21,64 +21,66 @@ from pathlib import Path
 import numpy as np
 
 from bench.forgetting import face_tables
-from bench.nights import Night, Photos, alike, different
-from bench.right_answers import FIRST, RightAnswers, least_certain
+from bench.nights import LabelledPhotos, LoopSplit, split_alike, split_by_face
+from bench.right_answers import FIRST, RightAnswers, find_least_certain
 from bench.tables import Table
-from trainer.efficientnet import PhotoNet
-from trainer.evaluation.calibrate import softmax
-from trainer.reviewing.adjust import DECAY, moved
-from trainer.reviewing.head import Head
+from trainer.evaluation.calibration import softmax
+from trainer.exporting.adjust import DECAY, refit_head
+from trainer.exporting.linear_head import LinearHead
+from trainer.networks import PhotoNet
 
 WEIGHTS = (1, 2, 3)
 DECAYS = (0.1, DECAY, 1.0)
 
 
-def photo_table(title: str, photos: Photos, nights: Iterator[Night], count: int) -> Table:
+def photo_table(
+    title: str, photos: LabelledPhotos, nights: Iterator[LoopSplit], count: int
+) -> Table:
     """Let first models learn from their nights, with their data and without."""
     turns = RightAnswers(photos.targets)
     for n, night in enumerate(nights):
-        for way, network, head in ways(photos, night, count, np.random.default_rng(n)):
+        for way, network, head in fit_ways(photos, night, count, np.random.default_rng(n)):
             turns.note(way, night.judged, head.logits(photos.seen(network, night.judged)))
     return turns.table(title)
 
 
-def ways(
-    photos: Photos, turn: Night, count: int, chance: np.random.Generator
-) -> Iterator[tuple[str, PhotoNet, Head]]:
+def fit_ways(
+    photos: LabelledPhotos, turn: LoopSplit, count: int, rng: np.random.Generator
+) -> Iterator[tuple[str, PhotoNet, LinearHead]]:
     """Fit networks to the photos of one turn."""
     data, night = turn.data, turn.night
-    first, head = photos.fitted(data)
+    first, head = photos.fit_network(data)
     yield FIRST, first, head
     own = head.logits(photos.seen(first, night))
-    picked = least_certain(own, count)
+    picked = find_least_certain(own, count)
     learnt = {
         **{
             f"the data and {count} reviewed, weight {n}": [data, *[night[picked]] * n]
             for n in WEIGHTS
         },
-        f"the data and {count} at random": [data, chance.choice(night, count, replace=False)],
+        f"the data and {count} at random": [data, rng.choice(night, count, replace=False)],
         "the data and the whole night": [data, night],
         f"{count} reviewed alone": [night[picked]],
     }
     for way, learn in learnt.items():
-        yield way, *photos.fitted(np.concatenate(learn))
+        yield way, *photos.fit_network(np.concatenate(learn))
     votes = softmax(own, 1.0)
     votes[picked] = photos.votes[night][picked]
     seen = np.concatenate([photos.seen(first, night, mirrored) for mirrored in (False, True)])
     for decay in DECAYS:
-        moved_head = moved(head, seen, np.concatenate([votes, votes]), decay)
+        moved_head = refit_head(head, seen, np.concatenate([votes, votes]), decay)
         yield f"{count} reviewed and own answers, decay {decay:g}", first, moved_head
 
 
-def tables(people: Path, seeds: Sequence[int], count: int) -> Iterator[Table]:
+def measure_tables(people: Path, seeds: Sequence[int], count: int) -> Iterator[Table]:
     """Measure nights that are as the data, and nights that are not."""
-    photos = Photos(people)
-    yield photo_table("Nights as the data", photos, alike(photos, seeds), count)
+    photos = LabelledPhotos(people)
+    yield photo_table("Nights as the data", photos, split_alike(photos, seeds), count)
     for title, faces_first in (
         ("Photos without a face after photos with one", True),
         ("Photos with a face after photos without", False),
     ):
-        yield photo_table(title, photos, different(photos, seeds, faces_first), count)
+        yield photo_table(title, photos, split_by_face(photos, seeds, faces_first), count)
 
 
 def main() -> int:
@@ -89,7 +91,7 @@ def main() -> int:
     parser.add_argument("--reviewed", type=int, default=40)
     parser.add_argument("--ferplus", type=Path)
     asked = parser.parse_args()
-    for table in tables(asked.people, asked.seeds, asked.reviewed):
+    for table in measure_tables(asked.people, asked.seeds, asked.reviewed):
         print(table.markdown(), flush=True)
     if asked.ferplus:
         for table in face_tables(asked.people, asked.ferplus, asked.seeds, asked.reviewed, DECAYS):

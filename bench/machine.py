@@ -24,18 +24,18 @@ class Machine:
     system: str
 
 
-def this_machine() -> Machine:
+def describe_machine() -> Machine:
     """Describe the machine; ``cores`` are those that this process may use."""
-    kilobytes = _value(MEMORY_INFO, "MemTotal").split(" ")[0]
+    kilobytes = _read_value(MEMORY_INFO, "MemTotal").split(" ")[0]
     return Machine(
-        processor=_value(CPU_INFO, "model name") or platform.processor() or platform.machine(),
+        processor=_read_value(CPU_INFO, "model name") or platform.processor() or platform.machine(),
         cores=available_cores(),
         memory_gib=round(int(kilobytes) / 1024**2, 1) if kilobytes else None,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
     )
 
 
-def usable_cores() -> list[int]:
+def list_usable_cores() -> list[int]:
     """Number the cores that this process may use, in order."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
@@ -43,7 +43,7 @@ def usable_cores() -> list[int]:
 
 
 @contextlib.contextmanager
-def on_cores(cores: Collection[int]) -> Iterator[None]:
+def pin_to_cores(cores: Collection[int]) -> Iterator[None]:
     """Keep this thread, and the processes that it starts meanwhile, on some cores.
 
     Where a system has no such thing (macOS) they run where they like.
@@ -59,7 +59,7 @@ def on_cores(cores: Collection[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _value(file: Path, key: str) -> str:
+def _read_value(file: Path, key: str) -> str:
     """Look a key up in a file of ``key : value`` lines; empty where there is none."""
     if file.is_file():
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.command import Run, label
+from bench.command import CommandRun, label_photos
 
 PER_FOLDER = 1_000
 CPU = ("--provider", "cpu")
@@ -25,7 +25,7 @@ class SimulatedRun:
     them in its own process; start-up, discovery and report are apart from that.
     """
 
-    run: Run
+    run: CommandRun
     rows: int
     seconds: float
     spent: float
@@ -41,7 +41,7 @@ def label_simulated(
     """
     with tempfile.TemporaryDirectory() as place:
         figures = Path(place) / "figures.json"
-        run = label(
+        run = label_photos(
             photos,
             *(*CPU, "--workers", str(workers), *options),
             command=(sys.executable, "-m", "bench.simulated_worker", str(figures)),
@@ -50,23 +50,23 @@ def label_simulated(
         return SimulatedRun(run, **json.loads(figures.read_text("utf-8")))
 
 
-def in_thousands(number: int) -> str:
+def path_in_thousands(number: int) -> str:
     """Put files into folders of a thousand."""
     return f"{number // PER_FOLDER:05}/{number:07}.jpg"
 
 
-def in_one(number: int) -> str:
+def path_in_one_folder(number: int) -> str:
     """Put all files into one folder."""
     return f"all/{number:07}.jpg"
 
 
-def nested(number: int) -> str:
+def path_nested(number: int) -> str:
     """Put each file into a folder of its own, five folders deep."""
     digits = f"{number:05}"
     return f"{'/'.join(digits)}/{digits}.jpg"
 
 
-def make_files(folder: Path, count: int, name: Callable[[int], str] = in_thousands) -> None:
+def make_files(folder: Path, count: int, name: Callable[[int], str] = path_in_thousands) -> None:
     """Make files without data, which take no space on the disk: simulated workers read none.
 
     Their sizes differ, as those of photos do.

@@ -10,7 +10,7 @@ from pathlib import Path
 PROCESSES = Path("/proc")
 # Seconds between two looks. To sum up shared pages takes the kernel about a millisecond a process,
 # so that no run is timed while its whole tree is looked at.
-EVERY = 0.05
+SAMPLE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Peak:
     together: float
 
 
-class Sampler:
+class MemorySampler:
     """Looks at a process from time to time, until it has ended.
 
     Not ``ru_maxrss``, which the kernel carries over from the process that started this one: a
@@ -53,18 +53,18 @@ class Sampler:
         return self._own / 1024 or None, peak
 
     def _look(self) -> None:
-        while not self._ended.wait(EVERY):
-            self._own = max(self._own, kibibytes(self._process, "status", "VmHWM"))
+        while not self._ended.wait(SAMPLE_SECONDS):
+            self._own = max(self._own, read_kibibytes(self._process, "status", "VmHWM"))
             if not self._whole_tree:
                 continue
-            processes = tree(self._process)
-            peaks = [kibibytes(process, "status", "VmHWM") for process in processes]
+            processes = list_process_tree(self._process)
+            peaks = [read_kibibytes(process, "status", "VmHWM") for process in processes]
             self._greatest = max(self._greatest, *peaks, 0)
-            shares = [kibibytes(process, "smaps_rollup", "Pss") for process in processes]
+            shares = [read_kibibytes(process, "smaps_rollup", "Pss") for process in processes]
             self._together = max(self._together, sum(shares))
 
 
-def tree(process: int) -> list[int]:
+def list_process_tree(process: int) -> list[int]:
     """Number a process and all that it and its children started; empty without /proc."""
     children: dict[int, list[int]] = {}
     for folder in PROCESSES.glob("[0-9]*"):
@@ -78,7 +78,7 @@ def tree(process: int) -> list[int]:
     return found
 
 
-def kibibytes(process: int, file: str, key: str) -> int:
+def read_kibibytes(process: int, file: str, key: str) -> int:
     """Read a size of a process from a file of /proc; 0 where the kernel does not say."""
     with suppress(OSError):
         for line in (PROCESSES / str(process) / file).read_text(errors="replace").splitlines():

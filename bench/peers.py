@@ -20,20 +20,20 @@ from pathlib import Path
 
 from batch.models.shipped import find_model
 from batch.records import Status
-from bench.command import CommandError, label, run_process
-from bench.figure import Figure
-from bench.labelled import Judged, judge, truths_in, unpacked
-from bench.machine import on_cores, usable_cores
-from bench.reference import detector_file
+from bench.command import CommandError, label_photos, run_process
+from bench.figure import MedianRange
+from bench.labelled import AnswerQuality, find_truths, judge_answers, unpack_photos
+from bench.machine import list_usable_cores, pin_to_cores
+from bench.reference import find_detector_file
 from bench.sets import PhotoSet
-from bench.turns import take_turns
+from bench.turns import run_in_turns
 
 HERE = Path(__file__).parent
 PACKAGES = ("fer", "facex")
 PLAIN = "plain.py"
 FACE_MODEL = "happy-sad"
 # The default, which looks at the whole photo too, and like for like, faces only.
-OURS: Mapping[str, tuple[str, ...]] = {
+OUR_PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "batch-label": (),
     f"batch-label -m {FACE_MODEL}": ("-m", FACE_MODEL),
 }
@@ -54,13 +54,13 @@ class Peer:
 
     name: str
     photos: int
-    rate: Figure
-    times: Figure
-    judged: dict[str, Judged]
+    rate: MedianRange
+    times: MedianRange
+    judged: dict[str, AnswerQuality]
 
 
 @dataclass(frozen=True)
-class Answers:
+class ProgramAnswers:
     """Photos a second, the label of each photo (empty if it has none), and the program's name."""
 
     rate: float
@@ -94,9 +94,9 @@ def measure_peers(
         CommandError: a program failed, or there are no labelled photos.
     """
     programs = _programs(python)
-    with ExitStack() as folders, on_cores(usable_cores()[:1]):
+    with ExitStack() as folders, pin_to_cores(list_usable_cores()[:1]):
         truths = {
-            source.name: truths_in(folders.enter_context(unpacked(source)), most)
+            source.name: find_truths(folders.enter_context(unpack_photos(source)), most)
             for source in labelled
         }
         for source in labelled:
@@ -105,13 +105,13 @@ def measure_peers(
         every = photos.paths()
         sets = {name: every[:pictures] if name in PACKAGES else every for name in programs}
 
-        def measure(name: str, _: int) -> Answers:
+        def measure(name: str, _: int) -> ProgramAnswers:
             return programs[name](sets[name])
 
-        found = take_turns({name: partial(measure, name) for name in programs}, rounds)
+        found = run_in_turns({name: partial(measure, name) for name in programs}, rounds)
         judged = {
             name: {
-                source: judge(known, program(list(known)).labels)
+                source: judge_answers(known, program(list(known)).labels)
                 for source, known in truths.items()
             }
             for name, program in programs.items()
@@ -121,8 +121,8 @@ def measure_peers(
         Peer(
             name=results[0].name,
             photos=len(sets[name]),
-            rate=Figure.of(one.rate for one in results),
-            times=Figure.of(
+            rate=MedianRange.of(one.rate for one in results),
+            times=MedianRange.of(
                 own.rate / other.rate for own, other in zip(results, first, strict=True)
             ),
             judged=judged[name],
@@ -131,39 +131,39 @@ def measure_peers(
     ]
 
 
-def _programs(python: Path | None) -> dict[str, Callable[[Sequence[Path]], Answers]]:
+def _programs(python: Path | None) -> dict[str, Callable[[Sequence[Path]], ProgramAnswers]]:
     packages = {name: partial(_ask_package, python, name) for name in PACKAGES} if python else {}
-    ours = {name: partial(_ask_command, name, options) for name, options in OURS.items()}
+    ours = {name: partial(_ask_command, name, options) for name, options in OUR_PROGRAMS.items()}
     return {**packages, PLAIN: _ask_plain, **ours}
 
 
-def _ask_package(python: Path, name: str, paths: Sequence[Path]) -> Answers:
+def _ask_package(python: Path, name: str, paths: Sequence[Path]) -> ProgramAnswers:
     with tempfile.TemporaryDirectory() as place:
-        listing = _list(paths, Path(place))
+        listing = _write_list(paths, Path(place))
         command = [str(python), str(HERE / "peer_programs.py"), name, str(listing)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CommandError(f"{name} failed: {done.stderr.strip().splitlines()[-1:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     labels = dict(zip(paths, found["answers"], strict=True))
-    return Answers(found["rate"], labels, f"{name} {found['versions'][name]}")
+    return ProgramAnswers(found["rate"], labels, f"{name} {found['versions'][name]}")
 
 
-def _ask_plain(paths: Sequence[Path]) -> Answers:
+def _ask_plain(paths: Sequence[Path]) -> ProgramAnswers:
     with tempfile.TemporaryDirectory() as place:
-        listing, output = _list(paths, Path(place)), Path(place) / "out.csv"
-        models = detector_file(), find_model(FACE_MODEL)
+        listing, output = _write_list(paths, Path(place)), Path(place) / "out.csv"
+        models = find_detector_file(), find_model(FACE_MODEL)
         command = [sys.executable, HERE / PLAIN, listing, *models, output]
         seconds = run_process([*map(str, command)]).seconds
         with output.open(encoding="utf-8", newline="") as file:
             labels = {Path(row["path"]): row["label"] for row in csv.DictReader(file)}
-    return Answers(len(paths) / seconds, labels, PLAIN)
+    return ProgramAnswers(len(paths) / seconds, labels, PLAIN)
 
 
-def _ask_command(name: str, options: Sequence[str], paths: Sequence[Path]) -> Answers:
+def _ask_command(name: str, options: Sequence[str], paths: Sequence[Path]) -> ProgramAnswers:
     with tempfile.TemporaryDirectory() as place:
-        listing, report = _list(paths, Path(place)), Path(place) / "r.csv"
-        run = label([listing], *ONE_WORKER, *options, report=report, incomplete=True)
+        listing, report = _write_list(paths, Path(place)), Path(place) / "r.csv"
+        run = label_photos([listing], *ONE_WORKER, *options, report=report, incomplete=True)
         with report.open(encoding="utf-8", newline="") as file:
             labels = {
                 Path(row["path"]): row["label"] if row["status"] == Status.OK else ""
@@ -171,10 +171,10 @@ def _ask_command(name: str, options: Sequence[str], paths: Sequence[Path]) -> An
             }
     if len(labels) != len(paths):
         raise CommandError(f"{len(labels)} of {len(paths)} photos are in the report of {name}")
-    return Answers(len(paths) / run.seconds, labels, name)
+    return ProgramAnswers(len(paths) / run.seconds, labels, name)
 
 
-def _list(paths: Sequence[Path], folder: Path) -> Path:
+def _write_list(paths: Sequence[Path], folder: Path) -> Path:
     listing = folder / "photos.txt"
     listing.write_text("".join(f"{path.resolve()}\n" for path in paths), encoding="utf-8")
     return listing

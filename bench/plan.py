@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bench.camera import Camera
-from bench.growth import Sizes
-from bench.sets import Kind
+from bench.growth import GrowthSizes
+from bench.sets import SetSpec
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Lot:
         against: photos that it labels beside another checkout; 0 for none.
     """
 
-    kind: Kind
+    kind: SetSpec
     sample: int
     measured: int
     memory: tuple[int, ...] = ()
@@ -29,7 +29,7 @@ class Lot:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure, and how often.
 
     Attributes:
@@ -55,38 +55,40 @@ class Plan:
     unchanged: tuple[int, ...]
     clustered: int
     drivers: tuple[int, ...]
-    growth: Sizes
-    first_runs: Kind
+    growth: GrowthSizes
+    first_runs: SetSpec
 
 
 # As a camera's JPEGs weigh: 2 to 4 MB at 12 million pixels, and as much a pixel at others.
 MP_2 = Camera(side=1414, least=330_000, most=670_000)
 MP_12 = Camera(side=3464, least=2_000_000, most=4_000_000)
 NO_FACE = "without a face"  # so that the detail of large ones is looked into
-FIRST_RUNS = Kind("first runs", count=10_000, bases=900)
+FIRST_RUNS = SetSpec("first runs", count=10_000, bases=900)
 
-FULL = Plan(
+FULL = BenchPlan(
     rounds=3,
     repeats=5,
     lots=(
         Lot(
-            Kind("as they are", count=4_800, bases=900),
+            SetSpec("as they are", count=4_800, bases=900),
             sample=300,
             measured=4_800,
             memory=(300, 1_200),
             against=1_200,
         ),
         # Enough that the start of a run is a small part of it.
-        Lot(Kind("2 MP", count=800, bases=30, camera=MP_2), sample=40, measured=800, against=200),
         Lot(
-            Kind("12 MP", count=1_200, bases=10, camera=MP_12),
+            SetSpec("2 MP", count=800, bases=30, camera=MP_2), sample=40, measured=800, against=200
+        ),
+        Lot(
+            SetSpec("12 MP", count=1_200, bases=10, camera=MP_12),
             sample=20,
             measured=300,
             memory=(300, 1_200),
             against=60,
         ),
         Lot(
-            Kind(f"12 MP {NO_FACE}", 60, 5, replace(MP_12, shuffled=True)),
+            SetSpec(f"12 MP {NO_FACE}", 60, 5, replace(MP_12, shuffled=True)),
             sample=10,
             measured=60,
         ),
@@ -97,7 +99,7 @@ FULL = Plan(
     unchanged=(1_000, 100_000),
     clustered=1_200,
     drivers=(100_000,),
-    growth=Sizes(
+    growth=GrowthSizes(
         photos=(1_000, 10_000),
         rounds=2,
         rows=(10_000, 30_000, 100_000),
@@ -119,13 +121,13 @@ LARGE = replace(
     ),
     first_runs=replace(FIRST_RUNS, count=100_000),
 )
-QUICK = Plan(
+QUICK = BenchPlan(
     rounds=1,
     repeats=1,
     lots=(
-        Lot(Kind("as they are", count=60, bases=60), sample=20, measured=60, against=20),
-        Lot(Kind("2 MP", count=20, bases=4, camera=MP_2), sample=8, measured=20, against=20),
-        Lot(Kind("12 MP", count=20, bases=1, camera=MP_12), sample=4, measured=20, memory=(20,)),
+        Lot(SetSpec("as they are", count=60, bases=60), sample=20, measured=60, against=20),
+        Lot(SetSpec("2 MP", count=20, bases=4, camera=MP_2), sample=8, measured=20, against=20),
+        Lot(SetSpec("12 MP", count=20, bases=1, camera=MP_12), sample=4, measured=20, memory=(20,)),
     ),
     peer_pictures=20,
     peer_copies=3,
@@ -133,8 +135,8 @@ QUICK = Plan(
     unchanged=(1_000,),
     clustered=20,
     drivers=(1_000,),
-    growth=Sizes(
+    growth=GrowthSizes(
         photos=(20, 40), rounds=1, rows=(100,), workers=2, one_folder=(100,), nested=(100,)
     ),
-    first_runs=Kind("first runs", count=40, bases=40),
+    first_runs=SetSpec("first runs", count=40, bases=40),
 )

@@ -30,7 +30,7 @@ WORKERS_A_CORE = (1, 2, 4)
 WARM_UP, CHUNK = 4, 4
 
 
-def decoding(photos: list[Path], runs: int) -> dict[str, float]:
+def measure_decoding(photos: list[Path], runs: int) -> dict[str, float]:
     """Read and decode all photos, one process per core, which no GPU can make faster."""
     cores, rates = available_cores(), []
     with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
@@ -47,7 +47,7 @@ def _is_decoded(path: Path) -> bool:
     return not isinstance(read, Failure) and isinstance(decode_bytes(path, read[0]), Photo)
 
 
-def commands(
+def measure_commands(
     photos: list[Path], place: Device, runs: int, workers: tuple[int, ...] | None
 ) -> list[dict[str, float]]:
     """Run the whole command, start-up and journal included, with several numbers of workers."""
@@ -56,12 +56,12 @@ def commands(
         where += ["--devices", ",".join(map(str, place.devices))]
     results = []
     for number in workers or [available_cores() * each for each in WORKERS_A_CORE]:
-        timed = [command(photos, number, where) for _ in range(runs)]
+        timed = [measure_command(photos, number, where) for _ in range(runs)]
         results.append({"workers": number, "rate": max(timed)})
     return results
 
 
-def command(photos: list[Path], workers: int, where: list[str]) -> float:
+def measure_command(photos: list[Path], workers: int, where: list[str]) -> float:
     """Run the command once; the provider is named, so that it runs on that one or not at all.
 
     Raises:
@@ -77,18 +77,18 @@ def command(photos: list[Path], workers: int, where: list[str]) -> float:
     return len(photos) / passed
 
 
-def searches(models: Sequence[Model], place: Device, runs: int) -> list[dict[str, Any]]:
+def measure_searches(models: Sequence[Model], place: Device, runs: int) -> list[dict[str, Any]]:
     """Open the models with each way to search, and run full batches; the CPU knows none."""
     on_gpu = place.provider is not Provider.CPU
     ways = list(ConvolutionSearch) if on_gpu else [place.search]
     return [
         {"search": way.value if on_gpu else None}
-        | searched(models, replace(place, search=way), runs)
+        | measure_search(models, replace(place, search=way), runs)
         for way in ways
     ]
 
 
-def searched(models: Sequence[Model], place: Device, runs: int) -> dict[str, float]:
+def measure_search(models: Sequence[Model], place: Device, runs: int) -> dict[str, float]:
     """Seconds to open the models, and milliseconds that a full batch of each takes in sum."""
     random = np.random.default_rng(0)
     opened, spent = 0.0, 0.0

@@ -26,18 +26,18 @@ from batch.models.shipped import find_models
 from batch.vision.yunet import MODEL_FILE, MODEL_PACKAGE
 
 SIDES = (640,)
-LEAST_SCORE, MOST_OVERLAP = 0.6, 0.3
+MIN_SCORE, MAX_OVERLAP = 0.6, 0.3
 # Keeps the logarithm of a probability of 0 finite.
 LEAST = 1e-6
 MOST_SCORE_ODDS = 4.0
 NEITHER, NO_PERSON = "neither", "no_person"
 
 Pixels = npt.NDArray[np.uint8]
-Chances = dict[str, float]
+ClassProbabilities = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PhotoVerdict:
     """What one way says of a photo; ``label`` is empty if it has none, ``faces`` counts."""
 
     status: str
@@ -82,7 +82,7 @@ class FileModel:
         facts = self._session.get_modelmeta().custom_metadata_map
         self.labels: list[str] = json.loads(facts["labels"])
         self.abstain: list[str] = json.loads(facts.get("abstain", "[]"))
-        self.abstain_from: Chances = json.loads(facts.get("abstain_from", "{}"))
+        self.abstain_from: ClassProbabilities = json.loads(facts.get("abstain_from", "{}"))
         self.unsure_below = float(facts["unsure_below"])
         self.margin = float(facts["margin"])
         self.sees_faces = facts["region"] == "face"
@@ -90,7 +90,9 @@ class FileModel:
         (given,) = self._session.get_inputs()
         self._name, (_, self.height, self.width, self.channels) = given.name, given.shape
 
-    def ask(self, image: Image.Image, part: tuple[float, float, float, float]) -> Chances:
+    def ask(
+        self, image: Image.Image, part: tuple[float, float, float, float]
+    ) -> ClassProbabilities:
         """Give the probabilities for a part of an image: left, top, right, bottom."""
         if self.channels == 1:
             image = image.convert("L")
@@ -101,7 +103,7 @@ class FileModel:
         return dict(zip([*self.labels, *self.abstain], map(float, answers[0]), strict=True))
 
 
-class Reference:
+class ReferenceLabeller:
     """Detector and models with float arithmetic, OpenCV's own search and decoding at full size.
 
     ``model`` is as the command's ``--model``. ``sides`` are those at which faces are looked for, in
@@ -116,18 +118,18 @@ class Reference:
         # One of each size: changed from photo to photo, OpenCV's finds boxes that are not there.
         self._finders = {
             side: cv2.FaceDetectorYN.create(
-                str(detector_file()), "", (side, side), LEAST_SCORE, MOST_OVERLAP
+                str(find_detector_file()), "", (side, side), MIN_SCORE, MAX_OVERLAP
             )
             for side in sides
         }
 
-    def judge(self, path: Path) -> Verdict:
+    def judge(self, path: Path) -> PhotoVerdict:
         """Label a photo, or say that it can't be decoded."""
         try:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
         except Exception:  # Pillow's readers raise nearly every built-in exception
-            return Verdict("failed", "", 0.0, 0)
+            return PhotoVerdict("failed", "", 0.0, 0)
         found = self.find_faces(upright) if self._face else []
         faces = [_ask_for_face(self._face, upright, face) for face in found] if self._face else []
         whole = self._whole.ask(upright, (0, 0, *upright.size)) if self._whole else None
@@ -137,10 +139,10 @@ class Reference:
     def decide(
         self,
         found: Sequence[Face],
-        faces: Sequence[Chances],
-        whole: Chances | None,
+        faces: Sequence[ClassProbabilities],
+        whole: ClassProbabilities | None,
         share: float,
-    ) -> Verdict:
+    ) -> PhotoVerdict:
         """Make one answer of the faces' and the whole photo's probabilities.
 
         Args:
@@ -149,29 +151,29 @@ class Reference:
             whole: the whole-photo model's; None if there is no such model.
             share: the longer side of the largest face over that of the photo.
         """
-        face = _mean(found, faces) if found else None
+        face = _average_faces(found, faces) if found else None
         score = found[0].score if found else 0.0
         rules: Mapping[str, Any]
         if self._face and self._whole and self._whole.fusion:
             assert whole is not None
             rules = self._whole.fusion
-            chances = _join(rules, self.labels, face, score, share, whole)
+            chances = _fuse_models(rules, self.labels, face, score, share, whole)
         elif self._whole:
             assert whole is not None
             rules, chances = vars(self._whole), whole
         elif face is None:
-            return Verdict("no_face", "", 0.0, 0)
+            return PhotoVerdict("no_face", "", 0.0, 0)
         else:
             rules, chances = vars(self._face), face
         status, label = _apply_thresholds(rules, self.labels, chances)
-        return Verdict(status, label, round(chances[label or status], 4), len(found))
+        return PhotoVerdict(status, label, round(chances[label or status], 4), len(found))
 
     def find_faces(self, upright: Image.Image) -> list[Face]:
         """Find faces at each side and keep the best of those that overlap; the largest first."""
         found = [face for side in self._finders for face in self._find_at(upright, side)]
         rectangles = [face[:4] for face in found]
         scores = [face.score for face in found]
-        kept = cv2.dnn.NMSBoxes(rectangles, scores, LEAST_SCORE, MOST_OVERLAP) if found else ()
+        kept = cv2.dnn.NMSBoxes(rectangles, scores, MIN_SCORE, MAX_OVERLAP) if found else ()
         return sorted((found[n] for n in kept), key=lambda f: (-f.area, f.left, f.top))
 
     def _find_at(self, upright: Image.Image, side: int) -> list[Face]:
@@ -189,7 +191,7 @@ class Reference:
         ]
 
 
-def _ask_for_face(model: FileModel, upright: Image.Image, face: Face) -> Chances:
+def _ask_for_face(model: FileModel, upright: Image.Image, face: Face) -> ClassProbabilities:
     """Cut a face out by the contract: a square, wider by the margin, edges repeated."""
     x0, x1 = np.clip([face.left, face.left + face.width], 0, upright.width)
     y0, y1 = np.clip([face.top, face.top + face.height], 0, upright.height)
@@ -201,7 +203,9 @@ def _ask_for_face(model: FileModel, upright: Image.Image, face: Face) -> Chances
     return model.ask(Image.fromarray(pixels), (left, top, left + side, top + side))
 
 
-def _mean(found: Sequence[Face], faces: Sequence[Chances]) -> Chances:
+def _average_faces(
+    found: Sequence[Face], faces: Sequence[ClassProbabilities]
+) -> ClassProbabilities:
     """Average the faces, each weighted by its area times its score."""
     total = sum(face.area * face.score for face in found)
     return {
@@ -210,14 +214,14 @@ def _mean(found: Sequence[Face], faces: Sequence[Chances]) -> Chances:
     }
 
 
-def _join(
+def _fuse_models(
     fusion: Mapping[str, Any],
     labels: Sequence[str],
-    face: Chances | None,
+    face: ClassProbabilities | None,
     score: float,
     share: float,
-    whole: Chances,
-) -> Chances:
+    whole: ClassProbabilities,
+) -> ClassProbabilities:
     """Join both models' probabilities by the formula of docs/models.md."""
     outputs = [*labels, *fusion["abstain_from"]]
     if face is not None and score >= fusion["alone_score"]:
@@ -246,7 +250,7 @@ def _join(
 
 
 def _apply_thresholds(
-    rules: Mapping[str, Any], labels: Sequence[str], chances: Chances
+    rules: Mapping[str, Any], labels: Sequence[str], chances: ClassProbabilities
 ) -> tuple[str, str]:
     """Give the status and the label, which is empty if an abstain output takes its place."""
     least, no_person = rules["abstain_from"], chances.get(NO_PERSON, 0.0)
@@ -266,7 +270,7 @@ def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-def detector_file() -> Path:
+def find_detector_file() -> Path:
     """Find YuNet's own file, in the package that brings it."""
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     assert spec is not None

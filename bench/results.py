@@ -10,21 +10,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from batch.recording.run_record import find_versions
-from bench.against import Against, measure_against
-from bench.cluster import Clustered, measure_cluster
-from bench.driver import Driver, measure_driver
+from bench.against import CheckoutComparison, measure_against
+from bench.cluster import EngineComparison, measure_cluster
+from bench.driver import DriverRun, measure_driver
 from bench.footprint import Footprint, measure_footprint
 from bench.growth import Growth, measure_growth
-from bench.machine import Machine, this_machine
+from bench.machine import Machine, describe_machine
 from bench.peers import Peer, measure_peers
-from bench.plan import Lot, Plan
+from bench.plan import BenchPlan, Lot
 from bench.sets import PhotoSet, make_set
 from bench.speed import Speed, measure_speed
-from bench.unchanged import Unchanged, measure_unchanged
-from bench.waits import Waits, measure_waits
+from bench.unchanged import UnchangedRuns, measure_unchanged
+from bench.waits import WaitTimes, measure_waits
 
 
-class Part(StrEnum):
+class Measurement(StrEnum):
     """What can be measured by itself."""
 
     SPEED = "speed"
@@ -38,29 +38,36 @@ class Part(StrEnum):
 
 
 # Measured on the photos of one lot or of several.
-OF_LOTS = {Part.SPEED, Part.WAITS, Part.PEERS, Part.AGAINST, Part.MEMORY, Part.RAY}
+PHOTO_MEASUREMENTS = {
+    Measurement.SPEED,
+    Measurement.WAITS,
+    Measurement.PEERS,
+    Measurement.AGAINST,
+    Measurement.MEMORY,
+    Measurement.RAY,
+}
 
 
 @dataclass
 class Results:
     """What was measured; a part that was not asked for, or could not be had, is empty."""
 
-    machine: Machine = field(default_factory=this_machine)
+    machine: Machine = field(default_factory=describe_machine)
     versions: dict[str, str | None] = field(default_factory=find_versions)
     date: str = field(default_factory=lambda: f"{datetime.now().astimezone():%Y-%m-%d}")
     speed: list[Speed] = field(default_factory=list)
-    waits: Waits | None = None
+    waits: WaitTimes | None = None
     peers: list[Peer] = field(default_factory=list)
-    against: list[Against] = field(default_factory=list)
+    against: list[CheckoutComparison] = field(default_factory=list)
     footprints: list[Footprint] = field(default_factory=list)
-    unchanged: list[Unchanged] = field(default_factory=list)
+    unchanged: list[UnchangedRuns] = field(default_factory=list)
     growth: Growth | None = None
-    clustered: list[Clustered] = field(default_factory=list)
-    drivers: list[Driver] = field(default_factory=list)
+    clustered: list[EngineComparison] = field(default_factory=list)
+    drivers: list[DriverRun] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Bench:
+class Benchmark:
     """A benchmark on the photos of a zip file.
 
     Attributes:
@@ -73,7 +80,7 @@ class Bench:
         checkout: another checkout of the project to compare with; None for none.
     """
 
-    plan: Plan
+    plan: BenchPlan
     source: Path
     home: Path
     peer: Path
@@ -81,7 +88,7 @@ class Bench:
     labelled: tuple[Path, ...] = ()
     checkout: Path | None = None
 
-    def measure(self, parts: Collection[Part]) -> Results:
+    def measure(self, parts: Collection[Measurement]) -> Results:
         """Measure some parts.
 
         Raises:
@@ -91,41 +98,41 @@ class Bench:
         results = Results()
         sets = self._sets(parts)
         for photos, lot in sets:
-            if Part.SPEED in parts:
+            if Measurement.SPEED in parts:
                 self.tell(f"speed: {photos.name}")
                 measured = photos.first(lot.measured)
                 results.speed.append(measure_speed(measured, lot.sample, self.plan.rounds))
-            if Part.MEMORY in parts and lot.memory:
+            if Measurement.MEMORY in parts and lot.memory:
                 self.tell(f"memory: {photos.name}")
                 results.footprints += measure_footprint(photos, lot.memory)
-        if Part.WAITS in parts:
+        if Measurement.WAITS in parts:
             self.tell("waits")
             results.waits = measure_waits(sets[0][0], self.plan.repeats)
-        if Part.PEERS in parts:
+        if Measurement.PEERS in parts:
             results.peers = self._peers(sets[0][0])
-        if Part.AGAINST in parts:
+        if Measurement.AGAINST in parts:
             results.against = self._against(sets)
-        if Part.UNCHANGED in parts:
+        if Measurement.UNCHANGED in parts:
             for files in self.plan.unchanged:
                 self.tell(f"runs without changes: {files:,} files")
                 results.unchanged.append(measure_unchanged(files, self.plan.rounds))
-        if Part.GROWTH in parts:
+        if Measurement.GROWTH in parts:
             self.tell(f"photos: {self.plan.first_runs.count:,} {self.plan.first_runs.name}")
             photos = make_set(self.plan.first_runs, self.source, self.home)
             results.growth = measure_growth(photos, self.plan.growth, self.tell)
-        if Part.RAY in parts:
+        if Measurement.RAY in parts:
             self._ray(sets[0][0], results)
         return results
 
-    def _sets(self, parts: Collection[Part]) -> list[tuple[PhotoSet, Lot]]:
+    def _sets(self, parts: Collection[Measurement]) -> list[tuple[PhotoSet, Lot]]:
         """Make the sets that the parts need; the first lot serves most of them."""
         sets = []
-        for lot in self.plan.lots if OF_LOTS & set(parts) else ():
+        for lot in self.plan.lots if PHOTO_MEASUREMENTS & set(parts) else ():
             needed = (
                 lot is self.plan.lots[0]
-                or Part.SPEED in parts
-                or (Part.MEMORY in parts and lot.memory)
-                or (Part.AGAINST in parts and self.checkout and lot.against)
+                or Measurement.SPEED in parts
+                or (Measurement.MEMORY in parts and lot.memory)
+                or (Measurement.AGAINST in parts and self.checkout and lot.against)
             )
             if needed:
                 self.tell(f"photos: {lot.kind.count:,} {lot.kind.name}")
@@ -156,7 +163,7 @@ class Bench:
             python, ours, plan.peer_pictures, plan.rounds, self.labelled, plan.judged
         )
 
-    def _against(self, sets: list[tuple[PhotoSet, Lot]]) -> list[Against]:
+    def _against(self, sets: list[tuple[PhotoSet, Lot]]) -> list[CheckoutComparison]:
         if self.checkout is None:
             self.tell("another checkout is left out: none is named (--against)")
             return []

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bench.tables import Table
-from trainer.evaluation.bootstrap import Estimate, of_means
-from trainer.evaluation.metrics import Figures, Targets
-from trainer.evaluation.tables import difference, interval
-from trainer.reviewing.head import Floats
+from trainer.evaluation.metrics import Estimate, Figures, Targets, estimate_from_means
+from trainer.evaluation.tables import format_difference, format_interval
+from trainer.exporting.linear_head import Floats
 
 FIRST = "nothing: the first model"
 
@@ -37,17 +36,17 @@ class RightAnswers:
         }
         rows = []
         for way, right in means.items():
-            gain = difference(_mean(right - means[FIRST])) if way != FIRST else ""
-            rows.append((way, interval(_mean(right)), gain))
+            gain = format_difference(_mean(right - means[FIRST])) if way != FIRST else ""
+            rows.append((way, format_interval(_mean(right)), gain))
         columns = ("Learnt from", "Right", "Gain")
         return Table(f"{title}, {judged.sum():,} to judge by", columns, rows)
 
 
-def least_certain(logits: Floats, count: int) -> Targets:
+def find_least_certain(logits: Floats, count: int) -> Targets:
     """Give the indices of those that a reviewer sees first, of logits float32 [n, 2]."""
     order: Targets = np.argsort(np.abs(logits[:, 0] - logits[:, 1]), kind="stable")[:count]
     return order
 
 
 def _mean(values: Figures) -> Estimate:
-    return of_means(lambda means: means[..., 0], values[:, None])
+    return estimate_from_means(lambda means: means[..., 0], values[:, None])

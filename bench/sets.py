@@ -29,7 +29,7 @@ class SetError(Exception):
 
 
 @dataclass(frozen=True)
-class Kind:
+class SetSpec:
     """A set to be made: ``count`` files from ``bases`` different pictures.
 
     ``camera`` enlarges the pictures, None leaves them as they are.
@@ -52,7 +52,7 @@ class PhotoSet:
 
     def first(self, count: int) -> PhotoSet:
         """Take the first photos alone, rounded up to whole folders."""
-        return _counted(
+        return _describe_set(
             self.name, self.folder, min(self.count, -(-count // PER_FOLDER) * PER_FOLDER)
         )
 
@@ -64,20 +64,20 @@ class PhotoSet:
         """Name the photos, in order."""
         return [_path(self.folder, n) for n in range(self.count)]
 
-    def spread(self, number: int) -> list[Path]:
+    def sample_evenly(self, number: int) -> list[Path]:
         """Choose some photos, evenly spread over all of them."""
         paths = self.paths()
         return [paths[n * len(paths) // number] for n in range(min(number, len(paths)))]
 
 
-def make_set(kind: Kind, source: Path, home: Path) -> PhotoSet:
+def make_set(kind: SetSpec, source: Path, home: Path) -> PhotoSet:
     """Make a set in a folder of its own below ``home``, or find it there from another time.
 
     Raises:
         SetError: the source is no zip file of JPEGs, or the disk is too small.
         CameraError: a photo can't be brought to the weight of a camera's.
     """
-    pictures = jpegs(source, kind.bases)
+    pictures = read_jpegs(source, kind.bases)
     folder = home / kind.name.replace(" ", "-")
     digest = hashlib.sha256(b"".join(pictures)).hexdigest()
     recipe = json.dumps({"version": VERSION, "pictures": digest, **asdict(kind)}, indent=2)
@@ -85,13 +85,13 @@ def make_set(kind: Kind, source: Path, home: Path) -> PhotoSet:
     if not noted.is_file() or noted.read_text(encoding="utf-8") != recipe:
         shutil.rmtree(folder, ignore_errors=True)
         if kind.camera:
-            pictures = [kind.camera.taken(picture) for picture in pictures]
+            pictures = [kind.camera.enlarge(picture) for picture in pictures]
         _fill(folder, kind, pictures)
         noted.write_text(recipe, encoding="utf-8")
-    return _counted(kind.name, folder, kind.count)
+    return _describe_set(kind.name, folder, kind.count)
 
 
-def numbered(jpeg: bytes, number: int) -> bytes:
+def add_number_comment(jpeg: bytes, number: int) -> bytes:
     """Give a JPEG file a comment with a number, so that its bytes are like no other's.
 
     It goes behind the first segment, as JFIF and Exif both want to be that.
@@ -102,7 +102,7 @@ def numbered(jpeg: bytes, number: int) -> bytes:
     return jpeg[:behind] + comment + jpeg[behind:]
 
 
-def jpegs(source: Path, most: int) -> list[bytes]:
+def read_jpegs(source: Path, most: int) -> list[bytes]:
     """Read the first JPEG files of a zip file, ``most`` of them or fewer.
 
     Raises:
@@ -124,7 +124,7 @@ def jpegs(source: Path, most: int) -> list[bytes]:
     return pictures
 
 
-def _fill(folder: Path, kind: Kind, pictures: list[bytes]) -> None:
+def _fill(folder: Path, kind: SetSpec, pictures: list[bytes]) -> None:
     needed = kind.count * sum(map(len, pictures)) // len(pictures)
     folder.mkdir(parents=True)
     if shutil.disk_usage(folder).free < needed:
@@ -135,10 +135,10 @@ def _fill(folder: Path, kind: Kind, pictures: list[bytes]) -> None:
     for number in range(kind.count):
         path = _path(folder, number)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(numbered(pictures[number % len(pictures)], number))
+        path.write_bytes(add_number_comment(pictures[number % len(pictures)], number))
 
 
-def _counted(name: str, folder: Path, count: int) -> PhotoSet:
+def _describe_set(name: str, folder: Path, count: int) -> PhotoSet:
     sizes = [_path(folder, n).stat().st_size for n in range(count)]
     return PhotoSet(name, folder, count, sum(sizes) // count)
 

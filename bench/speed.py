@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench.command import label
-from bench.cores import on_each_core, rate
-from bench.figure import Figure
-from bench.machine import usable_cores
+from bench.command import label_photos
+from bench.cores import compute_rate, measure_each_core
+from bench.figure import MedianRange
+from bench.machine import list_usable_cores
 from bench.sets import PhotoSet
-from bench.stages import STAGES, Pass
-from bench.turns import take_turns
+from bench.stages import STAGES, StageSeconds
+from bench.turns import run_in_turns
 
 PASSES = 3
 CPU = ("--provider", "cpu")
@@ -37,19 +37,19 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Reached:
+class SettingResult:
     """What the command reaches with a setting, start-up included.
 
-    ``rate``: photos a second. ``of_floor``: its share of the rate of as many cores that do nothing
+    ``compute_rate``: photos a second. ``of_floor``: its share of the rate of as many cores that do nothing
     but the stages, if cores were independent; ``of_machine``: of what processes that share
     nothing reach on this machine. ``to_one_worker``: its ratio to the rate with one worker.
     """
 
     setting: str
-    rate: Figure
-    of_floor: Figure
-    of_machine: Figure
-    to_one_worker: Figure
+    rate: MedianRange
+    of_floor: MedianRange
+    of_machine: MedianRange
+    to_one_worker: MedianRange
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ class Speed:
     photos: str
     count: int
     mean_bytes: int
-    stages_ms: dict[str, Figure]
-    sum_ms: Figure
-    one_core: Figure
-    floor: Figure
-    scaling: Figure
-    reached: list[Reached]
+    stages_ms: dict[str, MedianRange]
+    sum_ms: MedianRange
+    one_core: MedianRange
+    floor: MedianRange
+    scaling: MedianRange
+    reached: list[SettingResult]
 
 
 @dataclass(frozen=True)
 class _Round:
     """One round's stages, rate of one core, cores' worth, and rates by setting."""
 
-    stages: Pass
+    stages: StageSeconds
     one_core: float
     scaling: float
     rates: dict[str, float]
@@ -84,74 +84,75 @@ class _Round:
 
 def measure_speed(photos: PhotoSet, sample: int, rounds: int) -> Speed:
     """Measure stages on ``sample`` photos out of all of them, and the command on all."""
-    cores = usable_cores()
-    chosen = settings(len(cores))
-    paths = photos.spread(sample)
+    cores = list_usable_cores()
+    chosen = choose_settings(len(cores))
+    paths = photos.sample_evenly(sample)
     ways: dict[str, Callable[[int], Any]] = {
         # Another core each time.
-        ALONE: lambda number: on_each_core(paths, [cores[number % len(cores)]], PASSES),
-        TOGETHER: lambda _: on_each_core(paths, cores, PASSES),
+        ALONE: lambda number: measure_each_core(paths, [cores[number % len(cores)]], PASSES),
+        TOGETHER: lambda _: measure_each_core(paths, cores, PASSES),
         **{setting.name: partial(_command_rate, photos, setting) for setting in chosen},
     }
     if len(cores) == 1:
         del ways[TOGETHER]
-    found = take_turns(ways, rounds)
-    done = [_round({name: values[n] for name, values in found.items()}) for n in range(rounds)]
+    found = run_in_turns(ways, rounds)
+    done = [_to_round({name: values[n] for name, values in found.items()}) for n in range(rounds)]
     return Speed(
         photos=photos.name,
         count=photos.count,
         mean_bytes=photos.mean_bytes,
-        stages_ms={s: Figure.of(1000 * r.stages[s] for r in done) for s in STAGES},
-        sum_ms=Figure.of(1000 / r.one_core for r in done),
-        one_core=Figure.of(r.one_core for r in done),
-        floor=Figure.of(len(cores) * r.one_core for r in done),
-        scaling=Figure.of(r.scaling for r in done),
-        reached=[_reached(setting, done, len(cores)) for setting in chosen],
+        stages_ms={s: MedianRange.of(1000 * r.stages[s] for r in done) for s in STAGES},
+        sum_ms=MedianRange.of(1000 / r.one_core for r in done),
+        one_core=MedianRange.of(r.one_core for r in done),
+        floor=MedianRange.of(len(cores) * r.one_core for r in done),
+        scaling=MedianRange.of(r.scaling for r in done),
+        reached=[_to_result(setting, done, len(cores)) for setting in chosen],
     )
 
 
-def settings(cores: int) -> list[Setting]:
+def choose_settings(cores: int) -> list[Setting]:
     """Choose the settings to compare: 1, 2, 4, ... workers up to the cores, and the default."""
     workers = [2**n for n in range(cores.bit_length()) if 2**n < cores] + [cores]
-    numbered = [Setting(_named(n), n, (*CPU, "--workers", str(n))) for n in workers]
+    numbered = [Setting(_name_workers(n), n, (*CPU, "--workers", str(n))) for n in workers]
     return [*numbered, Setting(DEFAULT, cores, ())]
 
 
 def _command_rate(photos: PhotoSet, setting: Setting, _: int) -> float:
-    run = label(photos.folders(), *setting.options, expected=photos.count)
+    run = label_photos(photos.folders(), *setting.options, expected=photos.count)
     return photos.count / run.seconds
 
 
-def _round(found: dict[str, Any]) -> _Round:
+def _to_round(found: dict[str, Any]) -> _Round:
     (alone,) = found.pop(ALONE)
     together = found.pop(TOGETHER, [alone])
     return _Round(
-        stages={s: Figure.of(once[s] for once in alone).median for s in STAGES},
-        one_core=rate(alone),
-        scaling=sum(map(rate, together)) / rate(alone),
+        stages={s: MedianRange.of(once[s] for once in alone).median for s in STAGES},
+        one_core=compute_rate(alone),
+        scaling=sum(map(compute_rate, together)) / compute_rate(alone),
         rates=found,
     )
 
 
-def _reached(setting: Setting, done: list[_Round], cores: int) -> Reached:
-    name, first = setting.name, _named(1)
-    return Reached(
+def _to_result(setting: Setting, done: list[_Round], cores: int) -> SettingResult:
+    name, first = setting.name, _name_workers(1)
+    return SettingResult(
         setting=name,
-        rate=Figure.of(r.rates[name] for r in done),
-        of_floor=Figure.of(r.rates[name] / (r.one_core * setting.workers) for r in done),
-        of_machine=Figure.of(
-            r.rates[name] / (r.one_core * _worth(setting.workers, cores, r.scaling)) for r in done
+        rate=MedianRange.of(r.rates[name] for r in done),
+        of_floor=MedianRange.of(r.rates[name] / (r.one_core * setting.workers) for r in done),
+        of_machine=MedianRange.of(
+            r.rates[name] / (r.one_core * _estimate_worth(setting.workers, cores, r.scaling))
+            for r in done
         ),
-        to_one_worker=Figure.of(r.rates[name] / r.rates[first] for r in done),
+        to_one_worker=MedianRange.of(r.rates[name] / r.rates[first] for r in done),
     )
 
 
-def _worth(workers: int, cores: int, scaling: float) -> float:
+def _estimate_worth(workers: int, cores: int, scaling: float) -> float:
     """How many independent cores some workers are worth, between one and all of them."""
     if cores == 1:
         return 1.0
     return 1 + (scaling - 1) * (workers - 1) / (cores - 1)
 
 
-def _named(workers: int) -> str:
+def _name_workers(workers: int) -> str:
     return f"{workers} worker" + ("s" if workers > 1 else "")

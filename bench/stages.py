@@ -23,7 +23,7 @@ READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify 
 STAGES = (READ, DECODE, DETECT, CROP, CLASSIFY, WRITE)
 
 # Seconds a photo, by stage.
-Pass = dict[str, float]
+StageSeconds = dict[str, float]
 
 
 class Stages:
@@ -36,7 +36,7 @@ class Stages:
         self._labels = ensemble.labels
         self._labeller = Labeller(plan, Device(Provider.CPU))
 
-    def once(self, paths: Sequence[Path]) -> Pass:
+    def measure_once(self, paths: Sequence[Path]) -> StageSeconds:
         """Take all photos through all stages once, one photo after the other."""
         clock = _Clock()
         before = self._labeller.timings.seconds()

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.against import Against
-from bench.cluster import Clustered
-from bench.driver import Driver
+from bench.against import CheckoutComparison
+from bench.cluster import EngineComparison
+from bench.driver import DriverRun
 from bench.footprint import Footprint
-from bench.growth import Cost, Growth
+from bench.growth import CommandCost, Growth
 from bench.memory import Peak
 from bench.peers import Peer
 from bench.results import Results
 from bench.speed import Speed
 from bench.stages import STAGES
-from bench.unchanged import Unchanged
-from bench.waits import Waits
+from bench.unchanged import UnchangedRuns
+from bench.waits import WaitTimes
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Table:
         return "\n".join([f"### {self.title}\n", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
-def written(results: Results, markdown: bool) -> str:
+def format_results(results: Results, markdown: bool) -> str:
     """Write all tables, with the machine and the versions in front."""
     form: Callable[[Table], str] = Table.markdown if markdown else Table.aligned
-    return "\n\n".join([setting(results), *map(form, tables(results))])
+    return "\n\n".join([setting(results), *map(form, make_tables(results))])
 
 
 def setting(results: Results) -> str:
@@ -57,7 +57,7 @@ def setting(results: Results) -> str:
     )
 
 
-def tables(results: Results) -> Iterator[Table]:
+def make_tables(results: Results) -> Iterator[Table]:
     """Give a table for each part that was measured."""
     if results.speed:
         yield stages_table(results.speed)
@@ -125,7 +125,7 @@ def speed_table(speeds: Sequence[Speed]) -> Table:
     return Table("The command", columns, rows)
 
 
-def waits_table(waits: Waits) -> Table:
+def waits_table(waits: WaitTimes) -> Table:
     """What a person waits for, in seconds."""
     named = {
         "--help": waits.help,
@@ -163,7 +163,7 @@ def judged_table(peers: Sequence[Peer]) -> Table:
     return Table("On one core beside other programs: answers", columns, rows)
 
 
-def against_table(against: Sequence[Against]) -> Table:
+def against_table(against: Sequence[CheckoutComparison]) -> Table:
     """This checkout and another one."""
     columns = ("Photos", "Other checkout", "Photos a second, other", "Photos a second", "Times")
     rows = [
@@ -188,7 +188,7 @@ def footprint_table(footprints: Sequence[Footprint]) -> Table:
     return Table("Memory with two workers", ("Photos", "Greatest process", "All processes"), rows)
 
 
-def unchanged_table(runs: Sequence[Unchanged]) -> Table:
+def unchanged_table(runs: Sequence[UnchangedRuns]) -> Table:
     """A second run over files that have not changed."""
     columns = (
         "Files",
@@ -257,7 +257,7 @@ def costs_table(growth: Growth) -> Table:
         "Peak memory of its process",
         "Exponent",
     )
-    by_name: dict[str, list[Cost]] = {}
+    by_name: dict[str, list[CommandCost]] = {}
     for cost in growth.costs:
         by_name.setdefault(cost.what, []).append(cost)
     rows = []
@@ -276,7 +276,7 @@ def costs_table(growth: Growth) -> Table:
     return Table("Cost by size", columns, rows)
 
 
-def ray_table(clustered: Sequence[Clustered]) -> Table:
+def ray_table(clustered: Sequence[EngineComparison]) -> Table:
     """The same photos by workers here and by actors on Ray, on the same cores."""
     columns = ("Photos", "Setting", "One photo", "All photos")
     rows = []
@@ -290,7 +290,7 @@ def ray_table(clustered: Sequence[Clustered]) -> Table:
     return Table("On Ray beside this machine's workers", columns, rows)
 
 
-def driver_table(drivers: Sequence[Driver]) -> Table:
+def driver_table(drivers: Sequence[DriverRun]) -> Table:
     """The run that hands out files to a cluster: its memory and its speed."""
     columns = ("Files", "Memory at the start", "Peak", "Files a second", "Journal")
     rows = [

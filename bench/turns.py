@@ -9,7 +9,9 @@ Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-def take_turns(ways: Mapping[Key, Callable[[int], Result]], rounds: int) -> dict[Key, list[Result]]:
+def run_in_turns(
+    ways: Mapping[Key, Callable[[int], Result]], rounds: int
+) -> dict[Key, list[Result]]:
     """Measure each way once per round.
 
     The load of a machine changes slowly. There and back, such a change favours none of the ways.

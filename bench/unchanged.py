@@ -9,17 +9,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.command import CommandError, Run, label, run_process
-from bench.figure import Figure
+from bench.command import CommandError, CommandRun, label_photos, run_process
+from bench.figure import MedianRange
 from bench.made_up import TWO_WORKERS, label_simulated, make_files
 from bench.memory import Peak
-from bench.turns import take_turns
+from bench.turns import run_in_turns
 
 FIND, COMMAND = "find", "command"
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class UnchangedRuns:
     """Times in seconds.
 
     Attributes:
@@ -34,16 +34,16 @@ class Unchanged:
     """
 
     files: int
-    find: Figure
-    whole: Figure
-    ratio: Figure
-    start: Figure
-    discover: Figure
-    report: Figure
+    find: MedianRange
+    whole: MedianRange
+    ratio: MedianRange
+    start: MedianRange
+    discover: MedianRange
+    report: MedianRange
     peak: Peak | None
 
 
-def measure_unchanged(files: int, rounds: int) -> Unchanged:
+def measure_unchanged(files: int, rounds: int) -> UnchangedRuns:
     """Fill a journal through simulated workers, then run again and list the files in turn."""
     with tempfile.TemporaryDirectory() as home:
         photos, report = Path(home) / "photos", Path(home) / "r.csv"
@@ -51,8 +51,8 @@ def measure_unchanged(files: int, rounds: int) -> Unchanged:
         label_simulated([photos], report)
         listing = ["find", str(photos), "-type", "f", "-printf", "%s %T@ %p\n"]
         listings: list[float] = []
-        runs: list[Run] = []
-        take_turns(
+        runs: list[CommandRun] = []
+        run_in_turns(
             {
                 FIND: lambda _: listings.append(run_process(listing).seconds),
                 COMMAND: lambda _: runs.append(run_again(photos, report, files)),
@@ -60,25 +60,25 @@ def measure_unchanged(files: int, rounds: int) -> Unchanged:
             rounds,
         )
         peak = run_again(photos, report, files, sampled=True).peak
-    return Unchanged(
+    return UnchangedRuns(
         files=files,
-        find=Figure.of(listings),
-        whole=Figure.of(run.seconds for run in runs),
-        ratio=Figure.of(run.seconds / find for run, find in zip(runs, listings, strict=True)),
-        start=Figure.of(run.seconds - run.after_start for run in runs),
-        discover=Figure.of(run.record["seconds"]["discover"] for run in runs),
-        report=Figure.of(run.record["seconds"]["report"] for run in runs),
+        find=MedianRange.of(listings),
+        whole=MedianRange.of(run.seconds for run in runs),
+        ratio=MedianRange.of(run.seconds / find for run, find in zip(runs, listings, strict=True)),
+        start=MedianRange.of(run.seconds - run.after_start for run in runs),
+        discover=MedianRange.of(run.record["seconds"]["discover"] for run in runs),
+        report=MedianRange.of(run.record["seconds"]["report"] for run in runs),
         peak=peak,
     )
 
 
-def run_again(photos: Path, report: Path, files: int, *, sampled: bool = False) -> Run:
+def run_again(photos: Path, report: Path, files: int, *, sampled: bool = False) -> CommandRun:
     """Run with real workers over files that the journal knows.
 
     Raises:
         CommandError: the run failed, or did not know them.
     """
-    run = label([photos], *TWO_WORKERS, report=report, sampled=sampled)
+    run = label_photos([photos], *TWO_WORKERS, report=report, sampled=sampled)
     reused = run.record["counts"]["reused"]
     if reused != files:
         raise CommandError(f"{reused} of {files} files were known from the run before")

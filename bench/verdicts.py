@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.path_text import path_text
-from bench.command import CommandError, label
-from bench.labelled import truth_of
-from bench.reference import Reference, Verdict
+from bench.command import CommandError, label_photos
+from bench.labelled import find_truth
+from bench.reference import PhotoVerdict, ReferenceLabeller
 
 # Of outcomes, where nothing tells which of two is right, and where labels do.
-LEAST_SAME = 0.985
-LEAST_SAME_NAMED = 0.97
-MOST_LOST = 0.005
+MIN_SAME = 0.985
+MIN_SAME_NAMED = 0.97
+MAX_LOST = 0.005
 
 
 @dataclass(frozen=True)
-class Pair:
+class VerdictPair:
     """Both verdicts on a photo; ``truth`` is the label that its folder is named after."""
 
     path: str
     truth: str | None
-    command: Verdict
-    reference: Verdict
+    command: PhotoVerdict
+    reference: PhotoVerdict
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Agreement:
             (self.reference_accuracy or 0) - (self.accuracy or 0),
             (self.reference_coverage or 0) - (self.coverage or 0),
         )
-        least = LEAST_SAME_NAMED if self.named else LEAST_SAME
-        return self.same_outcome >= least and lost <= MOST_LOST
+        least = MIN_SAME_NAMED if self.named else MIN_SAME
+        return self.same_outcome >= least and lost <= MAX_LOST
 
 
-def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
+def compare_folder(folder: Path, reference: ReferenceLabeller, model: str) -> list[VerdictPair]:
     """Label a folder both ways.
 
     Raises:
@@ -78,17 +78,17 @@ def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
     folder = folder.resolve()
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "r.csv"
-        label([folder], "--provider", "cpu", "-m", model, report=report, incomplete=True)
+        label_photos([folder], "--provider", "cpu", "-m", model, report=report, incomplete=True)
         with report.open(encoding="utf-8", newline="") as file:
             found = {row["path"]: row for row in csv.DictReader(file)}
     if not found:
         raise CommandError(f"there is no photo in {folder}")
     labels = reference.labels
     return [
-        Pair(
+        VerdictPair(
             path=path_text(path.relative_to(folder)),
-            truth=truth_of(path.relative_to(folder), labels),
-            command=_reported(found[path_text(path)]),
+            truth=find_truth(path.relative_to(folder), labels),
+            command=_parse_verdict(found[path_text(path)]),
             reference=reference.judge(path),
         )
         for path in sorted(folder.rglob("*"))
@@ -96,7 +96,7 @@ def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
     ]
 
 
-def agreement(pairs: Sequence[Pair]) -> Agreement:
+def measure_agreement(pairs: Sequence[VerdictPair]) -> Agreement:
     """Sum up verdicts."""
     more = [pair.command.faces - pair.reference.faces for pair in pairs]
     sure = [pair for pair in pairs if pair.command.is_ok or pair.reference.is_ok]
@@ -121,12 +121,12 @@ def agreement(pairs: Sequence[Pair]) -> Agreement:
     )
 
 
-def _reported(row: dict[str, str]) -> Verdict:
+def _parse_verdict(row: dict[str, str]) -> PhotoVerdict:
     confidence = float(row["confidence"] or 0)
-    return Verdict(row["status"], row["label"], confidence, int(row["faces"] or 0))
+    return PhotoVerdict(row["status"], row["label"], confidence, int(row["faces"] or 0))
 
 
-def _accuracy(verdicts: Sequence[tuple[Verdict, str | None]]) -> float | None:
+def _accuracy(verdicts: Sequence[tuple[PhotoVerdict, str | None]]) -> float | None:
     return _share(verdict.label == truth for verdict, truth in verdicts if verdict.is_ok)
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from batch.log import Event
 from bench.command import COMMAND, CommandError
-from bench.figure import Figure
+from bench.figure import MedianRange
 from bench.sets import PhotoSet
-from bench.turns import take_turns
+from bench.turns import run_in_turns
 
 CHUNK = 65536
 
 
 @dataclass(frozen=True)
-class Waits:
+class WaitTimes:
     """Seconds from a process's start.
 
     ``help``: to the end of ``--help``. ``models_open``: until the models are proved.
@@ -29,32 +29,32 @@ class Waits:
     ``one_photo``: until the report of one photo is published and the process has ended.
     """
 
-    help: Figure
-    models_open: Figure
-    first_label: Figure
-    one_photo: Figure
+    help: MedianRange
+    models_open: MedianRange
+    first_label: MedianRange
+    one_photo: MedianRange
 
 
-def measure_waits(photos: PhotoSet, repeats: int) -> Waits:
+def measure_waits(photos: PhotoSet, repeats: int) -> WaitTimes:
     """Measure new processes in turn; the files of program and models are in the system's cache."""
-    found: dict[str, list[tuple[float, ...]]] = take_turns(
+    found: dict[str, list[tuple[float, ...]]] = run_in_turns(
         {
-            "help": lambda _: (_timed(_help),),
+            "help": lambda _: (_time_call(_help),),
             "one photo": lambda _: _one_photo(photos.paths()[0]),
             "first label": lambda _: (_first_label(photos),),
         },
         repeats,
     )
     single = found["one photo"]
-    return Waits(
-        help=Figure.of(seconds for (seconds,) in found["help"]),
-        models_open=Figure.of(opened for opened, _ in single),
-        first_label=Figure.of(seconds for (seconds,) in found["first label"]),
-        one_photo=Figure.of(ended for _, ended in single),
+    return WaitTimes(
+        help=MedianRange.of(seconds for (seconds,) in found["help"]),
+        models_open=MedianRange.of(opened for opened, _ in single),
+        first_label=MedianRange.of(seconds for (seconds,) in found["first label"]),
+        one_photo=MedianRange.of(ended for _, ended in single),
     )
 
 
-def _timed(work: Callable[[], None]) -> float:
+def _time_call(work: Callable[[], None]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

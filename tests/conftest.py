@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tests.support.browser import chromium
+from tests.support.browser import start_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,5 +80,5 @@ def command(tmp_path: Path) -> Command:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium, for pages."""
-    with chromium() as browser:
+    with start_chromium() as browser:
         yield browser

@@ -1,5 +1,5 @@
 """Lets ``python -m trainer`` run the command line."""
 
-from trainer.cli import main
+from trainer.cli.main import main
 
 main()

@@ -25,7 +25,7 @@ from batch.found import FoundFile
 from batch.options import Search
 from tests.batch.discovery.test_discover import JPEG, find, put
 from tests.conftest import Command
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 PATHS = (
     *("a.jpg", "b.png", "raw/a.jpg", "raw/sub/a.jpg", "x/raw/a.jpg", "x/raw.jpg", "x/y/z/a.jpg"),
@@ -219,7 +219,7 @@ def test_python_takes_a_list_or_a_single_pattern(tmp_path: Path) -> None:
 
 
 def test_a_run_counts_what_is_excluded_and_keeps_what_is_only_too_old(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 3)
     make_photos(tmp_path / "photos" / "raw", 1, first=3)
     make_photos(tmp_path / "photos" / "@eaDir", 1, first=4)

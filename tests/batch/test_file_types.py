@@ -28,7 +28,7 @@ from batch.vision.decode import decode_bytes
 from batch.vision.isobmff import read_header
 from batch.vision.pillow import has_reader
 from tests.conftest import REPOSITORY
-from tests.support.decoded import NAME, distance, encoded, failure, photo
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode, mean_difference
 from tests.support.grid_avif import grid_avif
 
 USAGE = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")
@@ -65,8 +65,8 @@ def test_the_table_is_consistent() -> None:
     ("form", "name"), [("JPEG2000", "JPEG 2000"), ("PPM", "Netpbm"), ("QOI", "QOI")]
 )
 def test_a_format_without_a_decoder_is_named(form: str, name: str, astronaut: Image.Image) -> None:
-    data = encoded(astronaut, form)
-    result = failure(data)
+    data = encode(astronaut, form)
+    result = decode_failure(data)
     assert result.reason is Reason.UNSUPPORTED
     assert name in result.detail
     assert sniff_skip_reason(data[:HEAD_BYTES]) == "unsupported format"
@@ -102,23 +102,23 @@ class TestAvif:
     @pytest.mark.parametrize("alpha", [False, True])
     def test_grids_are_decoded(self, alpha: bool, astronaut: Image.Image) -> None:
         data, shown = grid_avif(astronaut, alpha)
-        assert distance(photo(data).pixels, shown) < 3
+        assert mean_difference(decode_photo(data).pixels, shown) < 3
 
     def test_a_sound_one_that_the_decoder_refuses_is_not_called_broken(
         self, astronaut: Image.Image
     ) -> None:
         data, _ = grid_avif(astronaut, True, alpha_size=False)
-        result = failure(data)
+        result = decode_failure(data)
         assert result.reason is Reason.UNSUPPORTED
         assert "put together in a way" in result.detail
-        assert failure(data[:-500]).reason is Reason.TRUNCATED
+        assert decode_failure(data[:-500]).reason is Reason.TRUNCATED
 
     def test_damaged_pixels_are_corrupt(self, astronaut: Image.Image) -> None:
         data, _ = grid_avif(astronaut, True)
         broken = bytearray(data)
         start = data.index(b"mdat") + 30
         broken[start : start + 4000] = bytes(4000)
-        assert failure(bytes(broken)).reason is Reason.CORRUPT
+        assert decode_failure(bytes(broken)).reason is Reason.CORRUPT
 
 
 class TestJpegXl:
@@ -131,8 +131,8 @@ class TestJpegXl:
     @pytest.mark.parametrize("container", [False, True])
     def test_is_decoded(self, mode: str, container: bool, astronaut: Image.Image) -> None:
         picture = astronaut.convert(mode)
-        data = encoded(picture, "JXL", lossless=True, use_container=container)
-        assert distance(photo(data).pixels, picture) < 0.1
+        data = encode(picture, "JXL", lossless=True, use_container=container)
+        assert mean_difference(decode_photo(data).pixels, picture) < 0.1
 
     @pytest.mark.parametrize(
         "size", [(8, 8), (64, 64), (320, 240), (16, 9), (1001, 1000), (200, 300), (3333, 7)]
@@ -141,9 +141,9 @@ class TestJpegXl:
     def test_its_size_is_known_before_a_pixel_is(
         self, size: tuple[int, int], container: bool, astronaut: Image.Image
     ) -> None:
-        data = encoded(astronaut.resize(size), "JXL", use_container=container)
+        data = encode(astronaut.resize(size), "JXL", use_container=container)
         assert read_header(data) == (*size, 1)
-        result = failure(data, max_pixels=size[0] * size[1] - 1)
+        result = decode_failure(data, max_pixels=size[0] * size[1] - 1)
         assert result.reason is Reason.TOO_LARGE
 
     @pytest.mark.parametrize("packed", [True, False])
@@ -153,39 +153,39 @@ class TestJpegXl:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 6
         stored = upright.transpose(Image.Transpose.ROTATE_90)
-        jpeg = encoded(stored, "JPEG", quality=95, exif=exif)
+        jpeg = encode(stored, "JPEG", quality=95, exif=exif)
         data = imagecodecs.jpegxl_encode_jpeg(jpeg)
         assert read_header(data) == (240, 320, 6)
         if not packed:  # without what makes the JPEG of it again
             data = b"".join(box for box in boxes(data) if box[4:8] != b"jbrd")
             tags = bytes(4) + exif.tobytes().removeprefix(b"Exif\0\0")
             data += struct.pack(">I", 8 + len(tags)) + b"Exif" + tags
-        result = photo(data)
+        result = decode_photo(data)
         assert (result.width, result.height) == (320, 240)
-        assert distance(result.pixels, upright) < 3
+        assert mean_difference(result.pixels, upright) < 3
 
     def test_one_that_is_cut_off_says_so_in_words(self, astronaut: Image.Image) -> None:
-        data = encoded(astronaut, "JXL")
+        data = encode(astronaut, "JXL")
         for end in (20, len(data) // 2):
-            result = failure(data[:end])
+            result = decode_failure(data[:end])
             assert result.reason is Reason.CORRUPT
             assert result.detail == "its JPEG XL data are cut off or damaged"
 
     def test_without_its_extra_it_says_what_to_install(
         self, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        data = encoded(astronaut, "JXL")
+        data = encode(astronaut, "JXL")
         monkeypatch.setitem(sys.modules, "pillow_jxl", None)
         has_reader.cache_clear()
         try:
-            result = failure(data)
+            result = decode_failure(data)
         finally:
             has_reader.cache_clear()
         assert result.reason is Reason.UNSUPPORTED
         assert "pip install 'batch-label[jxl]'" in result.detail
 
     def test_noise_in_its_head_is_a_value(self, astronaut: Image.Image) -> None:
-        data = encoded(astronaut.resize((64, 64)), "JXL", use_container=True)
+        data = encode(astronaut.resize((64, 64)), "JXL", use_container=True)
         random = np.random.default_rng(3)
         for _ in range(60):
             noisy = bytearray(data)

@@ -23,7 +23,7 @@ from batch.location import (
 )
 from batch.options import Search
 from batch.stores.store import error_text
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 AMAZON = (
     "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20260104%2Fus-east-1%2Fs3"
@@ -126,7 +126,7 @@ def test_a_member_is_told_from_its_archive_whatever_they_are_called(
 def test_a_colon_in_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "a::b", 2)
     shutil.make_archive(str(tmp_path / "p::q"), "zip", tmp_path, "a::b")
     (tmp_path / "list.txt").write_text(f"a::b/00000.jpg\nfile://{tmp_path}/a::b/00001.jpg\n")
@@ -179,7 +179,7 @@ def test_signed_urls_leave_no_signature_anywhere_and_are_known_the_next_night(
     pytest.importorskip("aiohttp")
     import shutil
 
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     (tmp_path / "served").mkdir()
     photos = make_photos(tmp_path / "served" / "photos", 3)
     shutil.make_archive(str(tmp_path / "served" / "p"), "zip", photos)

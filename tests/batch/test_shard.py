@@ -18,7 +18,7 @@ from batch.errors import UsageError
 from batch.found import FoundFile
 from batch.shard import MAX_SHARDS, ListingDigest, Shard, ShardedFiles, parse_shard
 from tests.conftest import REPOSITORY
-from tests.support.runs import REPORT, USUAL, Place, as_mortal, make_photos
+from tests.support.runs import BASE_ARGUMENTS, REPORT, RunFolder, make_photos, unprivileged_prefix
 
 NUMBER = 30
 
@@ -96,17 +96,17 @@ def test_a_listing_that_was_cut_short_has_no_record() -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     make_photos(tmp_path / "photos", NUMBER)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"no photo")
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
-def _by_position(place: Place, name: str) -> dict[int, str]:
+def _by_position(place: RunFolder, name: str) -> dict[int, str]:
     return {int(row["position"]): path for path, row in place.rows(name).items()}
 
 
-def test_shards_run_by_themselves_are_the_whole(place: Place) -> None:
+def test_shards_run_by_themselves_are_the_whole(place: RunFolder) -> None:
     whole = list(place.rows(REPORT)) if place.label() else []
     together: dict[int, str] = {}
     for number in (1, 2, 3):
@@ -123,20 +123,20 @@ def test_shards_run_by_themselves_are_the_whole(place: Place) -> None:
     assert [together[position] for position in range(1, NUMBER + 2)] == whole
 
 
-def test_a_stream_has_the_positions_too(place: Place) -> None:
+def test_a_stream_has_the_positions_too(place: RunFolder) -> None:
     place.run("photos", "-o", "2.csv", "--shard", "2/3")
     streamed = place.run("photos", "--shard", "2/3", "--workers", "2")
     assert streamed.stdout == (place.folder / "2.csv").read_text(encoding="utf-8")
     assert next(csv.reader(io.StringIO(streamed.stdout)))[-1] == "position"
 
 
-def test_a_dry_run_lists_the_shard(place: Place) -> None:
+def test_a_dry_run_lists_the_shard(place: RunFolder) -> None:
     listed = [place.run("photos", "--dry-run", "--shard", f"{n}/2").stdout for n in (1, 2)]
     whole = place.run("photos", "--dry-run").stdout
     assert sorted("".join(listed).splitlines()) == whole.splitlines()
 
 
-def test_another_shard_labels_nothing_that_is_known_and_forgets_nothing(place: Place) -> None:
+def test_another_shard_labels_nothing_that_is_known_and_forgets_nothing(place: RunFolder) -> None:
     place.label()
     for shard in ("1/3", "2/3", "3/3", "1/2"):
         assert place.label("--shard", shard)["labelled_now"] == 1 * _holds_broken(shard)
@@ -146,7 +146,7 @@ def test_another_shard_labels_nothing_that_is_known_and_forgets_nothing(place: P
     assert (counts["labelled_now"], counts["reused"]) == (1, NUMBER - 1)
 
 
-def test_rows_of_missing_files_are_kept_by_their_own_shard(place: Place) -> None:
+def test_rows_of_missing_files_are_kept_by_their_own_shard(place: RunFolder) -> None:
     gone = "photos/00000.jpg"
     mine = _shard_of(gone, 2)
     other = f"{3 - int(mine[0])}/2"
@@ -158,22 +158,22 @@ def test_rows_of_missing_files_are_kept_by_their_own_shard(place: Place) -> None
     assert (path, row["position"]) == (gone, "")
 
 
-def test_a_folder_that_cannot_be_read_makes_no_shard_forget(place: Place) -> None:
+def test_a_folder_that_cannot_be_read_makes_no_shard_forget(place: RunFolder) -> None:
     make_photos(place.folder / "photos" / "sub", 6, first=100)
     place.label()
     (place.folder / "photos" / "sub").chmod(0)
     try:
         for shard in ("1/2", "2/2"):
-            place.run("photos", "-o", REPORT, "--shard", shard, before=as_mortal())
+            place.run("photos", "-o", REPORT, "--shard", shard, before=unprivileged_prefix())
     finally:
         (place.folder / "photos" / "sub").chmod(0o755)
     assert place.label()["labelled_now"] == 1
 
 
-def test_python_labels_a_shard(place: Place) -> None:
+def test_python_labels_a_shard(place: RunFolder) -> None:
     code = (
         "import batch, sys; from batch.shard import Shard\n"
-        f"options = batch.Options(model={USUAL[2]!r}, provider=batch.Provider.CPU, workers=1,"
+        f"options = batch.Options(model={BASE_ARGUMENTS[2]!r}, provider=batch.Provider.CPU, workers=1,"
         " shard=Shard(1, 2))\n"
         "for row in batch.label(['photos'], options): print(row.path)"
     )

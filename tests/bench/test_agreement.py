@@ -18,9 +18,9 @@ from batch.vision.decide import decide_row
 from batch.vision.decode import decode
 from batch.vision.faces import Detector
 from bench import agreement, verdicts
-from bench.command import label
-from bench.reference import Face, Reference, Verdict
-from bench.verdicts import Pair
+from bench.command import label_photos
+from bench.reference import Face, PhotoVerdict, ReferenceLabeller
+from bench.verdicts import VerdictPair
 from tests.bench.test_bench import assert_documented
 
 
@@ -30,24 +30,26 @@ class TestReference:
         photo = decode(path)
         assert isinstance(photo, Photo)
         ours, *_ = Detector().detect(photo)
-        theirs = Reference("happy-sad").find_faces(Image.open(path).convert("RGB"))[0]
+        theirs = ReferenceLabeller("happy-sad").find_faces(Image.open(path).convert("RGB"))[0]
         for side in ("left", "top", "width", "height"):
             assert getattr(ours, side) == pytest.approx(getattr(theirs, side), abs=16)
 
     def test_what_is_found_at_two_sizes_is_one_face(self, photos: Path) -> None:
         path = photos / "astronaut.jpg"
-        one, both = (Reference("happy-sad", sides).judge(path) for sides in ((640,), (512, 320)))
+        one, both = (
+            ReferenceLabeller("happy-sad", sides).judge(path) for sides in ((640,), (512, 320))
+        )
         assert one.faces == both.faces == 1
 
     def test_its_weights_are_floats(self, photos: Path, tmp_path: Path) -> None:
         path, report = photos / "astronaut.jpg", tmp_path / "r.jsonl"
-        label([path], "-m", "people", "--provider", "cpu", report=report)
+        label_photos([path], "-m", "people", "--provider", "cpu", report=report)
         ours = json.loads(report.read_text("utf-8"))["confidence"]
-        assert 0 < abs(Reference("people").judge(path).confidence - ours) < 0.1
+        assert 0 < abs(ReferenceLabeller("people").judge(path).confidence - ours) < 0.1
 
     @pytest.mark.parametrize("model", ["happy-sad", "people", DEFAULT_MODEL])
     def test_its_rules_decide_as_the_command_s(self, model: str) -> None:
-        rules, reference = load_ensemble(Options(model=model)), Reference(model)
+        rules, reference = load_ensemble(Options(model=model)), ReferenceLabeller(model)
         chance, statuses = np.random.default_rng(3), set()
         for _ in range(400):
             boxes = [
@@ -72,7 +74,7 @@ class TestReference:
 
     def test_a_broken_photo_has_failed(self, tmp_path: Path) -> None:
         (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 broken")
-        assert Reference(DEFAULT_MODEL).judge(tmp_path / "a.jpg").status == "failed"
+        assert ReferenceLabeller(DEFAULT_MODEL).judge(tmp_path / "a.jpg").status == "failed"
 
 
 def _draw(chance: np.random.Generator, model: Model | None, rows: int) -> Probabilities:
@@ -86,20 +88,20 @@ def _name(model: Model | None, answer: Probabilities) -> dict[str, float]:
     return dict(zip(model.spec.outputs, map(float, answer), strict=True))
 
 
-def verdict(text: str, faces: int = 1) -> Verdict:
+def verdict(text: str, faces: int = 1) -> PhotoVerdict:
     status, _, label_of_it = text.partition(" ")
-    return Verdict(status, label_of_it, 0.9, faces)
+    return PhotoVerdict(status, label_of_it, 0.9, faces)
 
 
 class TestAgreement:
     def test_shares_are_of_all_photos_and_accuracy_of_the_named(self) -> None:
         pairs = [
-            Pair("happy/a.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
-            Pair("happy/b.jpg", "happy", verdict("ok sad", 2), verdict("unsure happy")),
-            Pair("sad/c.jpg", "sad", verdict("unsure sad", 0), verdict("ok sad")),
-            Pair("d.jpg", None, verdict("ok sad"), verdict("ok sad")),
+            VerdictPair("happy/a.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
+            VerdictPair("happy/b.jpg", "happy", verdict("ok sad", 2), verdict("unsure happy")),
+            VerdictPair("sad/c.jpg", "sad", verdict("unsure sad", 0), verdict("ok sad")),
+            VerdictPair("d.jpg", None, verdict("ok sad"), verdict("ok sad")),
         ]
-        found = verdicts.agreement(pairs)
+        found = verdicts.measure_agreement(pairs)
         assert (found.photos, found.same_outcome, found.same_status) == (4, 0.75, 0.5)
         assert (found.faces, found.reference_faces) == (4, 4)
         assert (found.photos_with_more_faces, found.photos_with_fewer_faces) == (1, 1)
@@ -110,12 +112,12 @@ class TestAgreement:
 
     def test_without_a_label_the_status_is_the_outcome(self) -> None:
         pairs = [
-            Pair("happy/a.jpg", "happy", verdict("no_person"), verdict("no_person")),
-            Pair("happy/b.jpg", "happy", verdict("neither"), verdict("no_person")),
-            Pair("happy/c.jpg", "happy", verdict("ok happy"), verdict("neither")),
-            Pair("happy/d.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
+            VerdictPair("happy/a.jpg", "happy", verdict("no_person"), verdict("no_person")),
+            VerdictPair("happy/b.jpg", "happy", verdict("neither"), verdict("no_person")),
+            VerdictPair("happy/c.jpg", "happy", verdict("ok happy"), verdict("neither")),
+            VerdictPair("happy/d.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
         ]
-        found = verdicts.agreement(pairs)
+        found = verdicts.measure_agreement(pairs)
         assert (found.same_outcome, found.same_status) == (0.5, 0.5)
         assert (found.sure, found.same_outcome_of_sure) == (2, 0.5)
         assert (found.accuracy, found.reference_accuracy) == (1, 1), "of those that are ok"
@@ -124,26 +126,32 @@ class TestAgreement:
     @pytest.mark.parametrize("worse", ["ok sad", "unsure happy"])
     def test_neither_accuracy_nor_coverage_may_be_lost(self, worse: str) -> None:
         ok = verdict("ok happy")
-        same = [Pair("happy/a.jpg", "happy", ok, ok)] * 299
-        assert verdicts.agreement([*same, Pair("happy/b.jpg", "happy", ok, ok)]).holds
-        lost = Pair("happy/b.jpg", "happy", verdict(worse), ok)
-        assert verdicts.agreement([*same, lost]).holds
-        assert not verdicts.agreement([*same[:150], lost]).holds
+        same = [VerdictPair("happy/a.jpg", "happy", ok, ok)] * 299
+        assert verdicts.measure_agreement(
+            [*same, VerdictPair("happy/b.jpg", "happy", ok, ok)]
+        ).holds
+        lost = VerdictPair("happy/b.jpg", "happy", verdict(worse), ok)
+        assert verdicts.measure_agreement([*same, lost]).holds
+        assert not verdicts.measure_agreement([*same[:150], lost]).holds
 
     def test_a_folder_of_people_without_an_answer_has_no_accuracy(self) -> None:
-        pair = Pair("happy/a.jpg", "happy", verdict("neither"), verdict("neither"))
-        found = verdicts.agreement([pair])
+        pair = VerdictPair("happy/a.jpg", "happy", verdict("neither"), verdict("neither"))
+        found = verdicts.measure_agreement([pair])
         assert (found.accuracy, found.coverage, found.holds) == (None, 0, True)
 
     def test_the_docs_show_the_table_that_is_printed(self) -> None:
-        pairs = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))]
-        assert_documented(agreement.table(verdicts.agreement(pairs), "a.zip", "happy-sad", (640,)))
+        pairs = [VerdictPair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))]
+        assert_documented(
+            agreement.agreement_table(
+                verdicts.measure_agreement(pairs), "a.zip", "happy-sad", (640,)
+            )
+        )
 
     def test_a_label_that_is_lost_in_a_hundred_is_allowed(self) -> None:
-        same = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))] * 99
-        other = Pair("b.jpg", None, verdict("ok sad"), verdict("ok happy"))
-        assert verdicts.agreement([*same, other]).holds
-        assert not verdicts.agreement([*same, other, other]).holds
+        same = [VerdictPair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))] * 99
+        other = VerdictPair("b.jpg", None, verdict("ok sad"), verdict("ok happy"))
+        assert verdicts.measure_agreement([*same, other]).holds
+        assert not verdicts.measure_agreement([*same, other, other]).holds
 
     def test_a_folder_and_its_zip_file_are_compared_alike(
         self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,18 +18,18 @@ from PIL import Image
 from bench import tables
 from bench.__main__ import main
 from bench.camera import Camera, CameraError
-from bench.command import CommandError, label
-from bench.cores import on_each_core, rate
-from bench.figure import Figure
-from bench.growth import Sizes
-from bench.machine import usable_cores
-from bench.memory import Sampler, tree
-from bench.plan import Lot, Plan
-from bench.results import Bench, Part, Results
-from bench.sets import RECIPE, Kind, SetError, make_set, numbered
-from bench.speed import settings
+from bench.command import CommandError, label_photos
+from bench.cores import compute_rate, measure_each_core
+from bench.figure import MedianRange
+from bench.growth import GrowthSizes
+from bench.machine import list_usable_cores
+from bench.memory import MemorySampler, list_process_tree
+from bench.plan import BenchPlan, Lot
+from bench.results import Benchmark, Measurement, Results
+from bench.sets import RECIPE, SetError, SetSpec, add_number_comment, make_set
+from bench.speed import choose_settings
 from bench.stages import STAGES
-from bench.turns import take_turns
+from bench.turns import run_in_turns
 from tests.conftest import REPOSITORY
 
 PERFORMANCE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def source(astronaut: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> 
 class TestSets:
     def test_copies_differ_in_bytes_and_not_in_pixels(self, astronaut: Image.Image) -> None:
         first = jpeg(astronaut)
-        copies = [numbered(first, n) for n in range(3)]
+        copies = [add_number_comment(first, n) for n in range(3)]
         assert len({first, *copies}) == 4
         for copy in copies:
             with Image.open(BytesIO(copy)) as image, Image.open(BytesIO(first)) as original:
@@ -67,7 +67,7 @@ class TestSets:
     def test_a_set_has_as_many_different_files_as_asked_for(
         self, source: Path, tmp_path: Path
     ) -> None:
-        photos = make_set(Kind("as they are", count=25, bases=3), source, tmp_path)
+        photos = make_set(SetSpec("as they are", count=25, bases=3), source, tmp_path)
         files = [path.read_bytes() for path in photos.paths()]
         assert (len(set(files)), photos.count) == (25, 25)
         assert photos.mean_bytes == sum(map(len, files)) // 25
@@ -79,7 +79,7 @@ class TestSets:
     def test_a_set_is_made_once_and_anew_if_it_is_another(
         self, source: Path, tmp_path: Path
     ) -> None:
-        kind = Kind("as they are", count=2, bases=2)
+        kind = SetSpec("as they are", count=2, bases=2)
         first = make_set(kind, source, tmp_path)
         first.paths()[0].write_bytes(b"still here")
         make_set(kind, source, tmp_path)
@@ -87,7 +87,7 @@ class TestSets:
         assert make_set(replace(kind, bases=1), source, tmp_path).mean_bytes > 100
 
     def test_half_a_set_is_made_anew(self, source: Path, tmp_path: Path) -> None:
-        kind = Kind("as they are", count=2, bases=2)
+        kind = SetSpec("as they are", count=2, bases=2)
         first = make_set(kind, source, tmp_path)
         (first.folder / RECIPE).unlink()
         first.paths()[1].unlink()
@@ -99,19 +99,19 @@ class TestSets:
         if content:
             file.write_bytes(content)
         with pytest.raises(SetError, match=r"photos\.zip \(.*--photos"):
-            make_set(Kind("any", 1, 1), file, tmp_path)
+            make_set(SetSpec("any", 1, 1), file, tmp_path)
 
     def test_a_zip_file_without_a_jpeg_is_named(self, tmp_path: Path) -> None:
         file = tmp_path / "photos.zip"
         with zipfile.ZipFile(file, "w") as pack:
             pack.writestr("a.jpg", "a text")
         with pytest.raises(SetError, match=r"no JPEG in .*photos\.zip"):
-            make_set(Kind("any", 1, 1), file, tmp_path)
+            make_set(SetSpec("any", 1, 1), file, tmp_path)
 
 
 class TestCamera:
     def test_photos_weigh_what_they_should_and_show_the_same(self, astronaut: Image.Image) -> None:
-        taken = Camera(side=700, least=82_000, most=163_000).taken(jpeg(astronaut))
+        taken = Camera(side=700, least=82_000, most=163_000).enlarge(jpeg(astronaut))
         assert 82_000 <= len(taken) <= 163_000
         with Image.open(BytesIO(taken)) as image:
             assert image.size == (700, 700)
@@ -120,7 +120,7 @@ class TestCamera:
 
     def test_a_weight_that_can_not_be_had_is_an_error(self, astronaut: Image.Image) -> None:
         with pytest.raises(CameraError, match="64 x 64 pixels to between 1 and 2 bytes"):
-            Camera(side=64, least=1, most=2).taken(jpeg(astronaut))
+            Camera(side=64, least=1, most=2).enlarge(jpeg(astronaut))
 
 
 class TestMemory:
@@ -136,10 +136,10 @@ class TestMemory:
         with subprocess.Popen(
             [sys.executable, "-c", parent], stdin=subprocess.PIPE, text=True
         ) as process:
-            sampler = Sampler(process.pid)
+            sampler = MemorySampler(process.pid)
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(1)
-            assert len(tree(process.pid)) == 2
+            assert len(list_process_tree(process.pid)) == 2
             process.communicate("\n")
         own, peak = sampler.end()
         assert peak
@@ -152,7 +152,7 @@ class TestMemory:
     def test_no_process_no_peak(self) -> None:
         with subprocess.Popen([sys.executable, "-c", ""]) as process:
             process.wait()
-        assert Sampler(process.pid).end() == (None, None)
+        assert MemorySampler(process.pid).end() == (None, None)
 
 
 class TestTurns:
@@ -166,32 +166,32 @@ class TestTurns:
 
             return way
 
-        found = take_turns({name: measure(name) for name in "abc"}, 3)
+        found = run_in_turns({name: measure(name) for name in "abc"}, 3)
         assert "".join(order) == "abccbaabc"
         assert found == {name: [0, 1, 2] for name in "abc"}
 
 
 class TestFigures:
     def test_a_figure_is_the_median_with_its_spread(self) -> None:
-        assert Figure.of([3, 1, 2, 9, 2.5]) == Figure(2.5, 1, 9)
-        assert Figure.of([0.5, 0.25, 0.75]).text(".0%") == "50% (25%–75%)"  # noqa: RUF001
-        assert Figure.of([7]).text() == "7"
+        assert MedianRange.of([3, 1, 2, 9, 2.5]) == MedianRange(2.5, 1, 9)
+        assert MedianRange.of([0.5, 0.25, 0.75]).text(".0%") == "50% (25%–75%)"  # noqa: RUF001
+        assert MedianRange.of([7]).text() == "7"
 
     @pytest.mark.parametrize(
         ("cores", "workers"), [(1, [1, 1]), (2, [1, 2, 2]), (6, [1, 2, 4, 6, 6])]
     )
     def test_settings_go_from_one_worker_to_all_cores(self, cores: int, workers: list[int]) -> None:
-        assert [setting.workers for setting in settings(cores)] == workers
-        assert settings(cores)[-1].options == ()
+        assert [setting.workers for setting in choose_settings(cores)] == workers
+        assert choose_settings(cores)[-1].options == ()
 
     def test_stages_are_all_timed_on_each_core(self, source: Path, tmp_path: Path) -> None:
-        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
-        found = on_each_core(photos.paths(), usable_cores()[:1] * 2, passes=2)
+        photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path)
+        found = measure_each_core(photos.paths(), list_usable_cores()[:1] * 2, passes=2)
         assert [len(passes) for passes in found] == [2, 2]
         for passes in found:
             assert all(set(once) == set(STAGES) for once in passes)
             assert all(seconds > 0 for once in passes for seconds in once.values())
-            assert rate(passes) == pytest.approx(
+            assert compute_rate(passes) == pytest.approx(
                 2 / (sum(passes[0].values()) + sum(passes[1].values()))
             )
 
@@ -199,19 +199,19 @@ class TestFigures:
 class TestCommand:
     def test_a_run_that_fails_says_why(self, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match=r"ended with 2: .*nowhere"):
-            label([tmp_path / "nowhere"])
+            label_photos([tmp_path / "nowhere"])
 
     def test_copies_that_are_not_labelled_do_not_count(self, source: Path, tmp_path: Path) -> None:
-        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
+        photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path)
         with pytest.raises(CommandError, match="2 photos were labelled where 3 were to be"):
-            label(photos.folders(), expected=3)
+            label_photos(photos.folders(), expected=3)
 
 
 @pytest.fixture(scope="module")
 def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[str]]:
     """All parts of a benchmark of a few photos, and what it told."""
-    kind = Kind("200 pixels", count=30, bases=2, camera=Camera(200, 5_000, 30_000))
-    plan = Plan(
+    kind = SetSpec("200 pixels", count=30, bases=2, camera=Camera(200, 5_000, 30_000))
+    plan = BenchPlan(
         rounds=1,
         repeats=1,
         lots=(Lot(kind, sample=2, measured=20, memory=(20, 30), against=20),),
@@ -221,13 +221,15 @@ def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Re
         unchanged=(12,),
         clustered=20,
         drivers=(),
-        growth=Sizes(photos=(20,), rounds=1, rows=(30,), workers=2, one_folder=(12,), nested=(12,)),
+        growth=GrowthSizes(
+            photos=(20,), rounds=1, rows=(30,), workers=2, one_folder=(12,), nested=(12,)
+        ),
         first_runs=kind,
     )
     told: list[str] = []
     home = tmp_path_factory.mktemp("sets")
-    return Bench(plan, source, home, Path("nowhere"), told.append).measure(
-        set(Part) - {Part.RAY, Part.PEERS}
+    return Benchmark(plan, source, home, Path("nowhere"), told.append).measure(
+        set(Measurement) - {Measurement.RAY, Measurement.PEERS}
     ), told
 
 
@@ -241,7 +243,7 @@ class TestResults:
         )
         one, *_, default = speed.reached
         assert (one.setting, default.setting) == ("1 worker", "default")
-        assert one.to_one_worker == Figure(1, 1, 1)
+        assert one.to_one_worker == MedianRange(1, 1, 1)
         assert one.of_floor.median == pytest.approx(one.rate.median / speed.one_core.median)
         assert one.of_machine == one.of_floor
 
@@ -291,14 +293,14 @@ class TestResults:
         results, _ = measured
         assert json.loads(json.dumps(asdict(results)))["speed"][0]["photos"] == "200 pixels"
         for markdown in (True, False):
-            text = tables.written(results, markdown)
+            text = tables.format_results(results, markdown)
             assert results.machine.processor in text
             assert "200 pixels" in text
 
     def test_the_docs_show_the_tables_that_are_printed(
         self, measured: tuple[Results, list[str]]
     ) -> None:
-        for table in tables.tables(measured[0]):
+        for table in tables.make_tables(measured[0]):
             assert_documented(table)
 
 

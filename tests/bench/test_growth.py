@@ -8,35 +8,47 @@ from pathlib import Path
 
 import pytest
 
-from bench.growth import FEW, Cost, exponent
-from bench.made_up import in_one, in_thousands, label_simulated, make_files, nested
+from bench.growth import FEWEST_FILES, CommandCost, fit_exponent
+from bench.made_up import (
+    label_simulated,
+    make_files,
+    path_in_one_folder,
+    path_in_thousands,
+    path_nested,
+)
 from bench.unchanged import run_again
 
 
-def costs(*seconds: tuple[int, float]) -> list[Cost]:
-    return [Cost("merge", files, spent, None) for files, spent in seconds]
+def costs(*seconds: tuple[int, float]) -> list[CommandCost]:
+    return [CommandCost("merge", files, spent, None) for files, spent in seconds]
 
 
 class TestExponent:
     @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
     def test_it_is_that_of_the_cost_without_the_start(self, power: float) -> None:
         measured = [(files, 0.5 + 1e-3 * files**power) for files in (1_000, 10_000, 100_000)]
-        assert exponent(costs((FEW, 0.5), *measured)) == pytest.approx(power)
+        assert fit_exponent(costs((FEWEST_FILES, 0.5), *measured)) == pytest.approx(power)
 
     def test_two_sizes_are_enough_and_one_is_not(self) -> None:
-        assert exponent(costs((FEW, 1.0), (100, 2.0), (1_000, 11.0))) == pytest.approx(1)
-        assert exponent(costs((FEW, 1.0), (100, 2.0))) is None
-        assert exponent(costs((100, 2.0), (1_000, 11.0), (2_000, 20.0))) is None
+        assert fit_exponent(costs((FEWEST_FILES, 1.0), (100, 2.0), (1_000, 11.0))) == pytest.approx(
+            1
+        )
+        assert fit_exponent(costs((FEWEST_FILES, 1.0), (100, 2.0))) is None
+        assert fit_exponent(costs((100, 2.0), (1_000, 11.0), (2_000, 20.0))) is None
 
     def test_sizes_that_take_as_long_as_the_start_are_left_out(self) -> None:
         measured = [(1_000, 1.4), (10_000, 2.0), (100_000, 11.0)]
-        assert exponent(costs((FEW, 1.0), *measured)) == pytest.approx(1)
-        assert exponent(costs((FEW, 1.0), *measured[:2])) is None
+        assert fit_exponent(costs((FEWEST_FILES, 1.0), *measured)) == pytest.approx(1)
+        assert fit_exponent(costs((FEWEST_FILES, 1.0), *measured[:2])) is None
 
 
 class TestMadeUp:
     def test_files_lie_as_they_should(self, tmp_path: Path) -> None:
-        for name, count, folders in ((in_thousands, 1_001, 2), (in_one, 7, 1), (nested, 12, 12)):
+        for name, count, folders in (
+            (path_in_thousands, 1_001, 2),
+            (path_in_one_folder, 7, 1),
+            (path_nested, 12, 12),
+        ):
             make_files(tmp_path / name.__name__, count, name)
             found = [Path(top, file) for top, _, files in os.walk(tmp_path / name.__name__)
                      for file in files]  # fmt: skip

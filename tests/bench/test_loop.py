@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.nights import Photos, alike, different
-from bench.right_answers import FIRST, RightAnswers, least_certain
+from bench.nights import LabelledPhotos, split_alike, split_by_face
+from bench.right_answers import FIRST, RightAnswers, find_least_certain
 from tests.support.trainer_data import write_folders
 
 
@@ -35,14 +35,14 @@ def test_photos_count_alike_however_often_they_were_judged() -> None:
 
 def test_a_reviewer_sees_the_least_certain_first() -> None:
     odds = np.array([[5.0, 0.0], [0.0, 0.1], [1.0, 2.0], [0.0, 9.0]], dtype=np.float32)
-    assert least_certain(odds, 2).tolist() == [1, 2]
+    assert find_least_certain(odds, 2).tolist() == [1, 2]
 
 
 def test_nights_share_no_photo_with_the_data_or_what_is_judged_by(tmp_path: Path) -> None:
-    photos = Photos(write_folders(tmp_path, 10))
+    photos = LabelledPhotos(write_folders(tmp_path, 10))
     # Drawn faces are none to a detector; here some are.
     photos.has_face = photos.targets == 0
-    nights = [*alike(photos, [1, 2]), *different(photos, [1], faces_first=True)]
+    nights = [*split_alike(photos, [1, 2]), *split_by_face(photos, [1], faces_first=True)]
     assert len(nights) == 2 * 5 + 2
     for night in nights:
         parts = (night.data, night.night, night.judged)
@@ -50,6 +50,6 @@ def test_nights_share_no_photo_with_the_data_or_what_is_judged_by(tmp_path: Path
         assert len(np.unique(np.concatenate(parts))) == sum(map(len, parts))
         groups = [set(photos.groups[part].tolist()) for part in parts]
         assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
-    network, head = photos.fitted(nights[0].data)
+    network, head = photos.fit_network(nights[0].data)
     seen = photos.seen(network, nights[0].data)
     assert (head.logits(seen).argmax(axis=1) == photos.targets[nights[0].data]).mean() > 0.8

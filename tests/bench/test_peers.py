@@ -17,11 +17,11 @@ from batch.vision.faces import Detector
 from bench import tables
 from bench.against import measure_against
 from bench.command import CommandError
-from bench.labelled import judge, truths_in, unpacked
+from bench.labelled import find_truths, judge_answers, unpack_photos
 from bench.peers import measure_peers
 from bench.plan import QUICK, Lot
-from bench.results import Bench, Part
-from bench.sets import Kind, make_set
+from bench.results import Benchmark, Measurement
+from bench.sets import SetSpec, make_set
 from tests.bench.test_bench import assert_documented, source
 from tests.conftest import REPOSITORY
 
@@ -46,7 +46,7 @@ class TestLabelled:
         paths = [Path(name) for name in "abcdefg"]
         truths = dict(zip(paths, ["happy", "happy", "sad", "sad", *["neither"] * 3], strict=True))
         given = dict(zip(paths, ["happy", "sad", "sad", "neither", "happy", ""], strict=False))
-        found = judge(truths, given)
+        found = judge_answers(truths, given)
         assert (found.photos, found.answered) == (7, 0.75)
         assert found.right == pytest.approx(2 / 3)
         assert found.wrongly == pytest.approx(1 / 3)
@@ -56,7 +56,7 @@ class TestLabelled:
             (tmp_path / name).mkdir()
             for number in range(4):
                 (tmp_path / name / f"{number}.jpg").touch()
-        chosen = truths_in(tmp_path, 4)
+        chosen = find_truths(tmp_path, 4)
         assert [(path.name, truth) for path, truth in chosen.items()] == [
             ("0.jpg", "happy"), ("2.jpg", "happy"), ("0.jpg", "sad"), ("2.jpg", "sad"),
         ]  # fmt: skip
@@ -78,8 +78,8 @@ class TestLabelled:
             with zipfile.ZipFile(given, "w") as pack:
                 for path in sorted(tmp_path.rglob("FER2013Test/*")):
                     pack.write(path, path.relative_to(tmp_path))
-        with unpacked(given) as folder:
-            truths = truths_in(folder, 99)
+        with unpack_photos(given) as folder:
+            truths = find_truths(folder, 99)
             assert [(path.name, truth) for path, truth in truths.items()] == [
                 ("a.jpg", "happy"), ("c.jpg", "neither"), ("b.jpg", "sad"),
             ]  # fmt: skip
@@ -90,7 +90,7 @@ class TestLabelled:
     def test_what_can_not_be_read_is_named(self, tmp_path: Path) -> None:
         with (
             pytest.raises(CommandError, match=r"can't read .*no\.zip"),
-            unpacked(tmp_path / "no.zip"),
+            unpack_photos(tmp_path / "no.zip"),
         ):
             pass
 
@@ -106,12 +106,12 @@ class TestPeers:
         told: list[str] = []
         plan = replace(
             QUICK,
-            lots=(Lot(Kind("as they are", 6, 3), sample=1, measured=6),),
+            lots=(Lot(SetSpec("as they are", 6, 3), sample=1, measured=6),),
             peer_pictures=3,
             peer_copies=2,
         )
-        bench = Bench(plan, source, tmp_path / "sets", PEER, told.append, (labelled,))
-        peers = bench.measure({Part.PEERS}).peers
+        bench = Benchmark(plan, source, tmp_path / "sets", PEER, told.append, (labelled,))
+        peers = bench.measure({Measurement.PEERS}).peers
         assert any("make bench-peers" in line for line in told) != PEER.is_file()
         assert [peer.name for peer in peers[-3:]] == [
             "plain.py", "batch-label", "batch-label -m happy-sad",
@@ -129,12 +129,12 @@ class TestPeers:
         assert_documented(tables.judged_table(peers))
 
     def test_a_program_that_fails_is_named(self, source: Path, tmp_path: Path) -> None:
-        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
+        photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path)
         with pytest.raises(CommandError, match=r"fer failed: .*No module named"):
             measure_peers(Path(sys.executable), photos, 2, 1, [], 1)
 
     def test_a_folder_without_labels_is_named(self, source: Path, tmp_path: Path) -> None:
-        photos = make_set(Kind("as they are", 2, 2), source, tmp_path / "sets")
+        photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path / "sets")
         (tmp_path / "empty").mkdir()
         with pytest.raises(CommandError, match="empty has no folder that is named happy or sad"):
             measure_peers(None, photos, 2, 1, [tmp_path / "empty"], 1)
@@ -142,7 +142,7 @@ class TestPeers:
 
 class TestAgainst:
     def test_a_checkout_is_measured_beside_another(self, source: Path, tmp_path: Path) -> None:
-        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
+        photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path)
         other = tmp_path / "other"
         other.mkdir()
         for name in ("batch", "models"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tests.support.pictures import IMAGES, VIEW, make, terminal
+from tests.support.pictures import IMAGES, VIEW, draw_terminal, make
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,7 +48,7 @@ def test_those_in_the_readme_are_such(repository: Path) -> None:
 
 
 def test_what_a_terminal_says_is_text(tmp_path: Path) -> None:
-    (tmp_path / "t.svg").write_text(terminal("$ echo '<b>' & \"more\"\n" + "word " * 40))
+    (tmp_path / "t.svg").write_text(draw_terminal("$ echo '<b>' & \"more\"\n" + "word " * 40))
     command, *rest = lines_of(tmp_path / "t.svg")
     assert command == "$ echo '<b>' & \"more\""
     assert len(rest) == 3

@@ -9,7 +9,7 @@ import pytest
 from bench import tables
 from bench.cluster import measure_cluster
 from bench.driver import measure_driver
-from bench.sets import Kind, make_set
+from bench.sets import SetSpec, make_set
 from tests.bench.test_bench import assert_documented, source
 
 __all__ = ["source"]
@@ -18,7 +18,7 @@ pytest.importorskip("ray", reason="ray is not installed")
 
 
 def test_both_engines_are_timed_on_the_same_photos(source: Path, tmp_path: Path) -> None:
-    photos = make_set(Kind("as they are", 20, 2), source, tmp_path)
+    photos = make_set(SetSpec("as they are", 20, 2), source, tmp_path)
     found = measure_cluster(photos, workers=1, rounds=1)
     assert found.count == 20
     assert 0 < found.start.median < found.ray_start.median

@@ -7,16 +7,23 @@ from dataclasses import astuple
 
 import pytest
 
-from bench.cost import PERFORMANCE, Kind, Prices, cost_of, measured_kinds, table
+from bench.cost import (
+    PERFORMANCE,
+    PricedKind,
+    Prices,
+    cost_table,
+    estimate_cost,
+    read_measured_kinds,
+)
 from tests.conftest import REPOSITORY
 
 SCALE = (REPOSITORY / "docs" / "scale.md").read_text(encoding="utf-8")
-KINDS = measured_kinds(PERFORMANCE.read_text(encoding="utf-8"))
+KINDS = read_measured_kinds(PERFORMANCE.read_text(encoding="utf-8"))
 
 
 def test_the_table_is_what_comes_out() -> None:
     assert [kind.name for kind in KINDS] == ["as they are", "2 MP", "12 MP"]
-    assert f"\n{table(KINDS, Prices())}\n" in SCALE
+    assert f"\n{cost_table(KINDS, Prices())}\n" in SCALE
 
 
 def test_the_prices_are_those_that_were_assumed() -> None:
@@ -28,7 +35,9 @@ def test_the_prices_are_those_that_were_assumed() -> None:
 
 def test_costs_add_up() -> None:
     prices = Prices(core_hour=0.1, thousand_reads=0.001, thousand_writes=0.01, gigabyte_out=0.05)
-    cost = cost_of(Kind("made up", rate=10, size=1_000_000), prices, photos=3_600_000, cores=100)
+    cost = estimate_cost(
+        PricedKind("made up", rate=10, size=1_000_000), prices, photos=3_600_000, cores=100
+    )
     assert cost.core_hours == 100
     assert cost.compute == pytest.approx(10)
     assert cost.terabytes == pytest.approx(3.6)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
-from tests.faults.cases import errors, kills
-from tests.faults.driver import Outcome, Store, Undisturbed, disturb, prepare
-from tests.faults.scenarios import SCENARIOS, Scenario, called
+from tests.faults.cases import choose_errors, choose_kills
+from tests.faults.driver import Baseline, Outcome, ReportStore, disturb, prepare
+from tests.faults.scenarios import SCENARIOS, Scenario, find_scenario
 from tests.faults.shim import Fault, build_shim
-from tests.support.object_store import lacks_s3, serve_s3
+from tests.support.object_store import find_missing_s3_package, serve_s3
 
 FAILED = REPOSITORY / "runs" / "endurance"
 EVERY = 15.0  # seconds between lines of progress
@@ -32,7 +32,7 @@ class Case:
     """A scenario and its faults, which its number and the seed choose."""
 
     number: int
-    undisturbed: Undisturbed
+    undisturbed: Baseline
     faults: list[Fault]
 
     @property
@@ -71,15 +71,15 @@ def main() -> int:
     if build_shim() is None:
         sys.stderr.write("there is no C compiler (Debian: apt install gcc libc6-dev)\n")
         return 2
-    scenarios = [called(name) for name in wanted.scenario or ()] or list(SCENARIOS)
-    if missing := lacks_s3():
+    scenarios = [find_scenario(name) for name in wanted.scenario or ()] or list(SCENARIOS)
+    if missing := find_missing_s3_package():
         _tell(f"without the scenarios that need a store: {missing} is not installed")
         scenarios = [scenario for scenario in scenarios if not scenario.needs_store]
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         store = None
         if any(scenario.needs_store for scenario in scenarios):
-            store = Store.at(stack.enter_context(serve_s3(work)))
+            store = ReportStore.at(stack.enter_context(serve_s3(work)))
         with ThreadPoolExecutor(wanted.jobs) as pool:
             folders = (work / f"scenario-{number}" for number in itertools.count())
             all_undisturbed = list(pool.map(prepare, scenarios, folders, itertools.repeat(store)))
@@ -102,7 +102,7 @@ class Endurance:
         pool: ThreadPoolExecutor,
         work: Path,
         seed: int,
-        all_undisturbed: Sequence[Undisturbed],
+        all_undisturbed: Sequence[Baseline],
     ) -> None:
         self._pool, self._work, self._seed = pool, work, seed
         # Every scenario by its weight.
@@ -118,14 +118,14 @@ class Endurance:
             cases: list[Case] = []
             while sum(len(case.faults) for case in cases) < missing:
                 undisturbed, number = next(self._cycle), next(numbers)
-                faults = kills(undisturbed, random.Random(f"kill {self._seed} {number}"))
+                faults = choose_kills(undisturbed, random.Random(f"kill {self._seed} {number}"))
                 cases.append(Case(number, undisturbed, faults))
             self.disturb(cases)
 
     def refuse(self, errors_wanted: int) -> None:
         """Let the system refuse something to as many runs."""
         self.disturb(
-            Case(number, u, errors(u, random.Random(f"error {self._seed} {number}")))
+            Case(number, u, choose_errors(u, random.Random(f"error {self._seed} {number}")))
             for number, u in zip(range(1, errors_wanted + 1), self._cycle, strict=False)
         )
 

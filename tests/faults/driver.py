@@ -19,15 +19,15 @@ from typing import Any
 from batch.errors import ExitCode
 from batch.files.drafts import MARKER
 from tests.conftest import REPOSITORY
-from tests.faults.scenarios import BUCKET, Scenario, journals_of
-from tests.faults.shim import CHANGES, READS, SENDS, Fault, environment
-from tests.support.object_store import variables_for
-from tests.support.runs import Place
+from tests.faults.scenarios import BUCKET, Scenario, find_journals
+from tests.faults.shim import CHANGES, READS, SENDS, Fault, shim_environment
+from tests.support.object_store import s3_environment
+from tests.support.runs import RunFolder
 
 ALL_KINDS = (*CHANGES, *READS, *SENDS)
-PATIENCE = 120.0  # seconds for one run
+RUN_SECONDS = 120.0  # seconds for one run
 # Seconds in which workers must have noticed that their run is dead.
-ORPHANS_END = 10.0
+ORPHAN_SECONDS = 10.0
 BROKEN = ".broken"
 # Where a scenario's command puts temporary files.
 TEMPORARY = "tmp"
@@ -37,7 +37,7 @@ Tree = dict[str, bytes]
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended: ``code`` is negative if it was killed, ``calls`` were counted."""
 
     code: int
@@ -52,7 +52,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Store:
+class ReportStore:
     """An S3 server, as an object store for reports."""
 
     endpoint: str
@@ -60,11 +60,11 @@ class Store:
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @classmethod
-    def at(cls, endpoint: str) -> Store:
+    def at(cls, endpoint: str) -> ReportStore:
         """Connect to a server."""
         import s3fs
 
-        variables = variables_for(endpoint)
+        variables = s3_environment(endpoint)
         return cls(
             endpoint,
             s3fs.S3FileSystem(
@@ -92,15 +92,15 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Spot:
+class ScenarioFolder:
     """One folder in which a scenario's command runs, and its bucket, if it needs one."""
 
     scenario: Scenario
     folder: Path
-    store: Store | None = None
+    store: ReportStore | None = None
     bucket: str = ""
 
-    def run(self, *faults: Fault, count_all: bool = False) -> Ended:
+    def run(self, *faults: Fault, count_all: bool = False) -> CommandResult:
         """Run the command to its end, with at most one fault."""
         from tests.faults.shim import build_shim
 
@@ -109,13 +109,13 @@ class Spot:
         variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1",
                      "TMPDIR": str(self.folder / TEMPORARY)}  # fmt: skip
         if self.store:
-            variables |= variables_for(self.store.endpoint)
+            variables |= s3_environment(self.store.endpoint)
         if faults or count_all:
             shim = build_shim()
             assert shim is not None
             fault = faults[0] if faults else None
             spared = self.scenario.spared
-            variables |= environment(shim, self.folder, log, fault, ALL_KINDS, spared)
+            variables |= shim_environment(shim, self.folder, log, fault, ALL_KINDS, spared)
         words = [word.replace(BUCKET, self.bucket) for word in self.scenario.command]
         errors = self.folder.with_name(f"{self.folder.name}.stderr")
         with errors.open("wb") as stream:
@@ -129,12 +129,12 @@ class Spot:
                 start_new_session=True,
             )
             try:
-                code = process.wait(PATIENCE)
+                code = process.wait(RUN_SECONDS)
             finally:
                 process.kill()
         orphans = _wait_for_orphans(process.pid)
         calls = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return Ended(code, errors.read_text(errors="replace"), tuple(calls), orphans)
+        return CommandResult(code, errors.read_text(errors="replace"), tuple(calls), orphans)
 
     def published(self) -> dict[str, Tree | Bytes]:
         """Give what lies under the names of all that is published."""
@@ -145,7 +145,7 @@ class Spot:
                 continue
             path = self.folder / name
             if path.is_dir():
-                found[name] = tree(path)
+                found[name] = read_tree(path)
             else:
                 found[name] = path.read_bytes() if path.exists() else None
         return found
@@ -161,11 +161,11 @@ class Spot:
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*")
             if path.relative_to(self.folder).parts[0] not in skipped
-            and not _may_stay(self.folder, path)
+            and not _is_allowed_leftover(self.folder, path)
         }
 
 
-def _may_stay(place: Path, path: Path) -> bool:
+def _is_allowed_leftover(place: Path, path: Path) -> bool:
     name = path.relative_to(place).as_posix()
     if re.fullmatch("tmp/[a-z0-9_]{8}", name):
         return True
@@ -176,7 +176,7 @@ def _may_stay(place: Path, path: Path) -> bool:
     return not marker.exists() or not marker.stat().st_size
 
 
-def tree(folder: Path) -> Tree:
+def read_tree(folder: Path) -> Tree:
     """Read all files of a folder."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -186,7 +186,7 @@ def tree(folder: Path) -> Tree:
 
 
 @dataclass(frozen=True)
-class Undisturbed:
+class Baseline:
     """A scenario's place before its command, and what the command makes of it in peace.
 
     Attributes:
@@ -201,48 +201,48 @@ class Undisturbed:
 
     scenario: Scenario
     template: Path
-    ended: Ended
+    ended: CommandResult
     before: Mapping[str, Tree | Bytes]
     after: Mapping[str, Tree | Bytes]
     files: set[str]
     photos: Tree
     aside: Mapping[str, bytes]
-    store: Store | None = None
+    store: ReportStore | None = None
 
     def calls(self, kinds: Sequence[str]) -> int:
         """Count the calls of some kinds."""
         return sum(line.split(" ", 2)[1] in kinds for line in self.ended.calls)
 
-    def fresh(self, folder: Path) -> Spot:
+    def copy_template(self, folder: Path) -> ScenarioFolder:
         """Copy the template into a folder that is not there yet."""
         shutil.copytree(self.template, folder, symlinks=True)
         bucket = self.store.make_bucket() if self.store else ""
-        return Spot(self.scenario, folder.resolve(), self.store, bucket)
+        return ScenarioFolder(self.scenario, folder.resolve(), self.store, bucket)
 
 
-def prepare(scenario: Scenario, folder: Path, store: Store | None = None) -> Undisturbed:
+def prepare(scenario: Scenario, folder: Path, store: ReportStore | None = None) -> Baseline:
     """Arrange a scenario in a folder, and run its command in a copy, to see what it makes."""
     template = folder / "template"
     template.mkdir(parents=True)
     (template / TEMPORARY).mkdir()
-    scenario.arrange(Place(template))
-    broken = {f"{path.name}{BROKEN}": path.read_bytes() for path in journals_of(template)}
-    start = Undisturbed(
+    scenario.arrange(RunFolder(template))
+    broken = {f"{path.name}{BROKEN}": path.read_bytes() for path in find_journals(template)}
+    start = Baseline(
         scenario=scenario,
         template=template,
-        ended=Ended(0, "", (), 0),
+        ended=CommandResult(0, "", (), 0),
         before={},
         after={},
         files=set(),
-        photos=tree(template / "photos"),
+        photos=read_tree(template / "photos"),
         aside=broken if scenario.damaged else {},
         store=store if scenario.needs_store else None,
     )
-    spot = start.fresh(folder / "undisturbed")
+    spot = start.copy_template(folder / "undisturbed")
     before = spot.published()
     ended = spot.run(count_all=True)
     assert ended.code in (0, 3), ended.stderr
-    return Undisturbed(
+    return Baseline(
         scenario=scenario,
         template=template,
         ended=ended,
@@ -263,21 +263,21 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-def disturb(undisturbed: Undisturbed, faults: Sequence[Fault], folder: Path) -> Outcome:
+def disturb(undisturbed: Baseline, faults: Sequence[Fault], folder: Path) -> Outcome:
     """Run a scenario in a new folder, once for each fault, and then in peace; check everything."""
-    spot, outcome = undisturbed.fresh(folder), Outcome()
+    spot, outcome = undisturbed.copy_template(folder), Outcome()
     broken = outcome.broken
     for fault in faults:
         ended = spot.run(fault)
         hit = any(line.endswith(" FAULT") for line in ended.calls)
         outcome.hit += hit
         what = f"with {fault}"
-        broken += (f"{what}: {text}" for text in _after_fault(undisturbed, fault, ended))
+        broken += (f"{what}: {text}" for text in _check_exit(undisturbed, fault, ended))
         broken += (f"{what}: {text}" for text in find_torn(undisturbed, spot))
         says_so = not ended.was_killed and ended.code not in (ExitCode.FAILED, ExitCode.USAGE)
         if says_so and spot.published() != undisturbed.after:
             broken.append(f"{what}: ended with {ended.code}, and the new report is not there")
-        broken += (f"{what}: {text}" for text in _damage(undisturbed, spot))
+        broken += (f"{what}: {text}" for text in _find_damage(undisturbed, spot))
     ended = spot.run()
     if ended.code != undisturbed.ended.code:
         broken.append(f"in peace: exit code {ended.code}, not {undisturbed.ended.code}: "
@@ -288,12 +288,12 @@ def disturb(undisturbed: Undisturbed, faults: Sequence[Fault], folder: Path) -> 
         broken.append("in peace: another report than that of an undisturbed run")
     if files := spot.files() ^ undisturbed.files:
         broken.append(f"in peace: files that should be there or should not: {sorted(files)}")
-    broken += (f"in peace: {text}" for text in _damage(undisturbed, spot))
-    broken += (f"in peace: {text}" for text in _journals(spot))
+    broken += (f"in peace: {text}" for text in _find_damage(undisturbed, spot))
+    broken += (f"in peace: {text}" for text in _find_broken_journals(spot))
     return outcome
 
 
-def _after_fault(undisturbed: Undisturbed, fault: Fault, ended: Ended) -> Iterator[str]:
+def _check_exit(undisturbed: Baseline, fault: Fault, ended: CommandResult) -> Iterator[str]:
     """Tell what is wrong with how a command ended."""
     if ended.orphans:
         yield f"{ended.orphans} processes live on"
@@ -309,7 +309,7 @@ def _after_fault(undisturbed: Undisturbed, fault: Fault, ended: Ended) -> Iterat
         yield f"exit code {ended.code} without a word"
 
 
-def find_torn(undisturbed: Undisturbed, spot: Spot) -> Iterator[str]:
+def find_torn(undisturbed: Baseline, spot: ScenarioFolder) -> Iterator[str]:
     """Tell which reports are neither the earlier nor the new one, and which records are cut."""
     for name, now in spot.published().items():
         if now not in (undisturbed.before[name], undisturbed.after[name]):
@@ -322,9 +322,9 @@ def find_torn(undisturbed: Undisturbed, spot: Spot) -> Iterator[str]:
             yield f"{record.name} is torn: {error}"
 
 
-def _damage(undisturbed: Undisturbed, spot: Spot) -> Iterator[str]:
+def _find_damage(undisturbed: Baseline, spot: ScenarioFolder) -> Iterator[str]:
     """Tell of changed photos, and of journals that were set aside for an error or lost."""
-    if tree(spot.folder / "photos") != undisturbed.photos:
+    if read_tree(spot.folder / "photos") != undisturbed.photos:
         yield "photos were changed"
     aside = {path.name: path.read_bytes() for path in spot.folder.glob(f"*{BROKEN}*")}
     if not undisturbed.scenario.damaged:
@@ -338,9 +338,9 @@ def _damage(undisturbed: Undisturbed, spot: Spot) -> Iterator[str]:
             yield f"the damaged journal {journal.name} is lost"
 
 
-def _journals(spot: Spot) -> Iterator[str]:
+def _find_broken_journals(spot: ScenarioFolder) -> Iterator[str]:
     """Tell which journals are not sound."""
-    for journal in journals_of(spot.folder):
+    for journal in find_journals(spot.folder):
         database = sqlite3.connect(journal)
         try:
             said = database.execute("PRAGMA integrity_check").fetchall()
@@ -354,7 +354,7 @@ def _journals(spot: Spot) -> Iterator[str]:
 
 def _wait_for_orphans(session: int) -> int:
     """Wait for the processes that a command has left; count those that do not end."""
-    give_up = time.monotonic() + ORPHANS_END
+    give_up = time.monotonic() + ORPHAN_SECONDS
     while (left := _alive_in(session)) and time.monotonic() < give_up:
         time.sleep(0.02)
     return left

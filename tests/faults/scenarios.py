@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import EXIT_MEANINGS, ExitCode
-from tests.support.runs import JOURNAL, REPORT, USUAL, Place, make_photos
+from tests.support.runs import BASE_ARGUMENTS, JOURNAL, REPORT, RunFolder, make_photos
 
 # The photos of every scenario: few, so that a run takes half a second.
 PHOTOS = 8
@@ -17,7 +17,7 @@ EARLIER = b"an earlier report\n"
 BUCKET = "{bucket}"
 REPORT_URL = f"{BUCKET}/{REPORT}"
 
-Arrange = Callable[[Place], None]
+Arrange = Callable[[RunFolder], None]
 
 # Exit codes that are documented, but for those of another reason than that the system refuses.
 LABELLING = frozenset(map(int, EXIT_MEANINGS)) - {
@@ -55,25 +55,25 @@ class Scenario:
     needs_store: bool = False
 
 
-def _first(place: Place) -> None:
+def _arrange_photos(place: RunFolder) -> None:
     make_photos(place.folder / "photos", PHOTOS)
 
 
-def _labelled(*options: str) -> Arrange:
+def _arrange_labelled(*options: str) -> Arrange:
     """Have a run behind it, with these options."""
 
-    def arrange(place: Place) -> None:
-        _first(place)
+    def arrange(place: RunFolder) -> None:
+        _arrange_photos(place)
         _run(place, *_label(*(options or ("-o", REPORT))))
 
     return arrange
 
 
-def _changed(*options: str) -> Arrange:
+def _arrange_changed(*options: str) -> Arrange:
     """Have a run behind it, and photos that are new, changed and gone since."""
 
-    def arrange(place: Place) -> None:
-        _labelled(*options)(place)
+    def arrange(place: RunFolder) -> None:
+        _arrange_labelled(*options)(place)
         photos = place.folder / "photos"
         make_photos(photos, 3, first=PHOTOS)
         (photos / "00001.jpg").unlink()
@@ -83,84 +83,92 @@ def _changed(*options: str) -> Arrange:
     return arrange
 
 
-def _spoil_journal(place: Place) -> None:
-    _labelled()(place)
+def _spoil_journal(place: RunFolder) -> None:
+    _arrange_labelled()(place)
     size = place.journal.stat().st_size
     with place.journal.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(size - 4096))
 
 
-def _shards(place: Place) -> None:
-    _first(place)
+def _arrange_shards(place: RunFolder) -> None:
+    _arrange_photos(place)
     for number in (1, 2):
         _run(place, *_label("-o", f"{number}.csv", "--shard", f"{number}/2"))
     place.report.write_bytes(EARLIER)
 
 
-def _two_reports(place: Place) -> None:
-    _changed()(place)
+def _arrange_two_reports(place: RunFolder) -> None:
+    _arrange_changed()(place)
     (place.folder / "old.csv").write_bytes(place.report.read_bytes())
     _run(place, *_label("-o", REPORT))
     (place.folder / "changes.csv").write_bytes(EARLIER)
 
 
-def _page(place: Place) -> None:
-    _labelled()(place)
+def _arrange_page(place: RunFolder) -> None:
+    _arrange_labelled()(place)
     (place.folder / "r.html").write_bytes(EARLIER)
 
 
-def _manifest(place: Place) -> None:
-    _first(place)
+def _arrange_manifest(place: RunFolder) -> None:
+    _arrange_photos(place)
     (place.folder / "m.parquet").write_bytes(EARLIER)
 
 
-def _run(place: Place, *command: str) -> None:
+def _run(place: RunFolder, *command: str) -> None:
     ran = place.command(*command)
     assert ran.returncode in (0, 3), ran.stderr
 
 
 def _label(*options: str) -> tuple[str, ...]:
-    return (*USUAL, "photos", *options)
+    return (*BASE_ARGUMENTS, "photos", *options)
 
 
 DATASET = ("-o", "results/", "--state", "state.db")
 
 SCENARIOS = (
-    Scenario("first run", _label("-o", REPORT), (REPORT,), _first),
-    Scenario("no change", _label("-o", REPORT), (REPORT,), _labelled()),
-    Scenario("some changed", _label("-o", REPORT), (REPORT,), _changed(), weight=4),
-    Scenario("--fresh", _label("-o", REPORT, "--fresh"), (REPORT,), _changed()),
-    Scenario("--keep-missing", _label("-o", REPORT, "--keep-missing"), (REPORT,), _changed()),
+    Scenario("first run", _label("-o", REPORT), (REPORT,), _arrange_photos),
+    Scenario("no change", _label("-o", REPORT), (REPORT,), _arrange_labelled()),
+    Scenario("some changed", _label("-o", REPORT), (REPORT,), _arrange_changed(), weight=4),
+    Scenario("--fresh", _label("-o", REPORT, "--fresh"), (REPORT,), _arrange_changed()),
+    Scenario(
+        "--keep-missing", _label("-o", REPORT, "--keep-missing"), (REPORT,), _arrange_changed()
+    ),
     Scenario(
         "JSON Lines, --per-face",
         _label("-o", "r.jsonl", "--per-face"),
         ("r.jsonl",),
-        _changed("-o", "r.jsonl", "--per-face"),
+        _arrange_changed("-o", "r.jsonl", "--per-face"),
     ),
-    Scenario("Parquet", _label("-o", "r.parquet"), ("r.parquet",), _changed("-o", "r.parquet")),
-    Scenario("dataset, the first", _label(*DATASET), ("results",), _first),
-    Scenario("dataset, replaced", _label(*DATASET), ("results",), _changed(*DATASET), weight=4),
+    Scenario(
+        "Parquet", _label("-o", "r.parquet"), ("r.parquet",), _arrange_changed("-o", "r.parquet")
+    ),
+    Scenario("dataset, the first", _label(*DATASET), ("results",), _arrange_photos),
+    Scenario(
+        "dataset, replaced", _label(*DATASET), ("results",), _arrange_changed(*DATASET), weight=4
+    ),
     Scenario(
         "merge of shards",
         ("merge", "1.csv", "2.csv", "-o", REPORT),
         (REPORT,),
-        _shards,
+        _arrange_shards,
         codes=READING,
     ),
     Scenario(
         "diff",
         ("diff", "old.csv", REPORT, "-o", "changes.csv"),
         ("changes.csv",),
-        _two_reports,
+        _arrange_two_reports,
         codes=READING,
     ),
-    Scenario("manifest", ("manifest", "photos", "-o", "m.parquet"), ("m.parquet",), _manifest),
+    Scenario(
+        "manifest", ("manifest", "photos", "-o", "m.parquet"), ("m.parquet",), _arrange_manifest
+    ),
     Scenario(
         "page",
         ("report", REPORT),
         ("r.html",),
-        _page,
+        _arrange_page,
         codes=READING,
         # A page does without a run record that can't be read, as without one that is not there.
         spared=("photos", f"{REPORT}.run.json"),
@@ -170,13 +178,13 @@ SCENARIOS = (
         "report in a store",
         _label("-o", REPORT_URL, "--state", "state.db"),
         (REPORT_URL,),
-        _first,
+        _arrange_photos,
         needs_store=True,
     ),
 )
 
 
-def called(name: str) -> Scenario:
+def find_scenario(name: str) -> Scenario:
     """Give a scenario by its name."""
     (found,) = (scenario for scenario in SCENARIOS if scenario.name == name)
     return found
@@ -185,6 +193,6 @@ def called(name: str) -> Scenario:
 JOURNALS = (JOURNAL, ".r.jsonl.journal", ".r.parquet.journal", "state.db")
 
 
-def journals_of(folder: Path) -> list[Path]:
+def find_journals(folder: Path) -> list[Path]:
     """Give the journals that lie in a place."""
     return [folder / name for name in JOURNALS if (folder / name).exists()]

@@ -79,7 +79,7 @@ def build_shim() -> Path | None:
     return shim
 
 
-def environment(
+def shim_environment(
     shim: Path,
     folder: Path,
     log: Path,

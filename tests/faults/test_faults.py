@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.faults.driver import (
-    Spot,
-    Store,
-    Undisturbed,
+    Baseline,
+    ReportStore,
+    ScenarioFolder,
     disturb,
     find_torn,
     prepare,
 )
-from tests.faults.scenarios import SCENARIOS, Scenario, called
-from tests.faults.shim import CHANGES, KILL, READS, TEAR, Fault, build_shim, environment
-from tests.support.object_store import lacks_s3, serve_s3
+from tests.faults.scenarios import SCENARIOS, Scenario, find_scenario
+from tests.faults.shim import CHANGES, KILL, READS, TEAR, Fault, build_shim, shim_environment
+from tests.support.object_store import find_missing_s3_package, serve_s3
 
 
 @pytest.fixture(scope="session")
@@ -31,20 +31,20 @@ def shim() -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store | None]:
-    if lacks_s3():
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportStore | None]:
+    if find_missing_s3_package():
         yield None
         return
     with serve_s3(tmp_path_factory.mktemp("store")) as endpoint:
-        yield Store.at(endpoint)
+        yield ReportStore.at(endpoint)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_disturbed_run_breaks_no_promise(
-    shim: Path, store: Store | None, scenario: Scenario, tmp_path: Path
+    shim: Path, store: ReportStore | None, scenario: Scenario, tmp_path: Path
 ) -> None:
     if scenario.needs_store and store is None:
-        pytest.skip(f"{lacks_s3()} is not installed")
+        pytest.skip(f"{find_missing_s3_package()} is not installed")
     undisturbed = prepare(scenario, tmp_path, store)
     # The moments that matter most: as the report takes its name, in the middle of a write, and as
     # the journal or an input is read; then a disk that is full.
@@ -60,7 +60,7 @@ def test_a_disturbed_run_breaks_no_promise(
     assert outcome.hit >= 2
 
 
-def _publishing(undisturbed: Undisturbed) -> int:
+def _publishing(undisturbed: Baseline) -> int:
     """Number the call by which the report gets its name, else the last change of all."""
     lines = [line for line in undisturbed.ended.calls if line.split(" ", 2)[1] in CHANGES]
     for number, line in enumerate(lines, start=1):
@@ -97,7 +97,7 @@ def test_the_shim_disturbs_the_call_that_it_is_told(
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    variables = environment(shim, place, tmp_path / "log", Fault(act, 3, ("write",), lasting))
+    variables = shim_environment(shim, place, tmp_path / "log", Fault(act, 3, ("write",), lasting))
     ran = subprocess.run(
         [sys.executable, "-c", _WRITER], cwd=place, env=variables, capture_output=True, text=True
     )
@@ -115,13 +115,13 @@ def test_a_fault_is_read_as_it_is_written() -> None:
 
 
 def test_half_a_report_is_seen(shim: Path, tmp_path: Path) -> None:
-    undisturbed = prepare(called("manifest"), tmp_path)
-    spot = undisturbed.fresh(tmp_path / "torn")
+    undisturbed = prepare(find_scenario("manifest"), tmp_path)
+    spot = undisturbed.copy_template(tmp_path / "torn")
     assert list(find_torn(undisturbed, spot)) == []
     _cut(spot)
     assert len(list(find_torn(undisturbed, spot))) == 1
 
 
-def _cut(spot: Spot) -> None:
+def _cut(spot: ScenarioFolder) -> None:
     report = spot.folder / spot.scenario.published[0]
     report.write_bytes(report.read_bytes()[:5])

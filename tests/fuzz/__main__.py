@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
-from tests.fuzz.apart import Outcome, check_apart, most_of_children
+from tests.fuzz.apart import Outcome, check_in_processes, peak_child_mib
 from tests.fuzz.cases import case
-from tests.fuzz.kinds import KINDS, shares
+from tests.fuzz.kinds import KINDS, split_cases
 from tests.fuzz.labelling import label_files
 
 IN_A_FOLDER = 500  # of the photos, as files for the whole command
@@ -35,7 +35,7 @@ def main() -> int:
     if wanted.write:
         _write(wanted.write, wanted.seed, range(wanted.first, wanted.first + wanted.cases))
         return 0
-    split = dict.fromkeys(wanted.kind, wanted.cases) if wanted.kind else shares(wanted.cases)
+    split = dict.fromkeys(wanted.kind, wanted.cases) if wanted.kind else split_cases(wanted.cases)
     started = time.monotonic()
     outcomes = _check_all(split, wanted.seed, wanted.first, wanted.jobs)
     seconds = time.monotonic() - started
@@ -46,7 +46,7 @@ def main() -> int:
     own = max(max(outcome.peak_mib, outcome.workers_mib) for outcome in outcomes.values())
     _tell(
         f"{total:,} broken files in {seconds:.0f} s, {total / seconds:.0f} a second; "
-        f"{troubles} troubles; no process took more than {max(own, most_of_children())} MiB; "
+        f"{troubles} troubles; no process took more than {max(own, peak_child_mib())} MiB; "
         f"seed {wanted.seed}"
     )
     if not wanted.kind:
@@ -66,7 +66,7 @@ def _check_all(split: dict[str, int], seed: int, first: int, jobs: int) -> dict[
     done, total = 0, sum(split.values())
     with ThreadPoolExecutor(jobs) as pool:
         waiting: dict[Future[Outcome], tuple[str, int]] = {
-            pool.submit(check_apart, kind, seed, start, number): (kind, number)
+            pool.submit(check_in_processes, kind, seed, start, number): (kind, number)
             for kind, start, number in _pieces(split, first)
         }
         for future in as_completed(waiting):

@@ -18,11 +18,15 @@ from typing import Any
 
 from tests.conftest import REPOSITORY
 from tests.fuzz.cases import Case
-from tests.fuzz.kinds import KINDS, Kind
+from tests.fuzz.kinds import KINDS, FuzzKind
 
-LONGEST = 20.0  # seconds that one case may take, on a busy machine and under a sanitizer too
-PATIENCE = 600.0  # seconds for all cases of a process
-MEMORY = 8 * 1024**3  # bytes of address space, so that a case that asks for more is a trouble
+MAX_CASE_SECONDS = (
+    20.0  # seconds that one case may take, on a busy machine and under a sanitizer too
+)
+PROCESS_SECONDS = 600.0  # seconds for all cases of a process
+MAX_ADDRESS_BYTES = (
+    8 * 1024**3
+)  # bytes of address space, so that a case that asks for more is a trouble
 
 
 @dataclass
@@ -50,19 +54,19 @@ class Outcome:
         self.slowest = max(self.slowest, other.slowest)
 
 
-def check_apart(kind: str | Kind, seed: int, first: int, count: int) -> Outcome:
+def check_in_processes(kind: str | FuzzKind, seed: int, first: int, count: int) -> Outcome:
     """Check cases in other processes; one that dies or hangs is a trouble, and the next go on."""
     outcome = Outcome()
     kind = KINDS[kind] if isinstance(kind, str) else kind
     at, end = first, first + count
     while at < end:
         stop = min(end, at + kind.at_once)
-        done, at = _in_a_process(kind, seed, at, stop)
+        done, at = _run_process(kind, seed, at, stop)
         outcome.add(done)
     return outcome
 
 
-def _in_a_process(kind: Kind, seed: int, first: int, stop: int) -> tuple[Outcome, int]:
+def _run_process(kind: FuzzKind, seed: int, first: int, stop: int) -> tuple[Outcome, int]:
     """Check cases until ``stop`` or the first that kills; give the number to go on with."""
     with tempfile.TemporaryDirectory() as folder:
         diary = Path(folder) / "diary"
@@ -73,7 +77,7 @@ def _in_a_process(kind: Kind, seed: int, first: int, stop: int) -> tuple[Outcome
                 command + arguments,
                 cwd=REPOSITORY,
                 capture_output=True,
-                timeout=PATIENCE,
+                timeout=PROCESS_SECONDS,
                 text=True,
                 errors="replace",
             )
@@ -81,10 +85,10 @@ def _in_a_process(kind: Kind, seed: int, first: int, stop: int) -> tuple[Outcome
             if ran.returncode == 0:
                 return _outcome(json.loads(ran.stdout)), stop
         except subprocess.TimeoutExpired:
-            why = f"more than {PATIENCE} s"
+            why = f"more than {PROCESS_SECONDS} s"
         killer = int(diary.read_text()) if diary.exists() else first
         # What came before is checked once more for its counts; it has killed nothing.
-        before = _in_a_process(kind, seed, first, killer)[0] if killer > first else Outcome()
+        before = _run_process(kind, seed, first, killer)[0] if killer > first else Outcome()
         before.troubles.append(f"{kind.load()[0](seed, killer).name}: {why}")
         return before, killer + 1
 
@@ -95,7 +99,7 @@ def _outcome(told: dict[str, Any]) -> Outcome:
     return Outcome(words=words, slowest=(took, name), **told)
 
 
-def _work(kind: Kind, seed: int, first: int, stop: int, diary: Path) -> Outcome:
+def _check_cases(kind: FuzzKind, seed: int, first: int, stop: int, diary: Path) -> Outcome:
     outcome = Outcome()
     make, check = kind.load()
     started = time.monotonic()
@@ -107,15 +111,15 @@ def _work(kind: Kind, seed: int, first: int, stop: int, diary: Path) -> Outcome:
             outcome.troubles.append(f"{made.name}: {trouble}")
         took = time.monotonic() - before
         outcome.slowest = max(outcome.slowest, (took, made.name))
-        if took > LONGEST:
+        if took > MAX_CASE_SECONDS:
             outcome.troubles.append(f"{made.name}: took {took:.1f} s")
     outcome.seconds = time.monotonic() - started
     outcome.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    outcome.workers_mib = most_of_children()
+    outcome.workers_mib = peak_child_mib()
     return outcome
 
 
-def most_of_children() -> int:
+def peak_child_mib() -> int:
     """Give the most memory, in MiB, of a process that this one has started and that has ended."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
 
@@ -130,8 +134,8 @@ def _troubles(outcome: Outcome, check: Callable[[Case], str], made: Case) -> Ite
 
 if __name__ == "__main__":
     faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
-    asked = Kind("", sys.argv[1], sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_BYTES, resource.RLIM_INFINITY))
+    asked = FuzzKind("", sys.argv[1], sys.argv[2])
     seed, first, stop = map(int, sys.argv[3:6])
-    done = _work(asked, seed, first, stop, Path(sys.argv[6]))
+    done = _check_cases(asked, seed, first, stop, Path(sys.argv[6]))
     json.dump(vars(done), sys.stdout)

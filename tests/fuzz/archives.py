@@ -21,11 +21,17 @@ from batch.journal.journal import Journal
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure
-from tests.fuzz.breaking import BYTES, break_one, of_the_end
+from tests.fuzz.breaking import BYTES, make_broken_case, mutate_end
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import EXTREMES, Mutation
-from tests.fuzz.place import LONGEST, check_line, check_message, folder, write
-from tests.fuzz.seeds import seeds
+from tests.fuzz.place import (
+    MAX_MESSAGE_CHARACTERS,
+    check_line,
+    check_message,
+    get_case_folder,
+    write_case,
+)
+from tests.fuzz.seeds import make_seeds
 
 BLOCK = 512  # bytes of a tar's header
 READ = 2  # members of each archive
@@ -42,10 +48,10 @@ SOUND = ("a-sound.jpg", "z-sound.zip")
 
 
 @functools.cache
-def sound() -> dict[str, bytes]:
+def make_sound_files() -> dict[str, bytes]:
     """Make small archives of every kind that is read."""
-    photos = {"a.jpg": seeds()["jpeg-grey"], "sub/b.webp": seeds()["webp-alpha"], "note.txt": b"x",
-              "sub/\u00e9\u65e5.png": seeds()["png-1bit"]}  # fmt: skip
+    photos = {"a.jpg": make_seeds()["jpeg-grey"], "sub/b.webp": make_seeds()["webp-alpha"], "note.txt": b"x",
+              "sub/\u00e9\u65e5.png": make_seeds()["png-1bit"]}  # fmt: skip
     return {
         "zip-stored": _zip(photos, zipfile.ZIP_STORED),
         "zip-deflated": _zip(photos, zipfile.ZIP_DEFLATED),
@@ -59,13 +65,13 @@ def sound() -> dict[str, bytes]:
 
 def make(seed: int, number: int) -> Case:
     """Make a broken archive from its number."""
-    return break_one(seed, number, sound(), MUTATIONS)
+    return make_broken_case(seed, number, make_sound_files(), MUTATIONS)
 
 
 def check(case: Case) -> str:
     """Read a broken archive by the code that parses it, and a few by a whole run's discovery."""
     suffix = case.name.split("-")[1]
-    place = write(f"broken.{suffix}", case.data)
+    place = write_case(f"broken.{suffix}", case.data)
     if int(case.name.split("-")[0]) % SURVEYS == 0:
         return _check_survey(place)
     try:
@@ -96,7 +102,7 @@ def _parse(place: Path) -> str:
 def _check_survey(place: Path) -> str:
     """List a broken archive between sound files, and read some members, as a run does."""
     listed = _neighbours()
-    starts = [str(folder() / SOUND[0]), str(place), str(folder() / SOUND[1])]
+    starts = [str(get_case_folder() / SOUND[0]), str(place), str(get_case_folder() / SOUND[1])]
     found = list(Discovery(starts, Search()))
     assert found[:1] == listed[:1], "another photo before the archive"
     assert found[-len(listed[1:]) :] == listed[1:], "other photos after the archive"
@@ -118,7 +124,7 @@ def _check_found(file: FoundFile) -> None:
         return
     # What is found is put into a journal.
     if max(abs(file.size or 0), abs(file.mtime_ns or 0)) >= 2**63:
-        state = folder() / "large.journal"
+        state = get_case_folder() / "large.journal"
         state.unlink(missing_ok=True)
         journal = Journal(state, b"basis")
         try:
@@ -144,7 +150,9 @@ def _read(files: list[FoundFile]) -> str:
                 continue
             if isinstance(content, Failure):
                 check_line(content.detail)
-                assert len(content.detail) < LONGEST, f"{len(content.detail)} characters"
+                assert len(content.detail) < MAX_MESSAGE_CHARACTERS, (
+                    f"{len(content.detail)} characters"
+                )
                 word = content.reason.value
             else:
                 assert len(content) <= MAX_MEMBER
@@ -163,36 +171,36 @@ def _fetcher() -> Iterator[Fetcher]:
 
 @functools.cache
 def _neighbours() -> list[FoundFile]:
-    write(SOUND[0], seeds()["jpeg-grey"])
-    write(SOUND[1], sound()["zip-deflated"])
-    found = list(Discovery([str(folder() / name) for name in SOUND], Search()))
+    write_case(SOUND[0], make_seeds()["jpeg-grey"])
+    write_case(SOUND[1], make_sound_files()["zip-deflated"])
+    found = list(Discovery([str(get_case_folder() / name) for name in SOUND], Search()))
     assert len(found) == 4
     return found
 
 
-def other_zip_field(data: bytes, chance: random.Random) -> bytes:
+def other_zip_field(data: bytes, rng: random.Random) -> bytes:
     """Write an extreme number into a fixed field of a ZIP file's part."""
     places = [(at, size) for sign, size in ZIP_PARTS.items() for at in _all(data, sign)]
     if not places:
-        return other_tar_field(data, chance)
-    at, size = chance.choice(places)
-    at += 4 + 2 * chance.randrange((size - 4) // 2)
-    width = chance.choice((2, 2, 4, 8))
-    number = chance.choice(EXTREMES) % (1 << 8 * width)
+        return other_tar_field(data, rng)
+    at, size = rng.choice(places)
+    at += 4 + 2 * rng.randrange((size - 4) // 2)
+    width = rng.choice((2, 2, 4, 8))
+    number = rng.choice(EXTREMES) % (1 << 8 * width)
     return data[:at] + number.to_bytes(width, "little") + data[at + width :]
 
 
-def other_tar_field(data: bytes, chance: random.Random) -> bytes:
+def other_tar_field(data: bytes, rng: random.Random) -> bytes:
     """Write another value into a field of a tar's header, and its checksum anew."""
     headers = [at - 257 for at in _all(data, b"ustar") if at >= 257]
     if not headers:
         return data
-    at = chance.choice(headers)
-    start, length = chance.choice(TAR_FIELDS)
-    value = chance.choice((
+    at = rng.choice(headers)
+    start, length = rng.choice(TAR_FIELDS)
+    value = rng.choice((
         b"7" * length, b"\x80" + b"\xff" * (length - 1), b"\xff" * length, bytes(length),
-        b"-1", b"../" * 40, b"\x80" + bytes(max(0, length - 2)) + b"\x01", chance.randbytes(length),
-        bytes([chance.choice(b"0123456789LKSxgVMDN\0")]),
+        b"-1", b"../" * 40, b"\x80" + bytes(max(0, length - 2)) + b"\x01", rng.randbytes(length),
+        bytes([rng.choice(b"0123456789LKSxgVMDN\0")]),
     ))[:length].ljust(length, b"\0")  # fmt: skip
     header = bytearray(data[at : at + BLOCK])
     header[start : start + length] = value
@@ -210,7 +218,7 @@ def _all(data: bytes, sign: bytes) -> Iterator[int]:
 
 MUTATIONS: tuple[Mutation, ...] = (
     *BYTES,
-    *(of_the_end(mutation, 400) for mutation in BYTES[:4]),
+    *(mutate_end(mutation, 400) for mutation in BYTES[:4]),
     *(other_zip_field,) * 5,
 )
 

@@ -23,7 +23,7 @@ BYTES: tuple[Mutation, ...] = (
     *(flip_bits, flip_bits, overwrite_run, write_extreme),
     *(cut_end, cut_out, repeat_slice),
 )
-LARGEST = 200_000  # bytes: repeating may not grow without end
+MAX_CASE_BYTES = 200_000  # bytes: repeating may not grow without end
 # What takes the place of a word, where numbers, names and texts tend to go wrong.
 WORDS = (
     b"", b"0", b"-1", b"1e999", b"nan", b"NaN", b"-Infinity", b"9" * 400, b"9" * 5000, b"0x10",
@@ -39,7 +39,7 @@ VALUES: tuple[Any, ...] = (
 _WORD = re.compile(rb"[^\s,;:\"\[\]{}=]+")
 
 
-def break_one(
+def make_broken_case(
     seed: int,
     number: int,
     sound: Mapping[str, bytes],
@@ -48,96 +48,96 @@ def break_one(
     """Make a case of files by name, each in turn; the same seed and number give the same bytes."""
     names = sorted(sound)
     name = names[number % len(names)]
-    chance = random.Random(f"{name} {seed} {number}")
+    rng = random.Random(f"{name} {seed} {number}")
     data, done = sound[name], "none"
-    for _ in range(chance.choice((1, 1, 1, 2, 4))):
-        mutation = chance.choice(mutations)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        mutation = rng.choice(mutations)
         if data:
-            data = mutation(data, chance)[:LARGEST]
+            data = mutation(data, rng)[:MAX_CASE_BYTES]
             done = mutation.__name__
     return Case(f"{number:06}-{name}-{done}", data)
 
 
-def other_word(data: bytes, chance: random.Random) -> bytes:
+def replace_word(data: bytes, rng: random.Random) -> bytes:
     """Write another word in the place of one."""
     found = list(_WORD.finditer(data))
     if not found:
         return data
-    word = chance.choice(found)
-    return data[: word.start()] + chance.choice(WORDS) + data[word.end() :]
+    word = rng.choice(found)
+    return data[: word.start()] + rng.choice(WORDS) + data[word.end() :]
 
 
-def add_word(data: bytes, chance: random.Random) -> bytes:
+def add_word(data: bytes, rng: random.Random) -> bytes:
     """Write a word anywhere."""
-    at = chance.randrange(len(data) + 1)
-    return data[:at] + chance.choice(WORDS) + data[at:]
+    at = rng.randrange(len(data) + 1)
+    return data[:at] + rng.choice(WORDS) + data[at:]
 
 
-def drop_line(data: bytes, chance: random.Random) -> bytes:
+def drop_line(data: bytes, rng: random.Random) -> bytes:
     """Leave a line out."""
     lines = data.splitlines(keepends=True)
-    del lines[chance.randrange(len(lines))]
+    del lines[rng.randrange(len(lines))]
     return b"".join(lines)
 
 
-def repeat_line(data: bytes, chance: random.Random) -> bytes:
+def repeat_line(data: bytes, rng: random.Random) -> bytes:
     """Repeat a line, and perhaps a hundred times."""
     lines = data.splitlines(keepends=True)
-    at = chance.randrange(len(lines))
-    return b"".join([*lines[:at], *[lines[at]] * chance.choice((2, 2, 100)), *lines[at + 1 :]])
+    at = rng.randrange(len(lines))
+    return b"".join([*lines[:at], *[lines[at]] * rng.choice((2, 2, 100)), *lines[at + 1 :]])
 
 
-def swap_lines(data: bytes, chance: random.Random) -> bytes:
+def swap_lines(data: bytes, rng: random.Random) -> bytes:
     """Let two lines change places."""
     lines = data.splitlines(keepends=True)
-    one, two = chance.randrange(len(lines)), chance.randrange(len(lines))
+    one, two = rng.randrange(len(lines)), rng.randrange(len(lines))
     lines[one], lines[two] = lines[two], lines[one]
     return b"".join(lines)
 
 
-LINES: tuple[Mutation, ...] = (other_word, other_word, other_word, add_word, drop_line, repeat_line,
+LINES: tuple[Mutation, ...] = (replace_word, replace_word, replace_word, add_word, drop_line, repeat_line,
                                swap_lines)  # fmt: skip
 
 
-def other_value(data: bytes, chance: random.Random) -> bytes:
+def replace_value(data: bytes, rng: random.Random) -> bytes:
     """Write another value of any type somewhere in a JSON text, if it still is one."""
     try:
         values = json.loads(data)
     except (ValueError, RecursionError):
-        return other_word(data, chance)
+        return replace_word(data, rng)
     places = list(_places(values))
     if not places:
         return data
-    holder, key = chance.choice(places)
-    what = chance.random()
+    holder, key = rng.choice(places)
+    what = rng.random()
     if what < 0.15:
         del holder[key]
     elif what < 0.25 and isinstance(holder, dict):
-        holder[chance.choice(("", "x", "schema_version"))] = chance.choice(VALUES)
+        holder[rng.choice(("", "x", "schema_version"))] = rng.choice(VALUES)
     else:
-        holder[key] = chance.choice(VALUES)
+        holder[key] = rng.choice(VALUES)
     return json.dumps(values).encode()
 
 
-def of_a_line(mutation: Mutation) -> Mutation:
+def mutate_line(mutation: Mutation) -> Mutation:
     """Let a mutation see one line alone."""
 
-    def change(data: bytes, chance: random.Random) -> bytes:
+    def change(data: bytes, rng: random.Random) -> bytes:
         lines = data.splitlines(keepends=True)
-        at = chance.randrange(len(lines))
-        lines[at] = mutation(lines[at], chance).rstrip(b"\n") + b"\n"
+        at = rng.randrange(len(lines))
+        lines[at] = mutation(lines[at], rng).rstrip(b"\n") + b"\n"
         return b"".join(lines)
 
     change.__name__ = mutation.__name__
     return change
 
 
-def of_the_end(mutation: Mutation, length: int) -> Mutation:
+def mutate_end(mutation: Mutation, length: int) -> Mutation:
     """Let a mutation see the last bytes alone, where some formats have their index."""
 
-    def change(data: bytes, chance: random.Random) -> bytes:
+    def change(data: bytes, rng: random.Random) -> bytes:
         head, tail = data[:-length], data[-length:]
-        return head + mutation(tail, chance)
+        return head + mutation(tail, rng)
 
     change.__name__ = f"{mutation.__name__}_at_the_end"
     return change

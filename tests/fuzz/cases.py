@@ -6,9 +6,9 @@ import random
 from typing import NamedTuple
 
 from tests.fuzz.mutations import MUTATIONS, splice, with_checksums
-from tests.fuzz.seeds import seeds
+from tests.fuzz.seeds import make_seeds
 
-LARGEST = 200_000  # bytes: repeating may not grow without end
+MAX_CASE_BYTES = 200_000  # bytes: repeating may not grow without end
 SUFFIXES = {"jpeg": ".jpg", "mpo": ".mpo", "tiff": ".tif", "heif": ".heic"}
 
 
@@ -27,20 +27,20 @@ class Case(NamedTuple):
 
 def case(seed: int, number: int) -> Case:
     """Make a case; the same seed and number give the same bytes with the same releases."""
-    chance = random.Random(f"{seed} {number}")
-    names = list(seeds())
+    rng = random.Random(f"{seed} {number}")
+    names = list(make_seeds())
     # Every photo in turn, so that even a short run meets all formats.
     name = names[number % len(names)]
-    data, done = seeds()[name], []
-    if chance.random() < 0.1:
-        other = chance.choice(names)
-        data = splice(data, seeds()[other], chance)
+    data, done = make_seeds()[name], []
+    if rng.random() < 0.1:
+        other = rng.choice(names)
+        data = splice(data, make_seeds()[other], rng)
         done.append(f"splice_{other.replace('-', '_')}")
-    for _ in range(chance.choice((1, 1, 1, 2, 4))):
-        mutation = chance.choice(MUTATIONS)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        mutation = rng.choice(MUTATIONS)
         if data:
-            data = mutation(data, chance)[:LARGEST]
+            data = mutation(data, rng)[:MAX_CASE_BYTES]
             done.append(mutation.__name__)
-    if chance.random() < 0.7:
+    if rng.random() < 0.7:
         data = with_checksums(data)
     return Case(f"{number:06}-{name}-{done[-1]}", data)

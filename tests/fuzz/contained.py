@@ -13,8 +13,8 @@ from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
 from tests.fuzz.cases import Case
 from tests.fuzz.invariants import MAX_PIXELS, check, check_failure, check_photo
-from tests.fuzz.place import write
-from tests.fuzz.seeds import seeds
+from tests.fuzz.place import write_case
+from tests.fuzz.seeds import make_seeds
 
 TIMEOUT = 10  # seconds
 NEIGHBOURS = 50  # so often a sound photo is decoded by the same worker
@@ -35,7 +35,7 @@ def check_contained(case: Case) -> str:
         assert _digest(_sound()) == _expected(), "a sound photo has other pixels"
     if number % IN_PROCESS == 0:
         return check(case)
-    return _word(_decode(write(case.file_name.split("-", 1)[1], case.data)))
+    return _word(_decode(write_case(case.file_name.split("-", 1)[1], case.data)))
 
 
 def _decode(path: Path) -> Photo | Failure:
@@ -57,7 +57,7 @@ def _word(content: Photo | Failure) -> str:
 
 
 def _sound() -> Photo:
-    photo = _decode(write("sound.jpg", seeds()["jpeg-exif"]))
+    photo = _decode(write_case("sound.jpg", make_seeds()["jpeg-exif"]))
     assert isinstance(photo, Photo)
     return photo
 

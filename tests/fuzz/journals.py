@@ -24,10 +24,10 @@ from batch.records import (
     Stage,
     Status,
 )
-from tests.fuzz.breaking import BYTES, WORDS, break_one
+from tests.fuzz.breaking import BYTES, WORDS, make_broken_case
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import Mutation
-from tests.fuzz.place import check_message, folder, write
+from tests.fuzz.place import check_message, get_case_folder, write_case
 
 BASIS = b"basis"
 NUMBER = 12
@@ -37,7 +37,7 @@ COLUMNS = ("path", "size", "mtime_ns", "ctime_ns", "inode", "digest", "basis", "
 
 
 @functools.cache
-def rows() -> dict[str, Row]:
+def make_rows() -> dict[str, Row]:
     """Give the rows of all files, by their paths."""
     found: dict[str, Row] = {}
     for number in range(NUMBER):
@@ -54,14 +54,14 @@ def rows() -> dict[str, Row]:
 
 
 @functools.cache
-def sound() -> dict[str, bytes]:
+def make_sound_files() -> dict[str, bytes]:
     """Make journals: one with rows, and one without."""
     made = {}
     for name, number in (("rows", NUMBER), ("empty", 0)):
-        path = folder() / f"sound-{name}.db"
+        path = get_case_folder() / f"sound-{name}.db"
         journal = Journal(path, BASIS)
         for file in _files(number):
-            row = rows()[file.path]
+            row = make_rows()[file.path]
             digest = file.path.encode().ljust(32, b"\0")
             journal.add(FinishedFile(row, FileState(file.size, file.mtime_ns, digest)))
         journal.write_note("profile", '{"answers": 3}')
@@ -72,14 +72,14 @@ def sound() -> dict[str, bytes]:
 
 def make(seed: int, number: int) -> Case:
     """Make a broken journal from its number; the one with rows mostly."""
-    names = {"rows": sound()["rows"]} if number % 20 else sound()
-    return break_one(seed, number, names, MUTATIONS)
+    names = {"rows": make_sound_files()["rows"]} if number % 20 else make_sound_files()
+    return make_broken_case(seed, number, names, MUTATIONS)
 
 
 def check(case: Case) -> str:
     """Use a broken journal as a run does."""
-    place = write(NAME, case.data)
-    (folder() / f"{NAME}-journal").unlink(missing_ok=True)
+    place = write_case(NAME, case.data)
+    (get_case_folder() / f"{NAME}-journal").unlink(missing_ok=True)
     try:
         return _use(place)
     except (JournalDamaged, OutputError) as error:
@@ -96,12 +96,14 @@ def _use(place: Path) -> str:
         assert plan.found == NUMBER
         assert plan.pending == len(pending)
         for path in pending:
-            journal.add(FinishedFile(rows()[path], FileState(100, 1_000)))
+            journal.add(FinishedFile(make_rows()[path], FileState(100, 1_000)))
         journal.commit()
         given = list(journal.rows())
-        assert [str(row.path) for row in given] == list(rows()), "rows are missing, or in disorder"
+        assert [str(row.path) for row in given] == list(make_rows()), (
+            "rows are missing, or in disorder"
+        )
         for row in given:
-            expected = rows()[str(row.path)]
+            expected = make_rows()[str(row.path)]
             assert _plain(row) == _plain(expected), f"another answer for {row.path}"
         list(journal.read_missing())
         journal.read_note("profile")
@@ -117,48 +119,48 @@ def _plain(row: Row) -> tuple[object, ...]:
 
 
 def _files(number: int) -> list[FoundFile]:
-    return [FoundFile(path, 100, 1_000) for path in list(rows())[:number]]
+    return [FoundFile(path, 100, 1_000) for path in list(make_rows())[:number]]
 
 
-def overwrite_page(data: bytes, chance: random.Random) -> bytes:
+def overwrite_page(data: bytes, rng: random.Random) -> bytes:
     """Overwrite a page with noise, zeros or another one."""
     pages = max(1, len(data) // PAGE)
-    at, other = PAGE * chance.randrange(pages), PAGE * chance.randrange(pages)
-    page = chance.choice((bytes(PAGE), chance.randbytes(PAGE), data[other : other + PAGE]))
+    at, other = PAGE * rng.randrange(pages), PAGE * rng.randrange(pages)
+    page = rng.choice((bytes(PAGE), rng.randbytes(PAGE), data[other : other + PAGE]))
     return data[:at] + page + data[at + PAGE :]
 
 
-def cut_page(data: bytes, chance: random.Random) -> bytes:
+def cut_page(data: bytes, rng: random.Random) -> bytes:
     """Cut the file off at the end of a page."""
-    return data[: PAGE * chance.randrange(max(1, len(data) // PAGE))]
+    return data[: PAGE * rng.randrange(max(1, len(data) // PAGE))]
 
 
-def flip_in_rows(data: bytes, chance: random.Random) -> bytes:
+def flip_in_rows(data: bytes, rng: random.Random) -> bytes:
     """Flip a bit where rows lie, which SQLite can't see."""
     places = [at for at in range(0, len(data), 64) if data[at : at + 64].strip(b"\0")]
     if not places:
         return data
     out = bytearray(data)
-    at = min(len(data) - 1, chance.choice(places) + chance.randrange(64))
-    out[at] ^= 1 << chance.randrange(8)
+    at = min(len(data) - 1, rng.choice(places) + rng.randrange(64))
+    out[at] ^= 1 << rng.randrange(8)
     return bytes(out)
 
 
-def other_cell(data: bytes, chance: random.Random) -> bytes:
+def other_cell(data: bytes, rng: random.Random) -> bytes:
     """Let SQLite itself write another value of any type into a row."""
-    path = write("mutated.db", data)
-    word = chance.choice(WORDS)
-    value = chance.choice((None, 7, -1, 0.5, word, word.decode("latin-1"), 2**62))
+    path = write_case("mutated.db", data)
+    word = rng.choice(WORDS)
+    value = rng.choice((None, 7, -1, 0.5, word, word.decode("latin-1"), 2**62))
     try:
         database = sqlite3.connect(path, isolation_level=None)
         try:
             database.execute("PRAGMA ignore_check_constraints = ON")
             database.execute("PRAGMA journal_mode = MEMORY")
-            column = chance.choice(COLUMNS)
+            column = rng.choice(COLUMNS)
             database.execute(
                 f"UPDATE OR IGNORE photos SET {column} = ? WHERE path IN "
                 "(SELECT path FROM photos ORDER BY path LIMIT 1 OFFSET ?)",
-                (value, chance.randrange(NUMBER)),
+                (value, rng.randrange(NUMBER)),
             )
         finally:
             database.close()

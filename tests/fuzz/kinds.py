@@ -11,7 +11,7 @@ from tests.fuzz.cases import Case
 
 
 @dataclass(frozen=True)
-class Kind:
+class FuzzKind:
     """A kind of files from outside.
 
     Attributes:
@@ -34,27 +34,29 @@ class Kind:
         return _function(self.make), _function(self.check)
 
 
-def _kind(name: str, share: int, at_once: int) -> Kind:
+def _kind(name: str, share: int, at_once: int) -> FuzzKind:
     module = f"tests.fuzz.{name}"
-    return Kind(name, f"{module}:make", f"{module}:check", share, at_once)
+    return FuzzKind(name, f"{module}:make", f"{module}:check", share, at_once)
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("photos", "tests.fuzz.cases:case", "tests.fuzz.contained:check_contained", 50, 4000),
+        FuzzKind(
+            "photos", "tests.fuzz.cases:case", "tests.fuzz.contained:check_contained", 50, 4000
+        ),
         _kind("archives", 10, 2000),
         _kind("lists", 6, 4000),
         _kind("journals", 8, 2000),
         _kind("reports", 12, 2000),
         _kind("reviews", 6, 10_000),
         _kind("records", 5, 3000),
-        Kind("models", "tests.fuzz.models:model_case", "tests.fuzz.models:check_model", 3, 500),
+        FuzzKind("models", "tests.fuzz.models:model_case", "tests.fuzz.models:check_model", 3, 500),
     )
 }
 
 
-def shares(number: int) -> dict[str, int]:
+def split_cases(number: int) -> dict[str, int]:
     """Split a number of cases over all kinds."""
     split = {name: number * kind.share // 100 for name, kind in KINDS.items()}
     split["photos"] += number - sum(split.values())

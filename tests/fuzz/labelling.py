@@ -16,11 +16,11 @@ from batch.errors import ExitCode
 from batch.path_text import parse_path_text
 from tests.conftest import REPOSITORY
 
-PATIENCE = 900.0  # seconds for one run
+RUN_SECONDS = 900.0  # seconds for one run
 
 
 @dataclass(frozen=True)
-class Run:
+class LabelRun:
     """How a run of the command went, and the most that it held at a time.
 
     ``peak_mib`` is the largest process's resident memory; ``descriptors`` were open in the
@@ -40,7 +40,7 @@ class Run:
         )
 
 
-def label_files(files: Sequence[Path], work: Path, *options: str) -> list[Run]:
+def label_files(files: Sequence[Path], work: Path, *options: str) -> list[LabelRun]:
     """Label files twice into ``work`` and once more with the first one's journal.
 
     Raises:
@@ -61,7 +61,7 @@ def label_files(files: Sequence[Path], work: Path, *options: str) -> list[Run]:
     return runs
 
 
-def _label(listing: Path, report: Path, *options: str) -> Run:
+def _label(listing: Path, report: Path, *options: str) -> LabelRun:
     started = time.monotonic()
     # A pipe could fill up with nobody to read it before the end.
     log = report.with_suffix(".log")
@@ -75,12 +75,12 @@ def _label(listing: Path, report: Path, *options: str) -> Run:
             stderr=stderr,
         )
         watch = _Descriptors(process.pid)
-        killer = threading.Timer(PATIENCE, process.kill)
+        killer = threading.Timer(RUN_SECONDS, process.kill)
         killer.start()
         _, status, used = os.wait4(process.pid, 0)
         killer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Run(
+    return LabelRun(
         code=process.returncode,
         stderr=log.read_text(encoding="utf-8", errors="replace"),
         seconds=time.monotonic() - started,

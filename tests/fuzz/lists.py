@@ -13,10 +13,10 @@ from batch.errors import InputError
 from batch.found import FoundFile
 from batch.location import is_url
 from batch.options import Search
-from tests.fuzz.breaking import BYTES, LINES, break_one
+from tests.fuzz.breaking import BYTES, LINES, make_broken_case
 from tests.fuzz.cases import Case
-from tests.fuzz.place import check_line, check_message, folder
-from tests.fuzz.seeds import seeds
+from tests.fuzz.place import check_line, check_message, get_case_folder
+from tests.fuzz.seeds import make_seeds
 
 NAMES = (b"one.jpg", b"two words.jpg", b"gr\xc3\xb6\xc3\x9fe.jpg", b"sub/three.jpg", b"gone.jpg",
          b"not\xff.jpg", b"sub")  # fmt: skip
@@ -25,7 +25,7 @@ REMOTE = "memory://fuzz/list.txt"
 
 
 @functools.cache
-def sound() -> dict[str, bytes]:
+def make_sound_files() -> dict[str, bytes]:
     """Make lists of files that are there, and of one that is not."""
     return {
         "lines": b"\n".join((*NAMES, b"")),
@@ -37,7 +37,7 @@ def sound() -> dict[str, bytes]:
 
 def make(seed: int, number: int) -> Case:
     """Make a broken list from its number."""
-    return break_one(seed, number, sound(), (*BYTES, *LINES, *LINES))
+    return make_broken_case(seed, number, make_sound_files(), (*BYTES, *LINES, *LINES))
 
 
 def check(case: Case) -> str:
@@ -86,7 +86,7 @@ def _word(found: Sequence[FoundFile]) -> str:
 
 def _leads_away(entries: Sequence[bytes]) -> bool:
     """Tell whether an entry is a folder outside, which takes long, or a URL of any server."""
-    inside = os.path.realpath(folder())
+    inside = os.path.realpath(get_case_folder())
     for entry in entries:
         name = os.fsdecode(entry).removesuffix("\r")
         if is_url(name):
@@ -104,12 +104,12 @@ def _arrange() -> None:
     """Make the files that lists name, and go where they lie."""
     import fsspec
 
-    photo = seeds()["jpeg-grey"]
+    photo = make_seeds()["jpeg-grey"]
     for name in (*NAMES[:4], FIRST, LAST, b"new\nline.jpg", b"not\xff.jpg"):
-        path = folder() / Path(os.fsdecode(name))
+        path = get_case_folder() / Path(os.fsdecode(name))
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(photo)
-    os.chdir(folder())
+    os.chdir(get_case_folder())
     store = fsspec.filesystem("memory")
     for remote in ("a.jpg", "b.jpg", "c d.jpg", "sub/d.jpg"):
         store.pipe_file(f"/fuzz/{remote}", photo)

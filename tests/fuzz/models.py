@@ -24,11 +24,11 @@ OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas() if not
 WORDS = ("", "0", "-1", "nan", "1e999", "9" * 5000, "[]", "{}", "[[]]", "null", "[" * 99_999,
          '{"a": 1}', '["a", "b"]', '["a", 2]', '"ab"', "\x00", "é" * 9, "a" * 9999)  # fmt: skip
 
-LONGEST = 2000  # characters of a message
+MAX_MESSAGE_CHARACTERS = 2000  # characters of a message
 
 
 @functools.cache
-def sound_models() -> dict[str, bytes]:
+def load_sound_models() -> dict[str, bytes]:
     """Give the models that are broken: a tiny one and those that ship."""
     shipped = {name: path.read_bytes() for name, path in list_shipped_models().items()}
     return {"bright": bright_model().SerializeToString()} | shipped
@@ -36,18 +36,18 @@ def sound_models() -> dict[str, bytes]:
 
 def model_case(seed: int, number: int) -> Case:
     """Make a broken model from its number."""
-    chance = random.Random(f"model {seed} {number}")
+    rng = random.Random(f"model {seed} {number}")
     # The tiny one mostly, which is quick and has few bytes that do not matter.
-    name = chance.choice(("bright",) * 8 + tuple(sound_models()))
-    data = sound_models()[name]
-    if chance.random() < 0.3:
-        change = chance.choice(BYTES)
-        return Case(f"{number:06}-{name}-{change.__name__}", change(data, chance))
+    name = rng.choice(("bright",) * 8 + tuple(load_sound_models()))
+    data = load_sound_models()[name]
+    if rng.random() < 0.3:
+        change = rng.choice(BYTES)
+        return Case(f"{number:06}-{name}-{change.__name__}", change(data, rng))
     proto = onnx.load_model_from_string(data)
     done = []
-    for _ in range(chance.choice((1, 1, 2, 3))):
-        alter = chance.choice(ALTERATIONS)
-        alter(proto, chance)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        alter = rng.choice(ALTERATIONS)
+        alter(proto, rng)
         done.append(alter.__name__)
     return Case(f"{number:06}-{name}-{done[-1]}", proto.SerializeToString())
 
@@ -64,74 +64,74 @@ def check_model(case: Case) -> str:
         else:
             return "proved"
     assert len(str(refusal).splitlines()) == 1, refusal
-    assert len(str(refusal)) < LONGEST, "a message without end"
+    assert len(str(refusal)) < MAX_MESSAGE_CHARACTERS, "a message without end"
     return type(refusal).__name__
 
 
-def _drop_node(model: onnx.ModelProto, chance: random.Random) -> None:
+def _drop_node(model: onnx.ModelProto, rng: random.Random) -> None:
     nodes = model.graph.node
-    del nodes[chance.randrange(len(nodes))]
+    del nodes[rng.randrange(len(nodes))]
     if not nodes:
         nodes.add(op_type="Identity")
 
 
-def _repeat_node(model: onnx.ModelProto, chance: random.Random) -> None:
-    node = chance.choice(model.graph.node)
+def _repeat_node(model: onnx.ModelProto, rng: random.Random) -> None:
+    node = rng.choice(model.graph.node)
     model.graph.node.add().CopyFrom(node)
 
 
-def _other_operator(model: onnx.ModelProto, chance: random.Random) -> None:
-    chance.choice(model.graph.node).op_type = chance.choice(OPERATORS)
+def _other_operator(model: onnx.ModelProto, rng: random.Random) -> None:
+    rng.choice(model.graph.node).op_type = rng.choice(OPERATORS)
 
 
-def _other_wiring(model: onnx.ModelProto, chance: random.Random) -> None:
-    node = chance.choice(model.graph.node)
+def _other_wiring(model: onnx.ModelProto, rng: random.Random) -> None:
+    node = rng.choice(model.graph.node)
     names = [name for other in model.graph.node for name in (*other.input, *other.output)] + [""]
-    side = chance.choice((node.input, node.output))
+    side = rng.choice((node.input, node.output))
     if side:
-        side[chance.randrange(len(side))] = chance.choice(names)
+        side[rng.randrange(len(side))] = rng.choice(names)
 
 
-def _other_attribute(model: onnx.ModelProto, chance: random.Random) -> None:
+def _other_attribute(model: onnx.ModelProto, rng: random.Random) -> None:
     attributes = [a for node in model.graph.node for a in node.attribute]
     if not attributes:
         return
-    attribute = chance.choice(attributes)
-    value = chance.choice(EXTREMES) % 2**63 * chance.choice((1, -1))
+    attribute = rng.choice(attributes)
+    value = rng.choice(EXTREMES) % 2**63 * rng.choice((1, -1))
     if attribute.ints:
-        attribute.ints[chance.randrange(len(attribute.ints))] = value
+        attribute.ints[rng.randrange(len(attribute.ints))] = value
     else:
         attribute.i = value
 
 
-def _other_shape(model: onnx.ModelProto, chance: random.Random) -> None:
-    tensor = chance.choice(model.graph.initializer)
-    value = chance.choice((*EXTREMES[:12], -1, 2**40, 2**62))
+def _other_shape(model: onnx.ModelProto, rng: random.Random) -> None:
+    tensor = rng.choice(model.graph.initializer)
+    value = rng.choice((*EXTREMES[:12], -1, 2**40, 2**62))
     if tensor.dims:
-        tensor.dims[chance.randrange(len(tensor.dims))] = value % 2**63
+        tensor.dims[rng.randrange(len(tensor.dims))] = value % 2**63
     else:
         tensor.dims.append(value % 2**63)
 
 
-def _other_type(model: onnx.ModelProto, chance: random.Random) -> None:
-    chance.choice(model.graph.initializer).data_type = chance.randrange(30)
+def _other_type(model: onnx.ModelProto, rng: random.Random) -> None:
+    rng.choice(model.graph.initializer).data_type = rng.randrange(30)
 
 
-def _other_values(model: onnx.ModelProto, chance: random.Random) -> None:
-    tensor = chance.choice(model.graph.initializer)
+def _other_values(model: onnx.ModelProto, rng: random.Random) -> None:
+    tensor = rng.choice(model.graph.initializer)
     if tensor.raw_data:
-        tensor.raw_data = overwrite_run(tensor.raw_data, chance)
+        tensor.raw_data = overwrite_run(tensor.raw_data, rng)
 
 
-def _other_version(model: onnx.ModelProto, chance: random.Random) -> None:
-    if chance.random() < 0.5:
-        model.opset_import[0].version = chance.choice((*EXTREMES[:10], 2**62))
+def _other_version(model: onnx.ModelProto, rng: random.Random) -> None:
+    if rng.random() < 0.5:
+        model.opset_import[0].version = rng.choice((*EXTREMES[:10], 2**62))
     else:
-        model.ir_version = chance.choice((*EXTREMES[:10], 2**62))
+        model.ir_version = rng.choice((*EXTREMES[:10], 2**62))
 
 
-def _other_metadata(model: onnx.ModelProto, chance: random.Random) -> None:
-    chance.choice(model.metadata_props).value = chance.choice(WORDS)
+def _other_metadata(model: onnx.ModelProto, rng: random.Random) -> None:
+    rng.choice(model.metadata_props).value = rng.choice(WORDS)
 
 
 ALTERATIONS: tuple[Callable[[onnx.ModelProto, random.Random], None], ...] = (

@@ -6,7 +6,7 @@ import random
 import zlib
 from collections.abc import Callable
 
-from tests.fuzz.segments import Order, Part, parts
+from tests.fuzz.segments import Order, Segment, find_segments
 
 # Values at which counts, sizes and offsets tend to go wrong.
 EXTREMES = (0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF,
@@ -16,72 +16,72 @@ HEAD = 256  # bytes at a file's beginning that are broken more often than others
 Mutation = Callable[[bytes, random.Random], bytes]
 
 
-def flip_bits(data: bytes, chance: random.Random) -> bytes:
+def flip_bits(data: bytes, rng: random.Random) -> bytes:
     """Flip up to 64 bits."""
     out = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 8, 64))):
-        out[_place(data, chance)] ^= 1 << chance.randrange(8)
+    for _ in range(rng.choice((1, 1, 2, 8, 64))):
+        out[_place(data, rng)] ^= 1 << rng.randrange(8)
     return bytes(out)
 
 
-def overwrite_run(data: bytes, chance: random.Random) -> bytes:
+def overwrite_run(data: bytes, rng: random.Random) -> bytes:
     """Write zeros, ones, noise or another place's bytes over a run."""
-    at, length = _place(data, chance), chance.choice((1, 4, 16, 100, 1000))
-    start = chance.randrange(len(data))
-    run = chance.choice(
-        (bytes(length), b"\xff" * length, chance.randbytes(length), data[start : start + length])
+    at, length = _place(data, rng), rng.choice((1, 4, 16, 100, 1000))
+    start = rng.randrange(len(data))
+    run = rng.choice(
+        (bytes(length), b"\xff" * length, rng.randbytes(length), data[start : start + length])
     )
     return data[:at] + run + data[at + len(run) :]
 
 
-def write_extreme(data: bytes, chance: random.Random) -> bytes:
+def write_extreme(data: bytes, rng: random.Random) -> bytes:
     """Write a number that is apt to overflow somewhere."""
-    at, width = _place(data, chance), chance.choice((1, 2, 4, 8))
-    return _with_number(data, at, width, chance.choice(("big", "little")), chance)
+    at, width = _place(data, rng), rng.choice((1, 2, 4, 8))
+    return _with_number(data, at, width, rng.choice(("big", "little")), rng)
 
 
-def cut_end(data: bytes, chance: random.Random) -> bytes:
+def cut_end(data: bytes, rng: random.Random) -> bytes:
     """Cut the file off."""
-    return data[: _place(data, chance)]
+    return data[: _place(data, rng)]
 
 
-def cut_out(data: bytes, chance: random.Random) -> bytes:
+def cut_out(data: bytes, rng: random.Random) -> bytes:
     """Take a slice out."""
-    at = _place(data, chance)
-    return data[:at] + data[at + chance.choice((1, 2, 10, 500)) :]
+    at = _place(data, rng)
+    return data[:at] + data[at + rng.choice((1, 2, 10, 500)) :]
 
 
-def repeat_slice(data: bytes, chance: random.Random) -> bytes:
+def repeat_slice(data: bytes, rng: random.Random) -> bytes:
     """Write a slice twice or many times."""
-    at = _place(data, chance)
-    piece = data[at : at + chance.choice((1, 4, 64, 1000))]
-    return data[:at] + piece * chance.choice((2, 2, 3, 200)) + data[at + len(piece) :]
+    at = _place(data, rng)
+    piece = data[at : at + rng.choice((1, 4, 64, 1000))]
+    return data[:at] + piece * rng.choice((2, 2, 3, 200)) + data[at + len(piece) :]
 
 
-def noise_behind_the_head(data: bytes, chance: random.Random) -> bytes:
+def noise_behind_the_head(data: bytes, rng: random.Random) -> bytes:
     """Keep the header and have noise behind it."""
-    at = min(len(data), chance.choice((12, 16, 32, 64, 128, 512, 1024)))
-    return data[:at] + chance.randbytes(chance.choice((0, 100, 5000)))
+    at = min(len(data), rng.choice((12, 16, 32, 64, 128, 512, 1024)))
+    return data[:at] + rng.randbytes(rng.choice((0, 100, 5000)))
 
 
-def drop_part(data: bytes, chance: random.Random) -> bytes:
+def drop_part(data: bytes, rng: random.Random) -> bytes:
     """Leave a segment, chunk, box or entry out."""
-    part = _part(data, chance)
+    part = _part(data, rng)
     return data[: part.start] + data[part.end :]
 
 
-def repeat_part(data: bytes, chance: random.Random) -> bytes:
+def repeat_part(data: bytes, rng: random.Random) -> bytes:
     """Repeat a segment, chunk, box or entry."""
-    part = _part(data, chance)
+    part = _part(data, rng)
     piece = data[part.start : part.end]
-    return data[: part.end] + piece * chance.choice((1, 1, 2, 50)) + data[part.end :]
+    return data[: part.end] + piece * rng.choice((1, 1, 2, 50)) + data[part.end :]
 
 
-def swap_parts(data: bytes, chance: random.Random) -> bytes:
+def swap_parts(data: bytes, rng: random.Random) -> bytes:
     """Let two segments, chunks, boxes or entries change places."""
-    one, two = sorted((_part(data, chance), _part(data, chance)))
+    one, two = sorted((_part(data, rng), _part(data, rng)))
     if one.end > two.start:  # the same, or one inside of the other
-        return drop_part(data, chance)
+        return drop_part(data, rng)
     return (
         data[: one.start]
         + data[two.start : two.end]
@@ -91,22 +91,22 @@ def swap_parts(data: bytes, chance: random.Random) -> bytes:
     )
 
 
-def lie_about_length(data: bytes, chance: random.Random) -> bytes:
+def lie_about_length(data: bytes, rng: random.Random) -> bytes:
     """Let a part tell another length, or an entry another count."""
-    part = _part(data, chance)
+    part = _part(data, rng)
     if part.size_at is None:
-        return write_extreme(data, chance)
-    return _with_number(data, part.size_at, part.size_bytes, part.order, chance)
+        return write_extreme(data, rng)
+    return _with_number(data, part.size_at, part.size_bytes, part.order, rng)
 
 
-def lie_inside_of_part(data: bytes, chance: random.Random) -> bytes:
+def lie_inside_of_part(data: bytes, rng: random.Random) -> bytes:
     """Write a number of a part's head anew: a dimension, a count, an offset, a table's number."""
-    part = _part(data, chance)
-    at = part.start + chance.randrange(min(32, max(1, part.end - part.start)))
-    width = chance.choice((1, 2, 2, 4, 4, 8))
+    part = _part(data, rng)
+    at = part.start + rng.randrange(min(32, max(1, part.end - part.start)))
+    width = rng.choice((1, 2, 2, 4, 4, 8))
     if part.order == "big" and data.startswith(b"\x89PNG"):
         at = max(at, part.start + 8)
-    return with_checksums(_with_number(data, at, width, part.order, chance))
+    return with_checksums(_with_number(data, at, width, part.order, rng))
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -116,9 +116,9 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
-def splice(head: bytes, tail: bytes, chance: random.Random) -> bytes:
+def splice(head: bytes, tail: bytes, rng: random.Random) -> bytes:
     """Put one file's head before another one's tail."""
-    return head[: _place(head, chance)] + tail[_place(tail, chance) :]
+    return head[: _place(head, rng)] + tail[_place(tail, rng) :]
 
 
 def with_checksums(data: bytes) -> bytes:
@@ -126,26 +126,26 @@ def with_checksums(data: bytes) -> bytes:
     if not data.startswith(b"\x89PNG"):
         return data
     fixed = bytearray(data)
-    for part in parts(data):
+    for part in find_segments(data):
         if part.end - part.start >= 12:
             crc = zlib.crc32(data[part.start + 4 : part.end - 4])
             fixed[part.end - 4 : part.end] = crc.to_bytes(4, "big")
     return bytes(fixed)
 
 
-def _place(data: bytes, chance: random.Random) -> int:
-    return chance.randrange(min(len(data), HEAD) if chance.random() < 0.5 else len(data))
+def _place(data: bytes, rng: random.Random) -> int:
+    return rng.randrange(min(len(data), HEAD) if rng.random() < 0.5 else len(data))
 
 
-def _part(data: bytes, chance: random.Random) -> Part:
-    if found := parts(data):
-        return chance.choice(found)
-    start = _place(data, chance)
-    return Part(start, min(len(data), start + 16))
+def _part(data: bytes, rng: random.Random) -> Segment:
+    if found := find_segments(data):
+        return rng.choice(found)
+    start = _place(data, rng)
+    return Segment(start, min(len(data), start + 16))
 
 
-def _with_number(data: bytes, at: int, width: int, order: Order, chance: random.Random) -> bytes:
+def _with_number(data: bytes, at: int, width: int, order: Order, rng: random.Random) -> bytes:
     old = int.from_bytes(data[at : at + width], order)
-    near = old + chance.choice((-2, -1, 1, 2, old, -old // 2))
-    number = chance.choice((*EXTREMES, near)) % (1 << 8 * width)
+    near = old + rng.choice((-2, -1, 1, 2, old, -old // 2))
+    number = rng.choice((*EXTREMES, near)) % (1 << 8 * width)
     return data[:at] + number.to_bytes(width, order) + data[at + width :]

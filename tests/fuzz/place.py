@@ -12,11 +12,11 @@ from pathlib import Path
 from batch.path_text import printable_text
 
 MEMORY = Path("/dev/shm")
-LONGEST = 3000  # characters of a message
+MAX_MESSAGE_CHARACTERS = 3000  # characters of a message
 
 
 @functools.cache
-def folder() -> Path:
+def get_case_folder() -> Path:
     """Give this process's folder, which is removed as it ends."""
     parent = MEMORY if os.access(MEMORY, os.W_OK) else None
     path = Path(tempfile.mkdtemp(prefix="fuzz-", dir=parent))
@@ -24,9 +24,9 @@ def folder() -> Path:
     return path
 
 
-def write(name: str, data: bytes) -> Path:
+def write_case(name: str, data: bytes) -> Path:
     """Write a case as a file under a name that is used again and again."""
-    path = folder() / name
+    path = get_case_folder() / name
     path.write_bytes(data)
     return path
 
@@ -35,7 +35,7 @@ def check_message(error: BaseException) -> None:
     """Look whether a refusal is one line that steers no terminal, and not without end."""
     text = str(error)
     assert text, f"{type(error).__name__} without a word"
-    assert len(text) < LONGEST, f"a message of {len(text)} characters: {text[:200]}"
+    assert len(text) < MAX_MESSAGE_CHARACTERS, f"a message of {len(text)} characters: {text[:200]}"
 
 
 def check_line(text: str) -> None:

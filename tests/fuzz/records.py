@@ -13,10 +13,10 @@ from batch.errors import BatchLabelError
 from batch.merging.merge import MergeJob, merge
 from batch.recording.run_record import local_record_file, read_record, to_json
 from batch.stopping import stop_on_signals
-from tests.fuzz.breaking import BYTES, LINES, break_one, other_value
+from tests.fuzz.breaking import BYTES, LINES, make_broken_case, replace_value
 from tests.fuzz.cases import Case
-from tests.fuzz.place import check_message, folder
-from tests.support.runs import USUAL, Place, make_photos
+from tests.fuzz.place import check_message, get_case_folder
+from tests.support.runs import BASE_ARGUMENTS, RunFolder, make_photos
 
 MERGES = 4  # a merge writes a report, which takes longer than reading a record
 PARTS = ("1.csv", "2.csv")
@@ -26,10 +26,10 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 @functools.cache
 def _place() -> Path:
     """Label two shards with real runs."""
-    place = Place(folder())
+    place = RunFolder(get_case_folder())
     make_photos(place.folder / "photos", 4)
     for number, part in enumerate(PARTS, start=1):
-        ran = place.command(*USUAL, "photos", "-o", part, "--shard", f"{number}/2")
+        ran = place.command(*BASE_ARGUMENTS, "photos", "-o", part, "--shard", f"{number}/2")
         assert ran.returncode == 0, ran.stderr
     for part in PARTS:
         record = place.folder / f"{part}.run.json"
@@ -39,7 +39,7 @@ def _place() -> Path:
 
 
 @functools.cache
-def sound() -> dict[str, bytes]:
+def make_sound_files() -> dict[str, bytes]:
     """Give the record of a real run, with the times and host of none, so that it comes again."""
     values = json.loads((_place() / f"{PARTS[0]}.run.json.sound").read_bytes())
     values["report"] = PARTS[0]
@@ -57,13 +57,15 @@ def sound() -> dict[str, bytes]:
 
 def make(seed: int, number: int) -> Case:
     """Make a broken record from its number."""
-    return break_one(seed, number, sound(), (*BYTES, *LINES, *(other_value,) * 14))
+    return make_broken_case(
+        seed, number, make_sound_files(), (*BYTES, *LINES, *(replace_value,) * 14)
+    )
 
 
 @functools.cache
 def _merged() -> bytes:
     """Give what the sound parts are joined into."""
-    (_place() / f"{PARTS[0]}.run.json").write_bytes(sound()["shard"])
+    (_place() / f"{PARTS[0]}.run.json").write_bytes(make_sound_files()["shard"])
     _merge()
     return (_place() / "merged.csv").read_bytes()
 

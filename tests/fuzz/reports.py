@@ -13,11 +13,18 @@ from batch.reading.diff import diff
 from batch.reading.saved import SavedReport, open_saved_report
 from batch.records import Status
 from batch.reports.report import open_report
-from tests.fuzz.breaking import BYTES, LINES, break_one, of_a_line, of_the_end, other_value
+from tests.fuzz.breaking import (
+    BYTES,
+    LINES,
+    make_broken_case,
+    mutate_end,
+    mutate_line,
+    replace_value,
+)
 from tests.fuzz.cases import Case
-from tests.fuzz.journals import rows
+from tests.fuzz.journals import make_rows
 from tests.fuzz.mutations import Mutation
-from tests.fuzz.place import check_message, folder, write
+from tests.fuzz.place import check_message, get_case_folder, write_case
 
 OUTPUTS = ("happy", "sad")
 DATASET = "dataset"
@@ -28,7 +35,7 @@ FOOTER = 600  # bytes: where a Parquet file has its schema and index
 
 
 @functools.cache
-def sound() -> dict[str, bytes]:
+def make_sound_files() -> dict[str, bytes]:
     """Make reports of every format, and the files of a dataset by their paths."""
     made = {}
     for per_face in (False, True):
@@ -42,19 +49,19 @@ def sound() -> dict[str, bytes]:
 
 def make(seed: int, number: int) -> Case:
     """Make a broken report, or a dataset's file, from its number."""
-    names = sorted(sound())
+    names = sorted(make_sound_files())
     name = names[number % len(names)]
-    return break_one(seed, number, {name: sound()[name]}, _mutations(name))
+    return make_broken_case(seed, number, {name: make_sound_files()[name]}, _mutations(name))
 
 
 def _mutations(name: str) -> tuple[Mutation, ...]:
     if name.startswith("csv"):
         return (*BYTES, *LINES, *LINES)
     if name.startswith("jsonl"):
-        return (*BYTES, *LINES, *(of_a_line(other_value),) * 4)
+        return (*BYTES, *LINES, *(mutate_line(replace_value),) * 4)
     if name == f"{DATASET}-_SUCCESS":
-        return (*BYTES, *LINES, *(other_value,) * 6)
-    return (*BYTES, *(of_the_end(mutation, FOOTER) for mutation in BYTES))
+        return (*BYTES, *LINES, *(replace_value,) * 6)
+    return (*BYTES, *(mutate_end(mutation, FOOTER) for mutation in BYTES))
 
 
 def check(case: Case) -> str:
@@ -68,7 +75,7 @@ def check(case: Case) -> str:
             return _read(file.parents[_depth(file)], int(number))
         finally:
             file.write_bytes(before)
-    return _read(write(FILES[form], case.data), int(number), kind)
+    return _read(write_case(FILES[form], case.data), int(number), kind)
 
 
 def _read(report: Path, number: int, kind: str = "photos") -> str:
@@ -77,8 +84,8 @@ def _read(report: Path, number: int, kind: str = "photos") -> str:
     _attempt(lambda: read_page_report(report))
     if number % DIFFS == 0:
         suffix = report.suffix or ".parquet"
-        other = folder() / f"sound{int(kind == 'faces')}{suffix}"
-        changes = str(folder() / "changes.csv")
+        other = get_case_folder() / f"sound{int(kind == 'faces')}{suffix}"
+        changes = str(get_case_folder() / "changes.csv")
         _attempt(lambda: diff(str(other), str(report), changes, io.BytesIO()))
     return word or "read"
 
@@ -109,9 +116,9 @@ def _check_report(saved: SavedReport) -> None:
 
 
 def _written(name: str, per_face: bool) -> Path:
-    path = folder() / name
+    path = get_case_folder() / name
     with open_report(str(path), OUTPUTS, per_face, io.BytesIO()) as report:
-        for row in rows().values():
+        for row in make_rows().values():
             report.add(row)
         report.publish()
     return path
@@ -120,9 +127,9 @@ def _written(name: str, per_face: bool) -> Path:
 @functools.cache
 def _dataset_files() -> dict[str, Path]:
     """Write a dataset; give its list, the file of its order, and one of rows."""
-    place = folder() / DATASET
+    place = get_case_folder() / DATASET
     with open_report(f"{place}/", OUTPUTS, False, io.BytesIO()) as report:
-        for row in rows().values():
+        for row in make_rows().values():
             report.add(row)
         report.publish()
     (order,) = place.glob("_order*")
@@ -131,4 +138,4 @@ def _dataset_files() -> dict[str, Path]:
 
 
 def _depth(file: Path) -> int:
-    return len(file.relative_to(folder() / DATASET).parts) - 1
+    return len(file.relative_to(get_case_folder() / DATASET).parts) - 1

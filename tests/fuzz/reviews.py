@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 
-from tests.fuzz.breaking import BYTES, LINES, break_one
+from tests.fuzz.breaking import BYTES, LINES, make_broken_case
 from tests.fuzz.cases import Case
-from tests.fuzz.place import check_line, check_message, folder, write
-from trainer.reviewing.review import (
-    COLUMNS,
-    BadReview,
+from tests.fuzz.place import check_line, check_message, get_case_folder, write_case
+from trainer.datasets.review import (
+    REVIEW_COLUMNS,
     Review,
-    about_photos,
+    ReviewError,
     is_review,
     read_review,
+    select_photo_verdicts,
 )
 
 ROWS = (
@@ -27,31 +27,31 @@ ROWS = (
 
 
 @functools.cache
-def sound() -> dict[str, bytes]:
+def make_sound_files() -> dict[str, bytes]:
     """Make reviews as the page saves them, and as a spreadsheet does."""
-    text = "\n".join((",".join(COLUMNS), *ROWS, ""))
+    text = "\n".join((",".join(REVIEW_COLUMNS), *ROWS, ""))
     marked = b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
     return {"page": text.encode(), "sheet": marked}
 
 
 def make(seed: int, number: int) -> Case:
     """Make a broken review from its number."""
-    return break_one(seed, number, sound(), (*BYTES, *LINES, *LINES))
+    return make_broken_case(seed, number, make_sound_files(), (*BYTES, *LINES, *LINES))
 
 
 def check(case: Case) -> str:
     """Import a broken review."""
-    file = write("review.csv", case.data)
+    file = write_case("review.csv", case.data)
     assert is_review(file) in (True, False)
     try:
-        verdicts = read_review(Review((file,), folder()))
-    except BadReview as error:
+        verdicts = read_review(Review((file,), get_case_folder()))
+    except ReviewError as error:
         check_message(error)
         return "refused"
     for verdict in verdicts:
         assert verdict.label
         check_line(verdict.name)
         assert verdict.box is None or min(verdict.box.width, verdict.box.height) > 0
-    kept, left_out = about_photos(verdicts)
+    kept, left_out = select_photo_verdicts(verdicts)
     assert len(kept) + len(left_out) == len({verdict.path for verdict in verdicts})
     return "read"

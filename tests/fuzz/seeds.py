@@ -20,7 +20,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 
 @functools.cache
-def seeds() -> dict[str, bytes]:
+def make_seeds() -> dict[str, bytes]:
     """Make the photos by name, ``format-kind``; all of them decode."""
     portrait, cup, cat = _photos()
     made = {name: data for part in _PARTS for name, data in part(portrait, cup, cat)}

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 from PIL import TiffImagePlugin
 
-MOST = 500
+MAX_SEGMENTS = 500
 Order = Literal["little", "big"]
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     """A part of a file: bytes ``start`` to ``end``, and where in it its own length is told.
 
     ``size_at`` is None for a part that tells none; ``order`` is the length's byte order.
@@ -27,16 +27,16 @@ class Part(NamedTuple):
     order: Order = "big"
 
 
-def parts(data: bytes) -> list[Part]:
-    """Cut a file into its parts, as far as it is sound; at most ``MOST`` of them."""
-    found: list[Part] = []
+def find_segments(data: bytes) -> list[Segment]:
+    """Cut a file into its parts, as far as it is sound; at most ``MAX_SEGMENTS`` of them."""
+    found: list[Segment] = []
     with suppress(IndexError, SyntaxError, struct.error):
-        for part in itertools.islice(_parts(data), MOST):
+        for part in itertools.islice(_iter_segments(data), MAX_SEGMENTS):
             found.append(part)
     return [part for part in found if part.start < part.end <= len(data)]
 
 
-def _parts(data: bytes) -> Iterator[Part]:
+def _iter_segments(data: bytes) -> Iterator[Segment]:
     if data.startswith(b"\xff\xd8"):
         return _jpeg(data)
     if data.startswith(b"\x89PNG"):
@@ -52,7 +52,7 @@ def _parts(data: bytes) -> Iterator[Part]:
     return _fields_of_bmp() if data.startswith(b"BM") else iter(())
 
 
-def _jpeg(data: bytes) -> Iterator[Part]:
+def _jpeg(data: bytes) -> Iterator[Segment]:
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xD9:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -61,34 +61,36 @@ def _jpeg(data: bytes) -> Iterator[Part]:
                 data[end] == 0xFF and data[end + 1] not in (0, *range(0xD0, 0xD8))
             ):
                 end += 1
-        yield Part(at, end, at + 2, 2)
+        yield Segment(at, end, at + 2, 2)
         at = end
 
 
-def _chunks(data: bytes, at: int, *, overhead: int, size_at: int, order: Order) -> Iterator[Part]:
+def _chunks(
+    data: bytes, at: int, *, overhead: int, size_at: int, order: Order
+) -> Iterator[Segment]:
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + size_at : at + size_at + 4], order)
         even = size % 2 if order == "little" else 0
         end = min(len(data), at + overhead + size + even)
-        yield Part(at, end, at + size_at, 4, order)
+        yield Segment(at, end, at + size_at, 4, order)
         at = end
 
 
 CONTAINERS = frozenset(b"moov trak mdia minf stbl iprp ipco meta dinf".split())
 
 
-def _boxes(data: bytes, at: int, stop: int) -> Iterator[Part]:
+def _boxes(data: bytes, at: int, stop: int) -> Iterator[Segment]:
     while at + 8 <= stop:
         size = int.from_bytes(data[at : at + 4], "big")
         end = min(stop, at + size) if size >= 8 else stop
-        yield Part(at, end, at)
+        yield Segment(at, end, at)
         kind = data[at + 4 : at + 8]
         if kind in CONTAINERS:
             yield from _boxes(data, at + (12 if kind == b"meta" else 8), end)
         at = end
 
 
-def _tiff(data: bytes) -> Iterator[Part]:
+def _tiff(data: bytes) -> Iterator[Segment]:
     """Every entry of every directory: tag, type, count and value."""
     big = data[2:4] in (b"+\0", b"\0+")
     order: Order = "little" if data[:2] == b"II" else "big"
@@ -98,18 +100,18 @@ def _tiff(data: bytes) -> Iterator[Part]:
         if not 0 < at < len(data):
             return
         count = int.from_bytes(data[at : at + head], order)
-        yield Part(at, at + head, at, head, order)
+        yield Segment(at, at + head, at, head, order)
         for number in range(min(count, 64)):
             start = at + head + number * entry
-            yield Part(start, start + entry, start + 4, word, order)
+            yield Segment(start, start + entry, start + 4, word, order)
         link = at + head + count * entry
-        yield Part(link, link + word, link, word, order)
+        yield Segment(link, link + word, link, word, order)
         at = int.from_bytes(data[link : link + word], order)
 
 
-def _gif(data: bytes) -> Iterator[Part]:
+def _gif(data: bytes) -> Iterator[Segment]:
     palette = 3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0
-    yield Part(6, 13 + palette, 6, 2, "little")
+    yield Segment(6, 13 + palette, 6, 2, "little")
     at = 13 + palette
     while at < len(data) and data[at] in (0x21, 0x2C):
         start = at
@@ -121,10 +123,10 @@ def _gif(data: bytes) -> Iterator[Part]:
         while data[at]:
             at += 1 + data[at]
         at += 1
-        yield Part(start, at, start + 5, 2, "little")
+        yield Segment(start, at, start + 5, 2, "little")
 
 
-def _fields_of_bmp() -> Iterator[Part]:
+def _fields_of_bmp() -> Iterator[Segment]:
     for at, size in ((2, 4), (10, 4), (14, 4), (18, 4), (22, 4), (26, 2), (28, 2), (30, 4),
                      (34, 4), (46, 4), (50, 4)):  # fmt: skip
-        yield Part(at, at + size, at, size, "little")
+        yield Segment(at, at + size, at, size, "little")

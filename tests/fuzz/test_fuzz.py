@@ -12,14 +12,14 @@ import pytest
 
 from batch.records import Photo
 from batch.vision.decode import decode_bytes
-from tests.fuzz.apart import check_apart
+from tests.fuzz.apart import check_in_processes
 from tests.fuzz.cases import Case, case
 from tests.fuzz.invariants import check_photo
-from tests.fuzz.kinds import KINDS, Kind, shares
+from tests.fuzz.kinds import KINDS, FuzzKind, split_cases
 from tests.fuzz.labelling import label_files
 from tests.fuzz.mutations import MUTATIONS, Mutation, with_checksums
-from tests.fuzz.seeds import seeds
-from tests.fuzz.segments import parts
+from tests.fuzz.seeds import make_seeds
+from tests.fuzz.segments import find_segments
 
 SEED = 7
 FORMATS = {"avif", "bmp", "gif", "heif", "jpeg", "mpo", "png", "tiff", "webp"}
@@ -27,23 +27,23 @@ FORMATS = {"avif", "bmp", "gif", "heif", "jpeg", "mpo", "png", "tiff", "webp"}
 
 def test_the_photos_are_sound_and_of_every_format() -> None:
     pytest.importorskip("pillow_heif")
-    assert {name.partition("-")[0] for name in seeds()} == FORMATS
-    for name, data in seeds().items():
+    assert {name.partition("-")[0] for name in make_seeds()} == FORMATS
+    for name, data in make_seeds().items():
         photo = decode_bytes(Path(name), data)
         assert isinstance(photo, Photo), photo
         check_photo(photo)
 
 
 def test_the_parts_of_each_photo_are_found() -> None:
-    for name, data in seeds().items():
-        assert parts(data), name
+    for name, data in make_seeds().items():
+        assert find_segments(data), name
         assert with_checksums(data) == data
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_a_mutation_mostly_changes_something_and_needs_no_sound_file(mutation: Mutation) -> None:
     chance = random.Random(SEED)
-    for data in seeds().values():
+    for data in make_seeds().values():
         assert any(mutation(data, chance) != data for _ in range(20))
         for end in (1, 9, 20, 40, 200):
             mutation(data[:end], chance)
@@ -57,7 +57,7 @@ def test_a_case_comes_again_by_its_number() -> None:
 
 
 def test_broken_photos_are_photos_or_failures() -> None:
-    outcome = check_apart("photos", SEED, 0, 600)
+    outcome = check_in_processes("photos", SEED, 0, 600)
     assert outcome.troubles == []
     assert outcome.words.total() == 600
     assert {"photo", "corrupt", "truncated", "unsupported"} <= set(outcome.words)
@@ -78,7 +78,7 @@ SLICES = {
 @pytest.mark.parametrize("kind", SLICES)
 def test_broken_files_of_other_kinds_are_read_or_refused(kind: str) -> None:
     number, words = SLICES[kind]
-    outcome = check_apart(kind, SEED, 0, number)
+    outcome = check_in_processes(kind, SEED, 0, number)
     assert outcome.troubles == []
     assert outcome.words.total() == number
     assert words <= set(outcome.words)
@@ -94,8 +94,8 @@ def test_a_case_of_any_kind_comes_again_by_its_number(kind: str) -> None:
 
 def test_all_cases_are_shared_out_among_the_kinds() -> None:
     for number in (1, 99, 1_000_000):
-        assert sum(shares(number).values()) == number
-    assert min(shares(1_000_000).values()) >= 30_000
+        assert sum(split_cases(number).values()) == number
+    assert min(split_cases(1_000_000).values()) >= 30_000
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_all_cases_are_shared_out_among_the_kinds() -> None:
     [("raise_an_error", "ValueError: no known refusal"), ("die", "exit code -9")],
 )
 def test_what_goes_wrong_in_a_case_is_a_trouble(check: str, said: str) -> None:
-    kind = Kind("lists", "tests.fuzz.lists:make", f"{__name__}:{check}")
-    outcome = check_apart(kind, SEED, 0, 3)
+    kind = FuzzKind("lists", "tests.fuzz.lists:make", f"{__name__}:{check}")
+    outcome = check_in_processes(kind, SEED, 0, 3)
     assert [trouble.partition("-")[0] for trouble in outcome.troubles] == [
         f"{number:06}" for number in range(3)
     ]

@@ -13,21 +13,21 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.recording.metrics import EXIT_CODE, LABELLED, LAST_SUCCESS, REUSED, Metric
-from tests.support.runs import REPORT, Crowd, Place, ended, make_photos
+from tests.support.runs import REPORT, BusyPhotos, RunFolder, make_photos, wait_for_end
 
 EARLIER = b"an earlier report\n"
 FEW = 10
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    return Crowd.gathered(tmp_path_factory.mktemp("crowd"), seconds=5.0)
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> BusyPhotos:
+    return BusyPhotos.make_for(tmp_path_factory.mktemp("crowd"), seconds=5.0)
 
 
 @pytest.fixture
-def few(tmp_path: Path) -> Place:
+def few(tmp_path: Path) -> RunFolder:
     make_photos(tmp_path / "photos", FEW)
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 def _shortly_before_half_past(seconds: int) -> str:
@@ -42,7 +42,7 @@ def _shortly_before_half_past(seconds: int) -> str:
     [(("--time-limit", "2s"), "time limit 2s"), (("--deadline", "12:30"), "deadline 12:30")],
 )
 def test_a_night_that_is_too_short_goes_on_the_next(
-    crowd: Crowd, tmp_path: Path, limit: tuple[str, str], why: str
+    crowd: BusyPhotos, tmp_path: Path, limit: tuple[str, str], why: str
 ) -> None:
     place = crowd.place(tmp_path)
     place.report.write_bytes(EARLIER)
@@ -58,7 +58,7 @@ def test_a_night_that_is_too_short_goes_on_the_next(
     assert place.report.read_bytes() == crowd.report
 
 
-def test_a_second_run_is_refused_or_waits_and_takes_over(crowd: Crowd, tmp_path: Path) -> None:
+def test_a_second_run_is_refused_or_waits_and_takes_over(crowd: BusyPhotos, tmp_path: Path) -> None:
     place = crowd.place(tmp_path)
     first = place.begin()
     refused = place.run("photos", "-o", REPORT)
@@ -68,13 +68,13 @@ def test_a_second_run_is_refused_or_waits_and_takes_over(crowd: Crowd, tmp_path:
     assert second.stderr is not None
     assert "waiting" in second.stderr.readline()
     first.send_signal(signal.SIGTERM)
-    assert ended(first).returncode == ExitCode.TERMINATED
-    assert ended(second).returncode == ExitCode.OK
+    assert wait_for_end(first).returncode == ExitCode.TERMINATED
+    assert wait_for_end(second).returncode == ExitCode.OK
     assert place.counts()["reused"] > 0
     assert place.report.read_bytes() == crowd.report
 
 
-def test_a_signal_ends_the_waiting(few: Place) -> None:
+def test_a_signal_ends_the_waiting(few: RunFolder) -> None:
     few.report.write_bytes(EARLIER)
     with (few.folder / f".{REPORT}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -82,17 +82,17 @@ def test_a_signal_ends_the_waiting(few: Place) -> None:
         assert process.stderr is not None
         assert "waiting" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        assert ended(process).returncode == ExitCode.TERMINATED
+        assert wait_for_end(process).returncode == ExitCode.TERMINATED
     assert few.report.read_bytes() == EARLIER
 
 
-def _spoil(place: Place, number: int) -> None:
+def _spoil(place: RunFolder, number: int) -> None:
     for photo in sorted((place.folder / "photos").iterdir())[:number]:
         os.truncate(photo, photo.stat().st_size // 2)
 
 
 @pytest.mark.parametrize("limit", ["1", "10%"])
-def test_too_many_failures_publish_nothing_and_keep_the_rows(few: Place, limit: str) -> None:
+def test_too_many_failures_publish_nothing_and_keep_the_rows(few: RunFolder, limit: str) -> None:
     few.report.write_bytes(EARLIER)
     _spoil(few, 2)
     ran = few.run("photos", "-o", REPORT, "--max-failures", limit)
@@ -112,7 +112,7 @@ def _figures(file: Path) -> dict[str, float]:
     return {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
 
 
-def test_monitors_see_every_run_and_when_one_last_was_a_success(few: Place) -> None:
+def test_monitors_see_every_run_and_when_one_last_was_a_success(few: RunFolder) -> None:
     metrics = few.folder / "label.prom"
     args = ("photos", "-o", REPORT, "--metrics-file", metrics)
 
@@ -136,7 +136,7 @@ def test_monitors_see_every_run_and_when_one_last_was_a_success(few: Place) -> N
     assert figures(ExitCode.USAGE, "-m", "gloomy")[LAST_SUCCESS] == third[LAST_SUCCESS]
 
 
-def test_a_place_for_metrics_that_won_t_do_is_told_before_the_work(few: Place) -> None:
+def test_a_place_for_metrics_that_won_t_do_is_told_before_the_work(few: RunFolder) -> None:
     ran = few.run("photos", "-o", REPORT, "--metrics-file", "no/such/label.prom")
     assert ran.returncode == ExitCode.FAILED
     assert "--metrics-file" in ran.stderr
@@ -147,7 +147,7 @@ def _events(stderr: str) -> list[str]:
     return [json.loads(line)["event"] for line in stderr.splitlines()]
 
 
-def test_every_line_of_a_json_log_is_json(few: Place) -> None:
+def test_every_line_of_a_json_log_is_json(few: RunFolder) -> None:
     json_log = ("photos", "-o", REPORT, "--log-format", "json")
     first = few.run(*json_log)
     assert _events(first.stderr) == ["opened", "found", "published", "summary"]
@@ -162,10 +162,10 @@ def test_every_line_of_a_json_log_is_json(few: Place) -> None:
     assert _events(few.run("nowhere", "-o", REPORT, "--log-format", "json").stderr) == ["error"]
 
 
-def test_a_run_that_is_stopped_logs_json_to_the_end(crowd: Crowd, tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_logs_json_to_the_end(crowd: BusyPhotos, tmp_path: Path) -> None:
     process = crowd.place(tmp_path).begin("--log-format", "json")
     process.send_signal(signal.SIGTERM)
-    ran = ended(process)
+    ran = wait_for_end(process)
     error = json.loads(ran.stderr.splitlines()[-1])
     assert (error["event"], error["exit_code"]) == ("error", ExitCode.TERMINATED)
     assert _events(ran.stderr)[:2] == ["opened", "found"]

@@ -12,7 +12,7 @@ from batch.models.contract import to_metadata
 from batch.models.fusion import Fusion, FusionWeights
 from batch.models.model import GoldenSamples, ModelSpec
 from batch.records import Region
-from tests.support.tiny_models import SIDE, save
+from tests.support.tiny_models import SIDE, save_model
 
 LABELS = ("happy", "sad")
 ABSTAIN = ("neither", "no_person")
@@ -25,8 +25,8 @@ PAIR = "face.onnx+image.onnx"
 
 def save_abstaining(folder: Path) -> None:
     """Save a face model, which knows ``neither``, and the whole-photo model fitted to it."""
-    save(abstaining_model(Region.FACE, ("neither",)), folder / "face.onnx")
-    save(abstaining_model(Region.IMAGE, ABSTAIN), folder / "image.onnx")
+    save_model(abstaining_model(Region.FACE, ("neither",)), folder / "face.onnx")
+    save_model(abstaining_model(Region.IMAGE, ABSTAIN), folder / "image.onnx")
 
 
 def abstaining_model(region: Region, abstain: tuple[str, ...]) -> onnx.ModelProto:

@@ -15,14 +15,14 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 LOCAL = ("file:", "data:", "blob:")
 
 
 @dataclass
-class Opened:
+class BrowserPage:
     """A page in the browser, all that it asked for, and all complaints about it."""
 
     page: Page
@@ -53,12 +53,12 @@ class Opened:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def start_chromium() -> Iterator[Browser]:
     """Start the system's Chromium, or skip what needs it and say why."""
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="the browser tests need pip install 'batch-label[browser]'"
     )
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = next(filter(None, map(shutil.which, BROWSER_NAMES)), None)
     if path is None:
         pytest.skip("the browser tests need Chromium (Debian: apt install chromium)")
     # Chromium's own sandbox does not run as root.
@@ -70,7 +70,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, file: Path, script: str = "", **context: Any) -> Iterator[Opened]:
+def open_page(
+    browser: Browser, file: Path, script: str = "", **context: Any
+) -> Iterator[BrowserPage]:
     """Open a page from its file, and end with a look at what went wrong.
 
     ``script`` runs in it before all else.
@@ -80,7 +82,7 @@ def opened(browser: Browser, file: Path, script: str = "", **context: Any) -> It
     if script:
         window.add_init_script(script)
     try:
-        shown = watched(window.new_page())
+        shown = watch_page(window.new_page())
         shown.page.goto(file.as_uri())
         shown.page.wait_for_selector("#page:not([hidden])")
         yield shown
@@ -90,9 +92,9 @@ def opened(browser: Browser, file: Path, script: str = "", **context: Any) -> It
         window.close()
 
 
-def watched(page: Page) -> Opened:
+def watch_page(page: Page) -> BrowserPage:
     """Note from now on what a page asks for and complains of."""
-    shown = Opened(page)
+    shown = BrowserPage(page)
     page.set_default_timeout(10_000)
     page.on("request", lambda request: shown.requests.append(request.url))
     page.on("pageerror", lambda error: shown.complaints.append(str(error)))

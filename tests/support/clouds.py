@@ -30,7 +30,7 @@ _NUMBERS = count(1)
 
 
 @dataclass(frozen=True)
-class Cloud:
+class CloudBucket:
     """An empty bucket at Google's or Azure's; ``kind`` is the class of its stores."""
 
     scheme: str
@@ -57,7 +57,7 @@ class Cloud:
     def write(self, key: str, data: bytes) -> None:
         self.store.pipe_file(f"{self.name}/{key}", data)
 
-    def reach_by(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def set_endpoint(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have the program reach the store by an endpoint, in this process and in others."""
         if self.scheme == "gs":
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
@@ -82,7 +82,9 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     endpoint = f"http://{HOST}:{port}"
     command = [str(binary), *f"-scheme http -backend memory -host {HOST} -port {port}".split()]
-    with _served([*command, "-external-url", endpoint], port, tmp_path_factory.mktemp("google")):
+    with _run_server(
+        [*command, "-external-url", endpoint], port, tmp_path_factory.mktemp("google")
+    ):
         yield endpoint
 
 
@@ -97,14 +99,14 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     options = f"--blobHost {HOST} --blobPort {port} --inMemoryPersistence --skipApiVersionCheck"
     command = [binary, *options.split(), "--disableTelemetry"]
-    with _served(command, port, tmp_path_factory.mktemp("azure")):
+    with _run_server(command, port, tmp_path_factory.mktemp("azure")):
         yield f"http://{HOST}:{port}"
 
 
 @pytest.fixture(params=["google", "azure"])
 def cloud(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Cloud]:
+) -> Iterator[CloudBucket]:
     """An empty bucket, which subprocesses reach as well, by the variables of the environment."""
     # The emulator knows nothing of kinds of buckets, which gcsfs would ask it for minutes.
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -119,15 +121,17 @@ def cloud(
     import fsspec
 
     scheme = {"google": "gs", "azure": "az"}[request.param]
-    cloud = Cloud(scheme, f"bucket-{next(_NUMBERS)}", fsspec.get_filesystem_class(scheme), endpoint)
-    cloud.reach_by(endpoint, monkeypatch)
+    cloud = CloudBucket(
+        scheme, f"bucket-{next(_NUMBERS)}", fsspec.get_filesystem_class(scheme), endpoint
+    )
+    cloud.set_endpoint(endpoint, monkeypatch)
     cloud.store.mkdir(cloud.name)
     yield cloud
     cloud.kind.clear_instance_cache()
 
 
 @contextmanager
-def _served(command: list[str], port: int, folder: Path) -> Iterator[None]:
+def _run_server(command: list[str], port: int, folder: Path) -> Iterator[None]:
     """Run a server while the block runs."""
     log = folder / "server.log"
     with log.open("wb") as stream:

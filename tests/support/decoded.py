@@ -21,13 +21,13 @@ NAME = Path("photo")
 SIDE = 512  # pixels: the astronaut's width and height
 
 
-def encoded(image: Image.Image, form: str, **how: Any) -> bytes:
+def encode(image: Image.Image, form: str, **how: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **how)
     return file.getvalue()
 
 
-def photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
+def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
     result = decode_bytes(NAME, data, max_pixels)
     assert isinstance(result, Photo), result
     assert result.pixels.dtype == np.uint8
@@ -37,7 +37,7 @@ def photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
     return result
 
 
-def failure(data: bytes, max_pixels: int = MAX_PIXELS) -> Failure:
+def decode_failure(data: bytes, max_pixels: int = MAX_PIXELS) -> Failure:
     result = decode_bytes(NAME, data, max_pixels)
     assert isinstance(result, Failure), "decoded"
     assert result.stage is Stage.DECODE
@@ -46,12 +46,12 @@ def failure(data: bytes, max_pixels: int = MAX_PIXELS) -> Failure:
     return result
 
 
-def distance(pixels: Pixels, expected: Image.Image) -> float:
+def mean_difference(pixels: Pixels, expected: Image.Image) -> float:
     """Mean difference in grey levels."""
     return float(np.abs(pixels.astype(int) - np.asarray(expected.convert("RGB"))).mean())
 
 
-def pixels_like(pixels: Pixels, expected: Image.Image, tolerance: int = 0) -> bool:
+def are_pixels_close(pixels: Pixels, expected: Image.Image, tolerance: int = 0) -> bool:
     wanted = np.asarray(expected.convert("RGB")).astype(int)
     return pixels.shape == wanted.shape and bool(np.abs(pixels - wanted).max() <= tolerance)
 

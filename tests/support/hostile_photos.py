@@ -22,14 +22,14 @@ from batch.workers.worker import WorkerTask
 
 HOSTILE = "tests.support.hostile_worker"
 # The least time that can be set, and room for a small picture alone.
-TIGHT = FileLimits(decode_timeout=1, max_pixels=1_000_000, max_file_size=1_000_000)
+TIGHT_LIMITS = FileLimits(decode_timeout=1, max_pixels=1_000_000, max_file_size=1_000_000)
 
 Deed = Callable[[str], Path]
 
 
 @pytest.fixture
 def hostile() -> Iterator[WorkerPool]:
-    with WorkerPool(WorkerTask(TIGHT, HOSTILE)) as decoders:
+    with WorkerPool(WorkerTask(TIGHT_LIMITS, HOSTILE)) as decoders:
         yield decoders
 
 
@@ -47,16 +47,16 @@ def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
     return make
 
 
-def failed(decoded: WorkerResult) -> Failure:
+def get_failure(decoded: WorkerResult) -> Failure:
     assert isinstance(decoded.content, Failure), "decoded"
     return decoded.content
 
 
-def decoded_well(decoded: WorkerResult) -> bool:
+def is_decoded(decoded: WorkerResult) -> bool:
     return isinstance(decoded.content, Photo) and decoded.content.pixels.shape == (48, 64, 3)
 
 
-def is_gone(pid: int) -> bool:
+def has_process_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -67,9 +67,9 @@ def is_gone(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def wait_until_gone(pid: int, seconds: float) -> None:
+def wait_for_process_end(pid: int, seconds: float) -> None:
     give_up = time.monotonic() + seconds
-    while not is_gone(pid):
+    while not has_process_ended(pid):
         assert time.monotonic() < give_up, "it lives on"
         time.sleep(0.02)
 

@@ -12,14 +12,14 @@ from typing import TypeAlias
 from tests.support.object_store import HOST
 
 # Answers a request by its method and path.
-Answer: TypeAlias = Callable[[socket.socket, str, str], None]
+Responder: TypeAlias = Callable[[socket.socket, str, str], None]
 MEGABYTE = bytes(1024**2)
 # What a client and its event loop take beside a body.
 SLACK = 8 * len(MEGABYTE)
 
 
 @contextmanager
-def answering(answer: Answer) -> Iterator[str]:
+def serve_http(answer: Responder) -> Iterator[str]:
     """Serve by HTTP on loopback, one answer a connection; give the address."""
     ended = threading.Event()
 
@@ -49,25 +49,25 @@ def answering(answer: Answer) -> Iterator[str]:
             thread.join()
 
 
-def head(*headers: str, status: str = "200 OK") -> bytes:
+def build_head(*headers: str, status: str = "200 OK") -> bytes:
     """Make the head of an answer after which the connection is closed."""
     lines = (f"HTTP/1.1 {status}", "Connection: close", *headers)
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
 
 
-def send(connection: socket.socket, body: bytes, *headers: str) -> None:
+def send_reply(connection: socket.socket, body: bytes, *headers: str) -> None:
     """Send a whole answer."""
-    connection.sendall(head(f"Content-Length: {len(body)}", *headers) + body)
+    connection.sendall(build_head(f"Content-Length: {len(body)}", *headers) + body)
 
 
-def stall(connection: socket.socket) -> None:
+def wait_for_close(connection: socket.socket) -> None:
     """Say nothing more until the other side closes the connection."""
     while connection.recv(65536):
         pass
 
 
 @contextmanager
-def little_memory(most: int) -> Iterator[None]:
+def limit_memory(most: int) -> Iterator[None]:
     """Make sure that this process takes about ``most`` bytes at most while the block runs."""
     tracemalloc.start()
     try:

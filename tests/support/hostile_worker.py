@@ -28,7 +28,7 @@ def _spin() -> None:
     ctypes.PyDLL(None).pause()
 
 
-def _eat() -> None:
+def _exhaust_memory() -> None:
     hoard = []
     while True:
         hoard.append(bytearray(64 * 1024**2))
@@ -38,7 +38,7 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-DEEDS: dict[bytes, Callable[[], object]] = {
+ACTIONS: dict[bytes, Callable[[], object]] = {
     b"segfault": _segfault,
     b"abort": os.abort,
     b"kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -46,7 +46,7 @@ DEEDS: dict[bytes, Callable[[], object]] = {
     b"raise": lambda: 1 / 0,
     b"spin": _spin,
     b"stop": _stop,
-    b"eat": _eat,
+    b"eat": _exhaust_memory,
     b"wait": lambda: time.sleep(SLOW),
 }
 
@@ -64,7 +64,7 @@ def main(connection: int, pixels: int, *limits: int) -> None:
         read = (True, 1, 1, 1, 1, 1, bytes(32))
         os.write(connection, REPLY_HEADER.pack(ReplyKind.PICTURE, *read, *[0] * 5, *whole, 0))
 
-    deeds = DEEDS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
+    deeds = ACTIONS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
 
     def misled(
         path: Path, data: bytes, max_pixels: int, salvage: bool, in_detail: bool

@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds
 _NUMBERS = count(1)
 # How an answer ends whose connection is cut.
-CUT = 0
+CUT_CONNECTION = 0
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Bucket:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server that speaks S3: moto's, as a process of its own."""
-    if missing := lacks_s3():
+    if missing := find_missing_s3_package():
         pytest.skip(f"{missing} is not installed")
     with serve_s3(tmp_path_factory.mktemp("s3")) as endpoint:
         yield endpoint
 
 
-def lacks_s3() -> str | None:
+def find_missing_s3_package() -> str | None:
     """Name a package that is not there and that S3 needs, if there is one."""
     return next((name for name in ("moto", "flask", "s3fs") if find_spec(name) is None), None)
 
@@ -101,7 +101,7 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     own = {"HOME": str(home), "XDG_STATE_HOME": str(tmp_path / "state")}
-    for name, value in (own | variables_for(s3_server)).items():
+    for name, value in (own | s3_environment(s3_server)).items():
         monkeypatch.setenv(name, value)
     # Stores are kept by their options, and those of the environment are none of them.
     s3fs.S3FileSystem.clear_instance_cache()
@@ -112,7 +112,7 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def variables_for(endpoint: str) -> dict[str, str]:
+def s3_environment(endpoint: str) -> dict[str, str]:
     """Give the variables of the environment by which a process reaches a server of S3."""
     return {
         "AWS_ACCESS_KEY_ID": "test",
@@ -124,10 +124,10 @@ def variables_for(endpoint: str) -> dict[str, str]:
 
 
 @dataclass
-class Failing:
+class FailingProxy:
     """A proxy's state: ``fails`` tells what becomes of a request by its method and path.
 
-    None hands it on, a number is the status of the answer, and ``CUT`` cuts the connection.
+    None hands it on, a number is the status of the answer, and ``CUT_CONNECTION`` cuts the connection.
     ``asked`` are the requests so far.
     """
 
@@ -136,7 +136,7 @@ class Failing:
     asked: list[tuple[str, str]] = field(default_factory=list)
 
 
-def first(number: int, status: int, method: str = "") -> Callable[[str, str], int | None]:
+def fail_first(number: int, status: int, method: str = "") -> Callable[[str, str], int | None]:
     """Let the first so many requests fail, or the first of a method."""
     left = [number]
 
@@ -150,9 +150,11 @@ def first(number: int, status: int, method: str = "") -> Callable[[str, str], in
 
 
 @contextmanager
-def failing(server: str, fails: Callable[[str, str], int | None]) -> Iterator[Failing]:
+def run_failing_proxy(
+    server: str, fails: Callable[[str, str], int | None]
+) -> Iterator[FailingProxy]:
     """Stand before a server and let requests fail."""
-    state = Failing("", fails)
+    state = FailingProxy("", fails)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -165,7 +167,7 @@ def failing(server: str, fails: Callable[[str, str], int | None]) -> Iterator[Fa
                 self._hand_on(body)
                 return
             self.close_connection = True
-            if status == CUT:
+            if status == CUT_CONNECTION:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
             self.send_response(status)

@@ -18,7 +18,9 @@ SIZE = (512, 512)  # of scikit-image's astronaut
 BOX = Box(170.0, 60.0, 110.0, 130.0, 0.9)  # her face, about
 
 
-def answered(path: str, happy: float, sure: float = 0.7, source: Source = Source.FACE) -> Row:
+def make_answered_row(
+    path: str, happy: float, sure: float = 0.7, source: Source = Source.FACE
+) -> Row:
     """Make a row of a photo with one face, or of a whole photo; unsure below ``sure``."""
     shares = {"happy": happy, "sad": 1 - happy}
     label = max(shares, key=lambda name: shares[name])
@@ -28,7 +30,9 @@ def answered(path: str, happy: float, sure: float = 0.7, source: Source = Source
     return Row(Path(path), status, answer, source, (answer,) if box else (), *SIZE)
 
 
-def abstained(path: str, reason: Abstain, share: float, source: Source = Source.IMAGE) -> Row:
+def make_abstained_row(
+    path: str, reason: Abstain, share: float, source: Source = Source.IMAGE
+) -> Row:
     """Make a row of a photo that shows none of the labels, or nobody."""
     shares = dict.fromkeys(OUTPUTS, (1 - share) / 3) | {reason.value: share}
     box = None if source is Source.IMAGE else BOX
@@ -37,29 +41,31 @@ def abstained(path: str, reason: Abstain, share: float, source: Source = Source.
     return Row(Path(path), status, answer, source, (answer,) if box else (), *SIZE)
 
 
-def failed(path: str, reason: Reason = Reason.TRUNCATED, detail: str = "ends early") -> Row:
+def make_failed_row(
+    path: str, reason: Reason = Reason.TRUNCATED, detail: str = "ends early"
+) -> Row:
     """Make the row of a file that could not be labelled."""
     return Row(Path(path), Status.FAILED, failure=Failure(Path(path), Stage.DECODE, reason, detail))
 
 
 ROWS = (
-    answered("album/a.jpg", 0.95),
-    answered("album/b.jpg", 0.15),
-    answered("album/c.jpg", 0.55),
-    answered("other/d.jpg", 0.38, source=Source.IMAGE),
+    make_answered_row("album/a.jpg", 0.95),
+    make_answered_row("album/b.jpg", 0.15),
+    make_answered_row("album/c.jpg", 0.55),
+    make_answered_row("other/d.jpg", 0.38, source=Source.IMAGE),
     Row(Path("other/e.jpg"), Status.NO_FACE, width=SIZE[0], height=SIZE[1]),
-    failed("other/f.jpg"),
-    failed("other/g.jpg", Reason.EMPTY, "no bytes in the file"),
+    make_failed_row("other/f.jpg"),
+    make_failed_row("other/g.jpg", Reason.EMPTY, "no bytes in the file"),
 )
 # Rows of every status, in a report of models that may abstain.
 EVERY_ROW = (
     *ROWS,
-    abstained("album/h.jpg", Abstain.NEITHER, 0.9, Source.BOTH),
-    abstained("other/i.jpg", Abstain.NO_PERSON, 0.4),
+    make_abstained_row("album/h.jpg", Abstain.NEITHER, 0.9, Source.BOTH),
+    make_abstained_row("other/i.jpg", Abstain.NO_PERSON, 0.4),
 )
 
 
-def written(
+def write_report(
     report: Path,
     rows: Iterable[Row] = ROWS,
     labels: tuple[str, ...] = LABELS,
@@ -74,7 +80,7 @@ def written(
     return report
 
 
-def photographed(folder: Path, rows: Iterable[Row], photo: Image.Image) -> None:
+def write_photos(folder: Path, rows: Iterable[Row], photo: Image.Image) -> None:
     """Put a photo wherever a row was not refused."""
     for row in rows:
         if row.failure is None:
@@ -83,7 +89,7 @@ def photographed(folder: Path, rows: Iterable[Row], photo: Image.Image) -> None:
             photo.save(place, quality=90)
 
 
-def page_of(report: Path, *previous: Path, gallery: int = 500) -> tuple[Path, PageSummary]:
+def make_report_page(report: Path, *previous: Path, gallery: int = 500) -> tuple[Path, PageSummary]:
     """Make the page beside a report, of photos in its folder."""
     page = report.with_suffix(".html")
     request = PageJob(report, str(page), report.parent, gallery, previous)

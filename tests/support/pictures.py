@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 from PIL import Image, ImageEnhance, ImageOps
 
 from tests.conftest import REPOSITORY
-from tests.support.browser import chromium, opened
+from tests.support.browser import open_page, start_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,26 +28,26 @@ IMAGES = REPOSITORY / "docs" / "images"
 VIEW = {"width": 1180, "height": 1572}
 COLUMNS = 96
 LETTER, LINE, FRAME = 8.0, 20, 18  # pixels: a letter's width, a line's height, what is around them
-NIGHT = 86_400  # seconds
+DAY_SECONDS = 86_400  # seconds
 
 
 def main() -> None:
     """Make both pictures in docs/images."""
     IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+    with tempfile.TemporaryDirectory() as folder, start_chromium() as browser:
         make(Path(folder), IMAGES, browser)
 
 
 def make(folder: Path, images: Path, browser: Browser) -> str:
     """Label sample photos in a folder, picture the runs and their page, and give what they said."""
-    sample(folder / "photos")
-    said = nights(folder)
-    (images / "terminal.svg").write_text(terminal(said), encoding="utf-8")
+    save_sample(folder / "photos")
+    said = run_three_times(folder)
+    (images / "terminal.svg").write_text(draw_terminal(said), encoding="utf-8")
     picture_page(browser, folder / "results.html", images / "report.png")
     return said
 
 
-def sample(photos: Path) -> None:
+def save_sample(photos: Path) -> None:
     """Save portraits in some variants, things without a face, and a file that is cut off."""
     import matplotlib
     import skimage.data
@@ -74,7 +74,7 @@ def sample(photos: Path) -> None:
     (photos / "things" / "cut off.jpg").write_bytes(whole[:9_000])
 
 
-def nights(folder: Path) -> str:
+def run_three_times(folder: Path) -> str:
     """Run the command on three nights, on which the folder grows; give what the last one said."""
     later = folder / "later"
     later.mkdir()
@@ -82,19 +82,19 @@ def nights(folder: Path) -> str:
         (folder / "photos" / name).rename(later / name)
     previous: list[str] = []
     for night, name in enumerate(("portraits", "evening")):
-        ran(folder, "photos/", "-o", "results.csv")
+        run_command(folder, "photos/", "-o", "results.csv")
         old = folder / f"results-{night}.csv"
         shutil.copy(folder / "results.csv", old)
         # As it would be had it been kept on one of the nights before.
-        then = (folder / "results.csv").stat().st_mtime - (2 - night) * NIGHT
+        then = (folder / "results.csv").stat().st_mtime - (2 - night) * DAY_SECONDS
         os.utime(old, (then, then))
         previous += ["--previous", old.name]
         (later / name).rename(folder / "photos" / name)
-    said = ran(folder, "photos/", "-o", "results.csv")
-    return said + ran(folder, "report", "results.csv", *previous)
+    said = run_command(folder, "photos/", "-o", "results.csv")
+    return said + run_command(folder, "report", "results.csv", *previous)
 
 
-def ran(folder: Path, *args: str) -> str:
+def run_command(folder: Path, *args: str) -> str:
     """Run batch-label, and give the command line and all that it said, as a terminal shows it."""
     done = subprocess.run(
         [sys.executable, "-m", "batch", *args],
@@ -108,7 +108,7 @@ def ran(folder: Path, *args: str) -> str:
     return f"$ batch-label {' '.join(args)}\n{done.stdout}"
 
 
-def terminal(said: str) -> str:
+def draw_terminal(said: str) -> str:
     """Draw lines of a terminal as SVG; command lines begin with a dollar sign."""
     lines = [part for line in said.splitlines() for part in textwrap.wrap(line, COLUMNS)]
     width, height = COLUMNS * LETTER + 2 * FRAME, len(lines) * LINE + 2 * FRAME
@@ -136,7 +136,7 @@ def _kind(line: str) -> str:
 
 def picture_page(browser: Browser, page: Path, picture: Path) -> None:
     """Save what a browser shows of a page, in few colours, as they take few bytes."""
-    with opened(browser, page, viewport=VIEW, color_scheme="light") as shown:
+    with open_page(browser, page, viewport=VIEW, color_scheme="light") as shown:
         shown.page.locator("#filters").evaluate("filters => { filters.open = false; }")
         # All pictures are in sight, and are to be there.
         images = shown.page.locator("#items img")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.memory import tree
+from bench.memory import list_process_tree
 from tests.conftest import REPOSITORY
 
 # What Ray calls the process of an actor.
@@ -45,7 +45,7 @@ class RayCluster:
     def actors(self) -> list[int]:
         """Number the processes of actors that have begun to label or to open their models."""
         found = []
-        for process in tree(self.process):
+        for process in list_process_tree(self.process):
             with suppress(OSError):
                 if Path(f"/proc/{process}/cmdline").read_bytes().startswith(ACTOR):
                     found.append(process)
@@ -73,7 +73,7 @@ def ray_cluster() -> Iterator[RayCluster]:
         address = next((line for line in process.stdout if ":" in line), "")
         assert address, "the cluster does not start"
         yield RayCluster(address.strip(), process.pid)
-        started = tree(process.pid)
+        started = list_process_tree(process.pid)
     finally:
         process.stdin.close()
         process.stdout.close()

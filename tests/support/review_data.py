@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer.datasets.drawn import Mood, draw_snapshot
-from trainer.datasets.samples import split_of
-from trainer.reviewing.review import COLUMNS
+from trainer.datasets.drawn_faces import Mood, draw_snapshot
+from trainer.datasets.review import REVIEW_COLUMNS
+from trainer.datasets.samples import assign_split
 
 Row = dict[str, object]
 
@@ -20,17 +20,17 @@ Row = dict[str, object]
 def write_review(path: Path, rows: Iterable[Row]) -> Path:
     """Write rows of which only what matters is given."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer = csv.DictWriter(file, REVIEW_COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
     return path
 
 
 def is_held(photo: Path) -> bool:
-    return split_of(hashlib.sha256(photo.read_bytes()).hexdigest()) != "train"
+    return assign_split(hashlib.sha256(photo.read_bytes()).hexdigest()) != "train"
 
 
-def snapshots(folder: Path, mood: Mood, learn: int, held: int, first_seed: int) -> list[Path]:
+def write_snapshots(folder: Path, mood: Mood, learn: int, held: int, first_seed: int) -> list[Path]:
     """Write drawn faces, so many to learn from and so many that are held out."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {False: learn, True: held}

@@ -22,14 +22,14 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from tests.conftest import REPOSITORY
-from tests.support.tiny_models import bright_model, save
+from tests.support.tiny_models import bright_model, save_model
 
 MODEL = "bright.onnx"
 # One worker, so that a run takes about as long on any number of cores.
-USUAL = ("label", "-m", MODEL, "--provider", "cpu", "--workers", "1")
+BASE_ARGUMENTS = ("label", "-m", MODEL, "--provider", "cpu", "--workers", "1")
 REPORT = "r.csv"
 JOURNAL = ".r.csv.journal"
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 SIDE = 96
 
 
@@ -40,18 +40,18 @@ def make_photos(folder: Path, number: int, first: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     portrait = Image.fromarray(skimage.data.astronaut()).crop((100, 0, 400, 300))  # type: ignore[no-untyped-call]
     cup = Image.fromarray(skimage.data.coffee()).crop((150, 50, 450, 350))  # type: ignore[no-untyped-call]
-    faces, cups = ([_bright(p, n / 8) for n in range(4, 20)] for p in (portrait, cup))
+    faces, cups = ([_set_brightness(p, n / 8) for n in range(4, 20)] for p in (portrait, cup))
     for number_of_photo in range(first, first + number):
-        photo_bytes = _jpeg((cups if number_of_photo % 7 == 3 else faces), number_of_photo)
+        photo_bytes = _encode_jpeg((cups if number_of_photo % 7 == 3 else faces), number_of_photo)
         (folder / f"{number_of_photo:05}.jpg").write_bytes(photo_bytes)
     return folder
 
 
-def _bright(picture: Image.Image, factor: float) -> Image.Image:
+def _set_brightness(picture: Image.Image, factor: float) -> Image.Image:
     return ImageEnhance.Brightness(picture.resize((SIDE, SIDE))).enhance(factor)
 
 
-def _jpeg(pictures: list[Image.Image], number: int) -> bytes:
+def _encode_jpeg(pictures: list[Image.Image], number: int) -> bytes:
     photo = BytesIO()
     # A JPEG's comment makes bytes differ where pixels do not.
     pictures[number % len(pictures)].save(
@@ -61,20 +61,20 @@ def _jpeg(pictures: list[Image.Image], number: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunFolder:
     """A folder in which the command runs, with the model ``bright.onnx`` in it."""
 
     folder: Path
 
     def __post_init__(self) -> None:
-        save(bright_model(), self.folder / MODEL)
+        save_model(bright_model(), self.folder / MODEL)
 
     def start(
         self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
     ) -> subprocess.Popen[str]:
         """Start the command; ``before`` are words in front of it, such as ``nohup``."""
         return subprocess.Popen(
-            [*before, sys.executable, "-m", "batch", *USUAL, *map(str, args)],
+            [*before, sys.executable, "-m", "batch", *BASE_ARGUMENTS, *map(str, args)],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
             text=True,
@@ -101,14 +101,14 @@ class Place:
         self, *args: str | Path, before: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run any command to its end, which may be any but a traceback."""
-        return ended(self.start_command(*args, before=before))
+        return wait_for_end(self.start_command(*args, before=before))
 
     def run(
         self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end, which may be any but a traceback."""
         process = self.start(*args, before=before, **environment)
-        return ended(process)
+        return wait_for_end(process)
 
     def run_other(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
         """Run another command than the one that labels."""
@@ -120,7 +120,7 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        return ended(process)
+        return wait_for_end(process)
 
     def label(self, *args: str | Path) -> dict[str, Any]:
         """Label the folder ``photos`` with success and give the counts of the run's record."""
@@ -131,7 +131,7 @@ class Place:
     def begin(self, *args: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """Start to label the folder ``photos`` and wait for the first rows in the journal."""
         process = self.start("photos", "-o", REPORT, *args, before=before)
-        wait_for(lambda: has_begun(self.journal), process)
+        wait_for(lambda: has_uncommitted_rows(self.journal), process)
         return process
 
     @property
@@ -162,7 +162,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Crowd:
+class BusyPhotos:
     """Photos that keep a run busy for about ``seconds``, and the report of a run in peace.
 
     ``startup`` is what a run takes that has nothing to label, but a photo to read.
@@ -174,10 +174,10 @@ class Crowd:
     startup: float
 
     @classmethod
-    def gathered(cls, folder: Path, seconds: float) -> Crowd:
+    def make_for(cls, folder: Path, seconds: float) -> BusyPhotos:
         """Make as many photos as this machine needs, after a try with a few hundred."""
         few = 300
-        place = Place(folder)
+        place = RunFolder(folder)
         photos = make_photos(folder / "photos", few)
         place.label()
         stages = place.record()["seconds"]
@@ -190,20 +190,20 @@ class Crowd:
         assert place.label()["labelled_now"] == 0
         return cls(photos, number, place.report.read_bytes(), time.monotonic() - started)
 
-    def place(self, folder: Path) -> Place:
+    def place(self, folder: Path) -> RunFolder:
         """Make a place whose ``photos`` are these."""
         (folder / "photos").symlink_to(self.photos)
-        return Place(folder)
+        return RunFolder(folder)
 
 
-def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+def wait_for_end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """Wait for a run's end, which may be any but a traceback."""
-    stdout, stderr = process.communicate(timeout=2 * PATIENCE)
+    stdout, stderr = process.communicate(timeout=2 * TIMEOUT_SECONDS)
     assert "Traceback" not in stderr, stderr
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def killed(process: subprocess.Popen[str]) -> bool:
+def kill_run(process: subprocess.Popen[str]) -> bool:
     """Kill a run, if it has not ended by itself."""
     process.kill()
     process.communicate()
@@ -212,15 +212,15 @@ def killed(process: subprocess.Popen[str]) -> bool:
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Wait until something is so, while a run goes on."""
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         if process.poll() is not None:
-            pytest.fail(f"the run ended too early:\n{ended(process).stderr}")
+            pytest.fail(f"the run ended too early:\n{wait_for_end(process).stderr}")
         assert time.monotonic() < give_up
         time.sleep(0.001)
 
 
-def has_begun(journal: Path) -> bool:
+def has_uncommitted_rows(journal: Path) -> bool:
     """Tell whether a run has put rows into its journal that are not committed yet."""
     try:
         # SQLite keeps pages beside the database before it changes them, after a header alone.
@@ -229,12 +229,12 @@ def has_begun(journal: Path) -> bool:
         return False
 
 
-def drafts(folder: Path, name: str) -> set[Path]:
+def find_drafts(folder: Path, name: str) -> set[Path]:
     """Find the drafts of a report, in the making or left by a killed process."""
     return set(folder.glob(f".{name}.batch-label-*.tmp"))
 
 
-def known(journal: Path, aside: Path) -> int:
+def count_journal_rows(journal: Path, aside: Path) -> int:
     """Count the rows that a killed run left, in a copy, and look whether the copy is sound."""
     if not journal.exists():
         return 0
@@ -256,7 +256,7 @@ def known(journal: Path, aside: Path) -> int:
         database.close()
 
 
-def as_mortal() -> tuple[str, ...]:
+def unprivileged_prefix() -> tuple[str, ...]:
     """Words in front of a command that take away root's power over permissions."""
     if os.geteuid() != 0:
         return ()
@@ -265,7 +265,7 @@ def as_mortal() -> tuple[str, ...]:
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
-def children(pid: int) -> list[int]:
+def list_children(pid: int) -> list[int]:
     """Number the processes that a process has started and that are still there."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]

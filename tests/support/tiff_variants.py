@@ -25,7 +25,7 @@ RIGHT, WRONG = "right", "wrong"
 
 
 @dataclass(frozen=True)
-class Kind:
+class TiffKind:
     """What is stored in a TIFF, and the picture that it shows."""
 
     name: str
@@ -38,7 +38,7 @@ class Kind:
 class Variant:
     """A kind as it is written."""
 
-    kind: Kind
+    kind: TiffKind
     how: dict[str, Any]
 
     def __str__(self) -> str:
@@ -71,9 +71,9 @@ class Variant:
         return RIGHT if (off.mean() <= 6 if lossy else off.max() <= 4) else WRONG
 
 
-def variants(image: Image.Image, full: bool) -> Iterator[Variant]:
+def list_variants(image: Image.Image, full: bool) -> Iterator[Variant]:
     """Give all variants, or a part of each kind's."""
-    for kind in kinds(image):
+    for kind in list_kinds(image):
         planes = ("contig", "separate")[: kind.stored.ndim - 1]
         for compression in COMPRESSIONS if full else FEW:
             for byteorder in "<>":
@@ -93,10 +93,10 @@ def variants(image: Image.Image, full: bool) -> Iterator[Variant]:
                             yield Variant(kind, {**how, "predictor": True})
 
 
-def kinds(image: Image.Image) -> Iterator[Kind]:
+def list_kinds(image: Image.Image) -> Iterator[TiffKind]:
     """Give every combination of pixels' types and meanings that photos are stored in."""
     rgb = np.asarray(image.convert("RGB"))
-    grey = _stretched(np.asarray(image.convert("L")))
+    grey = _stretch(np.asarray(image.convert("L")))
     three = np.dstack([grey] * 3)
     alpha = np.tile(np.linspace(40, 255, grey.shape[1]).astype("u1"), (len(grey), 1))
     black = np.full_like(grey, 20)
@@ -104,51 +104,62 @@ def kinds(image: Image.Image) -> Iterator[Kind]:
     ink = np.asarray(Image.fromarray(cmyk, "CMYK").convert("RGB"))
     for kind in ("u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8"):
         plain = kind in ("u1", "u2")
-        yield Kind(f"grey {kind}", _as(grey, kind), three, {"photometric": "minisblack"})
+        yield TiffKind(
+            f"grey {kind}", _convert_type(grey, kind), three, {"photometric": "minisblack"}
+        )
         white = {"photometric": "miniswhite"}
-        yield Kind(f"white {kind}", _as(255 - grey, kind), three, white)
-        yield Kind(f"rgb {kind}", _as(rgb, kind), rgb, {"photometric": "rgb"})
+        yield TiffKind(f"white {kind}", _convert_type(255 - grey, kind), three, white)
+        yield TiffKind(f"rgb {kind}", _convert_type(rgb, kind), rgb, {"photometric": "rgb"})
         for extra in ("unassalpha", "assocalpha", "unspecified"):
             light = (alpha / 255)[..., None]
             stored = np.rint(rgb * light).astype("u1") if extra == "assocalpha" else rgb
             clear = np.rint(rgb * light + 255 * (1 - light)).astype("u1")
             shown = rgb if extra == "unspecified" else clear
             how: dict[str, Any] = {"photometric": "rgb", "extrasamples": [extra]}
-            yield Kind(f"rgb {extra} {kind}", _as(np.dstack([stored, alpha]), kind), shown, how)
+            yield TiffKind(
+                f"rgb {extra} {kind}", _convert_type(np.dstack([stored, alpha]), kind), shown, how
+            )
             if plain and extra != "assocalpha":
                 clear = np.dstack([np.rint(grey * light[..., 0] + 255 * (1 - light[..., 0]))] * 3)
                 shown = three if extra == "unspecified" else clear.astype("u1")
                 how = {"photometric": "minisblack", "extrasamples": [extra]}
-                yield Kind(f"grey {extra} {kind}", _as(np.dstack([grey, alpha]), kind), shown, how)
+                yield TiffKind(
+                    f"grey {extra} {kind}",
+                    _convert_type(np.dstack([grey, alpha]), kind),
+                    shown,
+                    how,
+                )
         if plain:
-            yield Kind(f"cmyk {kind}", _as(cmyk, kind), ink, {"photometric": "separated"})
+            yield TiffKind(
+                f"cmyk {kind}", _convert_type(cmyk, kind), ink, {"photometric": "separated"}
+            )
             ycc = np.asarray(Image.fromarray(rgb).convert("YCbCr"))
             how = {"photometric": "ycbcr", "subsampling": (1, 1)}
-            yield Kind(f"ycbcr {kind}", _as(ycc, kind), rgb, how)
-    yield Kind("bits", grey > 127, np.where(three > 127, 255, 0), {"photometric": "minisblack"})
+            yield TiffKind(f"ycbcr {kind}", _convert_type(ycc, kind), rgb, how)
+    yield TiffKind("bits", grey > 127, np.where(three > 127, 255, 0), {"photometric": "minisblack"})
     for bits in (2, 4, 12):
         levels = 2**bits - 1
         stored = np.rint(grey / 255 * levels).astype("u2" if bits > 8 else "u1")
         shown = np.rint(np.dstack([stored] * 3) * 255.0 / levels)
         how = {"photometric": "minisblack", "bitspersample": bits}
-        yield Kind(f"grey of {bits} bits", stored, shown, how)
+        yield TiffKind(f"grey of {bits} bits", stored, shown, how)
     palette = Image.fromarray(rgb).quantize(256)
     colours = np.zeros(768, "u2")
     colours[: len(palette.getpalette() or ())] = palette.getpalette()
     how = {"photometric": "palette", "colormap": colours.reshape(256, 3).T * 257}
-    yield Kind("palette", np.asarray(palette), np.asarray(palette.convert("RGB")), how)
-    lab = _lab(rgb)
-    yield Kind("cielab", lab, rgb, {"photometric": "cielab"})
-    yield Kind("icclab", lab ^ np.array([0, 128, 128], "u1"), rgb, {"photometric": "icclab"})
+    yield TiffKind("palette", np.asarray(palette), np.asarray(palette.convert("RGB")), how)
+    lab = _to_lab(rgb)
+    yield TiffKind("cielab", lab, rgb, {"photometric": "cielab"})
+    yield TiffKind("icclab", lab ^ np.array([0, 128, 128], "u1"), rgb, {"photometric": "icclab"})
 
 
-def _stretched(grey: Array) -> Array:
+def _stretch(grey: Array) -> Array:
     """Bring grey to all of its range, which 32 bits are stretched to."""
     low, high = int(grey.min()), int(grey.max())
     return np.rint((grey.astype(float) - low) * 255 / (high - low)).astype("u1")
 
 
-def _as(values: Array, kind: str) -> Array:
+def _convert_type(values: Array, kind: str) -> Array:
     """Give 8-bit values the same meaning in another type."""
     if kind[0] == "f":
         return (values / 255).astype(kind)
@@ -157,7 +168,7 @@ def _as(values: Array, kind: str) -> Array:
     return (values.astype(np.int64) * factor + lowest).astype(kind)
 
 
-def _lab(rgb: Array) -> Array:
+def _to_lab(rgb: Array) -> Array:
     from skimage.color import rgb2lab
 
     lab = rgb2lab(rgb)

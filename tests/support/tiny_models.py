@@ -20,7 +20,7 @@ SIDE = 8
 GREYS = (0, 51, 255)
 # The outputs of a black and of a white picture, by the number of abstain outputs; between them an
 # output grows with the mean grey.
-ENDS = {
+BLACK_WHITE_OUTPUTS = {
     0: ((0.0, 1.0), (1.0, 0.0)),
     1: ((0.0, 0.0, 1.0), (0.75, 0.25, 0.0)),
     2: ((0.0, 0.0, 0.25, 0.75), (0.75, 0.25, 0.0, 0.0)),
@@ -29,7 +29,7 @@ ENDS = {
 
 def bright_outputs(greys: Sequence[float], abstain: int = 0) -> npt.NDArray[np.float32]:
     """Give what the model says of pictures of such greys, 0 to 255: float32 [n, 2 + abstain]."""
-    black, white = np.asarray(ENDS[abstain])
+    black, white = np.asarray(BLACK_WHITE_OUTPUTS[abstain])
     share = np.asarray(greys, dtype=np.float64)[:, None] / 255
     outputs: npt.NDArray[np.float32] = (black + share * (white - black)).astype(np.float32)
     return outputs
@@ -65,7 +65,7 @@ def bright_spec(**changes: object) -> ModelSpec:
 def bright_model(spec: ModelSpec | None = None) -> onnx.ModelProto:
     """Make the model of ``bright_outputs``, with as many abstain outputs as ``spec`` has."""
     spec = spec or bright_spec()
-    black, white = np.asarray(ENDS[len(spec.abstain)], dtype=np.float32)
+    black, white = np.asarray(BLACK_WHITE_OUTPUTS[len(spec.abstain)], dtype=np.float32)
     weights = ((white - black) / 255).reshape(-1, 1, 1, 1)
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
@@ -97,7 +97,7 @@ def set_metadata(model: onnx.ModelProto, **changes: str | None) -> onnx.ModelPro
     return model
 
 
-def as_schema_1(model: onnx.ModelProto) -> onnx.ModelProto:
+def downgrade_to_schema_1(model: onnx.ModelProto) -> onnx.ModelProto:
     """Make a model one from before there were abstain outputs."""
     return set_metadata(model, schema_version="1", abstain=None, abstain_from=None)
 
@@ -120,6 +120,6 @@ def bright_fusion(**changes: object) -> Fusion:
     return replace(fusion, **changes)  # type: ignore[arg-type]
 
 
-def save(model: onnx.ModelProto, path: Path) -> Path:
+def save_model(model: onnx.ModelProto, path: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     return path

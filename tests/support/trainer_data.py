@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.augment import Augmentation
-from trainer.config import Config
-from trainer.data import Dataset, Framing, Part
-from trainer.datasets.drawn import Mood, draw_face, draw_snapshot
-from trainer.export import Exported, ExportOptions, export
-from trainer.train import train
-from trainer.training.checkpoint import Trained, load_trained
+from trainer.datasets.dataset import Dataset, Framing, Split
+from trainer.datasets.drawn_faces import Mood, draw_face, draw_snapshot
+from trainer.exporting.export import ExportedModel, ExportOptions, export_model
+from trainer.training.augment import Augmentation
+from trainer.training.checkpoint import TrainedNetwork, load_trained_network
+from trainer.training.config import Config
+from trainer.training.loop import train
 
 SIDE = 24
 FRAMING = Framing(side=SIDE)
@@ -36,14 +36,14 @@ LABELS = ("happiness", "sadness", "neutral")
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
-def drawn_part(count: int, first_seed: int) -> Part:
+def make_drawn_split(count: int, first_seed: int) -> Split:
     """Equal shares of happy, sad and (upside-down happy) "neutral"; every tenth uncertain."""
     faces = []
     for n in range(count):
         mood = Mood.SAD if n % 3 == 1 else Mood.HAPPY
         face = draw_face(mood, SIDE, 1, first_seed + n)
         faces.append(face[::-1] if n % 3 == 2 else face)
-    return Part(
+    return Split(
         pixels=np.stack(faces),
         votes=np.eye(3, dtype=np.float32)[[n % 3 for n in range(count)]],
         certain=np.arange(count) % 10 != 9,
@@ -56,9 +56,9 @@ def drawn_dataset() -> Dataset:
         name="drawn",
         labels=LABELS,
         framing=FRAMING,
-        train=drawn_part(180, 0),
-        validation=drawn_part(66, 1000),
-        test=drawn_part(60, 2000),
+        train=make_drawn_split(180, 0),
+        validation=make_drawn_split(66, 1000),
+        test=make_drawn_split(60, 2000),
         credit="Drawn for the tests.",
     )
 
@@ -71,28 +71,28 @@ def tiny_run() -> Path:
 
 
 @cache
-def tiny_training() -> Trained:
-    return load_trained(tiny_run())
+def tiny_training() -> TrainedNetwork:
+    return load_trained_network(tiny_run())
 
 
 @cache
-def tiny_export() -> Exported:
+def tiny_export() -> ExportedModel:
     options = ExportOptions(
         name="tiny", created="2026-01-02", labels={"happy": "happiness", "sad": "sadness"}
     )
-    return export(tiny_training(), drawn_dataset(), options)
+    return export_model(tiny_training(), drawn_dataset(), options)
 
 
 WIDE_LABELS = ("happiness", "sadness", "neutral", "anger")
 
 
-def wide_part(count: int, first_seed: int) -> Part:
+def make_wide_split(count: int, first_seed: int) -> Split:
     """Happy, sad, and both upside down, which are labels of their own."""
     faces = []
     for n in range(count):
         face = draw_face(Mood.SAD if n % 2 else Mood.HAPPY, SIDE, 1, first_seed + n)
         faces.append(face[::-1] if n % 4 >= 2 else face)
-    return Part(
+    return Split(
         pixels=np.stack(faces),
         votes=np.eye(4, dtype=np.float32)[np.arange(count) % 4],
         certain=np.arange(count) % 10 != 9,
@@ -105,21 +105,21 @@ def wide_dataset() -> Dataset:
     return replace(
         drawn_dataset(),
         labels=WIDE_LABELS,
-        train=wide_part(200, 0),
-        validation=wide_part(80, 1000),
-        test=wide_part(80, 2000),
+        train=make_wide_split(200, 0),
+        validation=make_wide_split(80, 1000),
+        test=make_wide_split(80, 2000),
     )
 
 
 @cache
-def wide_training() -> Trained:
+def wide_training() -> TrainedNetwork:
     run = Path(mkdtemp(prefix="wide-run-"))
     train(wide_dataset(), replace(CONFIG, epochs=20, learning_rate=2e-2, widths=(8, 16)), run)
-    return load_trained(run)
+    return load_trained_network(run)
 
 
 @cache
-def abstaining() -> tuple[Trained, Dataset]:
+def abstaining_training() -> tuple[TrainedNetwork, Dataset]:
     """The same training, whose turned faces are no labels but reasons to give none."""
     labels = ("happiness", "sadness", "neither", "no_person")
     data = replace(wide_dataset(), labels=labels)
@@ -149,7 +149,7 @@ def write_folders(root: Path, count: int) -> Path:
     return root
 
 
-def real_data(name: str) -> Path:
+def find_real_data(name: str) -> Path:
     """Path of a real data set, or skip the test where it is absent."""
     home = Path(os.environ.get("BATCH_LABEL_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (home / name).exists():

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from trainer.networks import FaceNet, Standardise, average_into, parameter_count
+from trainer.networks import FaceNet, Standardise, count_parameters, update_average
 
 
 @pytest.mark.parametrize(("side", "channels"), [(48, 1), (24, 3), (33, 1)])
@@ -41,14 +41,14 @@ def test_parameter_names_of_earlier_checkpoints_still_fit() -> None:
 
 def test_parameters_are_counted() -> None:
     by_hand = 25 * 4 + 8 + 2 * (9 * 16 + 8) + (4 * 2 + 2)
-    assert parameter_count(FaceNet(2, (4,))) == by_hand
+    assert count_parameters(FaceNet(2, (4,))) == by_hand
 
 
 def test_the_average_moves_by_its_share_and_copies_counters() -> None:
     network, ema = FaceNet(2, (4,)), FaceNet(2, (4,))
     before, target = copy.deepcopy(ema.state_dict()), network.state_dict()
     network.features[2].num_batches_tracked.fill_(7)  # type: ignore[operator]
-    average_into(ema, network, decay=0.75)
+    update_average(ema, network, decay=0.75)
     for name, mean in ema.state_dict().items():
         if mean.dtype.is_floating_point:
             assert torch.allclose(mean, 0.75 * before[name] + 0.25 * target[name])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data import Dataset, Part, Pixels, Texts, take
+from trainer.datasets.dataset import Dataset, Pixels, Split, Texts, select_samples
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -20,51 +20,53 @@ HASH_BITS = HASH_SIDE * HASH_SIDE
 # at least so much. Judged by eye: among FER+'s faces, which all look somewhat alike, 170 of
 # the 176 pairs that barely pass (0.950 to 0.964) were copies, but only half of those at 12
 # bits from 0.93 to 0.95. Among 900 portraits without copies no pair passes.
-DISTANCE = 12
-CORRELATION = 0.95
+MAX_HASH_DISTANCE = 12
+MIN_CORRELATION = 0.95
 # ITU-R BT.601.
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-BATCH = 512
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+BATCH_SIZE = 512
 
 
-def perceptual_hash(pixels: Pixels) -> Hashes:
+def compute_perceptual_hash(pixels: Pixels) -> Hashes:
     """Hash pictures so that copies differ in few bits: pHash (Zauner 2010).
 
     Shapes: uint8 [n, H, W, C] in, uint64 [n] out. A bit tells whether one of the 64 lowest
     frequencies of the two-dimensional DCT-II, without those that are constant in a
     direction, is above their median; brightness and contrast change nothing.
     """
-    return _hashes(_waves(pixels))
+    return _hash_dct(_compute_dct(pixels))
 
 
-def twins(pixels: Pixels, others: Pixels) -> Indices:
+def find_near_duplicates(pixels: Pixels, others: Pixels) -> Indices:
     """Find for each picture one that it is a near duplicate of, as it is or mirrored.
 
     Shapes: uint8 [n, H, W, C] and [m, H, W, C] in, int64 [n] out: the index of the first such
     among the others, or -1. Mirrored ones count because the trainer mirrors its samples.
     """
     found = np.full(len(pixels), len(others))
-    waves, other_waves = _waves(pixels), _waves(others)
+    waves, other_waves = _compute_dct(pixels), _compute_dct(others)
     # A mirrored wave is the same wave, or its negative where it is odd.
     mirrored = other_waves * np.float32(-1) ** np.arange(HASH_SIDE + 1)
     for turned in (other_waves, mirrored):
-        shapes, other_shapes = _shapes(waves), _shapes(turned)
-        for left, right in _near(_hashes(waves), _hashes(turned), DISTANCE):
+        shapes, other_shapes = _normalise_dct(waves), _normalise_dct(turned)
+        for left, right in _find_close_hashes(
+            _hash_dct(waves), _hash_dct(turned), MAX_HASH_DISTANCE
+        ):
             correlation = (shapes[left] * other_shapes[right]).sum(axis=1)
-            alike = correlation >= CORRELATION
+            alike = correlation >= MIN_CORRELATION
             np.minimum.at(found, left[alike], right[alike])
     return np.where(found < len(others), found, -1)
 
 
-def without_twins(data: Dataset, names: Mapping[str, Sequence[str]]) -> Dataset:
+def drop_near_duplicates(data: Dataset, names: Mapping[str, Sequence[str]]) -> Dataset:
     """Leave out what would let a network be tested on pictures that it learnt from.
 
     These are validation samples that are near duplicates of a test sample, and training
     samples that are one of a validation or test sample; no test sample is ever left out.
     ``names`` has the samples' names for each part, for the list of what was left out.
     """
-    validation, from_validation = _apart(data, names, "validation", ("test",))
-    train, from_train = _apart(data, names, "train", ("test", "validation"))
+    validation, from_validation = _drop_from_split(data, names, "validation", ("test",))
+    train, from_train = _drop_from_split(data, names, "train", ("test", "validation"))
     left_out = (*from_validation, *from_train)
     if not left_out:
         return data
@@ -72,50 +74,50 @@ def without_twins(data: Dataset, names: Mapping[str, Sequence[str]]) -> Dataset:
         data,
         train=train,
         validation=validation,
-        left_out=(*data.left_out, *left_out),
-        origin=data.fingerprint,
+        skipped=(*data.skipped, *left_out),
+        original_fingerprint=data.fingerprint,
     )
 
 
-def _apart(
+def _drop_from_split(
     data: Dataset, names: Mapping[str, Sequence[str]], split: str, others: Sequence[str]
-) -> tuple[Part, list[tuple[str, str]]]:
-    part: Part = getattr(data, split)
+) -> tuple[Split, list[tuple[str, str]]]:
+    part: Split = getattr(data, split)
     reasons: dict[int, str] = {}
     for other in others:
-        found = twins(part.pixels, getattr(data, other).pixels)
+        found = find_near_duplicates(part.pixels, getattr(data, other).pixels)
         for n in np.flatnonzero(found >= 0):
             twin = names[other][found[n]]
             reasons.setdefault(int(n), f"nearly the same as {twin} of the {other} part")
     keep = np.ones(len(part), np.bool_)
     keep[list(reasons)] = False
-    return take(part, keep), [(names[split][n], reasons[n]) for n in sorted(reasons)]
+    return select_samples(part, keep), [(names[split][n], reasons[n]) for n in sorted(reasons)]
 
 
-def near_groups(hashes: Hashes, distance: int = DISTANCE) -> Indices:
+def group_near_duplicates(hashes: Hashes, distance: int = MAX_HASH_DISTANCE) -> Indices:
     """Number pictures so that near duplicates, even by way of others, share a number.
 
     Shapes: uint64 [n] in, int64 [n] out; a group's number is the index of its first picture.
     It is for photos: among 570 from the web all 24 pairs up to 12 bits were copies, and the
-    first that were none had 14. Pictures that all look alike, such as faces, need ``twins``.
+    first that were none had 14. Pictures that all look alike, such as faces, need ``find_near_duplicates``.
     """
-    return _connected(len(hashes), list(_near(hashes, hashes, distance)))
+    return _connect_components(len(hashes), list(_find_close_hashes(hashes, hashes, distance)))
 
 
-def join_groups(numbers: Indices, names: Texts) -> Indices:
+def merge_groups(numbers: Indices, names: Texts) -> Indices:
     """Join groups of near duplicates that share a named group: int64 [n] and text [n] in.
 
     An empty name is no group. A group's number is the index of its first sample, as for
-    ``near_groups``.
+    ``group_near_duplicates``.
     """
     _, firsts, of_name = np.unique(names, return_index=True, return_inverse=True)
     places = np.arange(len(numbers))
     named = np.where(names == "", places, firsts[of_name])
     pairs = [(places, numbers), (numbers, places), (places, named), (named, places)]
-    return _connected(len(numbers), pairs)
+    return _connect_components(len(numbers), pairs)
 
 
-def _connected(count: int, pairs: Sequence[tuple[Indices, Indices]]) -> Indices:
+def _connect_components(count: int, pairs: Sequence[tuple[Indices, Indices]]) -> Indices:
     """Number ``count`` things so that those of a pair share a number, the lowest index."""
     groups = np.arange(count)
     while True:
@@ -128,32 +130,32 @@ def _connected(count: int, pairs: Sequence[tuple[Indices, Indices]]) -> Indices:
         groups = lowest
 
 
-def _waves(pixels: Pixels) -> Levels:
+def _compute_dct(pixels: Pixels) -> Levels:
     """The lowest frequencies of the orthonormal DCT-II of grey levels, float32 [n, 9, 9]."""
-    down, across = (_cosines(side) for side in pixels.shape[1:3])
+    down, across = (_dct_matrix(side) for side in pixels.shape[1:3])
     waves = np.empty((len(pixels), HASH_SIDE + 1, HASH_SIDE + 1), np.float32)
-    for at in range(0, len(pixels), BATCH):
-        levels = pixels[at : at + BATCH].astype(np.float32)
-        grey = levels[..., 0] if levels.shape[3] == 1 else levels @ GREY
-        waves[at : at + BATCH] = down @ grey @ across.T
+    for at in range(0, len(pixels), BATCH_SIZE):
+        levels = pixels[at : at + BATCH_SIZE].astype(np.float32)
+        grey = levels[..., 0] if levels.shape[3] == 1 else levels @ LUMA_WEIGHTS
+        waves[at : at + BATCH_SIZE] = down @ grey @ across.T
     return waves
 
 
-def _cosines(side: int) -> Levels:
+def _dct_matrix(side: int) -> Levels:
     frequencies = np.arange(HASH_SIDE + 1)[:, None]
     rows = np.cos(np.pi / side * frequencies * (np.arange(side) + 0.5)) * np.sqrt(2 / side)
     rows[0] /= np.sqrt(2)
     return np.asarray(rows, np.float32)
 
 
-def _hashes(waves: Levels) -> Hashes:
+def _hash_dct(waves: Levels) -> Hashes:
     inner = waves[:, 1:, 1:].reshape(len(waves), HASH_BITS)
     powers = np.uint64(1) << np.arange(HASH_BITS, dtype=np.uint64)
     bits = inner > np.median(inner, axis=1, keepdims=True)
     return np.asarray((bits * powers).sum(axis=1, dtype=np.uint64))
 
 
-def _shapes(waves: Levels) -> Levels:
+def _normalise_dct(waves: Levels) -> Levels:
     """Waves without the mean, of length 1: their product is the correlation, float32 [n, 80].
 
     They are 0 where nothing but the mean is there.
@@ -162,19 +164,21 @@ def _shapes(waves: Levels) -> Levels:
     return np.asarray(shapes / np.maximum(np.linalg.norm(shapes, axis=1, keepdims=True), 1))
 
 
-def _near(hashes: Hashes, others: Hashes, distance: int) -> Iterator[tuple[Indices, Indices]]:
+def _find_close_hashes(
+    hashes: Hashes, others: Hashes, distance: int
+) -> Iterator[tuple[Indices, Indices]]:
     """Compare each with each, as rows of 1 and -1 whose product counts the equal bits.
 
     That is exact, needs no index, and takes seconds for 30,000 against 7,000 on one core.
     """
-    rows, columns = _signs(hashes), _signs(others).T
-    for at in range(0, len(rows), BATCH):
-        products = rows[at : at + BATCH] @ columns
+    rows, columns = _to_signs(hashes), _to_signs(others).T
+    for at in range(0, len(rows), BATCH_SIZE):
+        products = rows[at : at + BATCH_SIZE] @ columns
         left, right = np.nonzero(products >= HASH_BITS - 2 * distance)
         yield left + at, right
 
 
-def _signs(hashes: Hashes) -> Levels:
+def _to_signs(hashes: Hashes) -> Levels:
     places = np.arange(HASH_BITS, dtype=np.uint64)
     bits = (hashes[:, None] >> places) & np.uint64(1)
     return bits.astype(np.float32) * 2 - 1

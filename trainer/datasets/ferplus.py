@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,10 +18,10 @@ from PIL import Image
 
 from batch.errors import InputError
 from batch.records import Region
-from trainer.data import Dataset, Framing, Part, Pixels
-from trainer.datasets.duplicates import without_twins
+from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
+from trainer.datasets.duplicates import drop_near_duplicates
 
-LABELS = (
+FERPLUS_LABELS = (
     "neutral",
     "happiness",
     "surprise",
@@ -30,22 +31,20 @@ LABELS = (
     "fear",
     "contempt",
 )
-# The short names that models use for these classes.
-SYNONYMS = {"happy": "happiness", "sad": "sadness", "angry": "anger", "surprised": "surprise"}
-SIDE = 48
+FACE_SIDE = 48
 # YuNet's box on these pictures is as wide as the picture itself (median over the
 # validation part: 1.00 of its side), so a face crop of a photo needs no margin.
-FRAMING = Framing(region=Region.FACE, margin=0.0, side=SIDE, channels=1)
-CREDIT = (
+FERPLUS_FRAMING = Framing(region=Region.FACE, margin=0.0, side=FACE_SIDE, channels=1)
+FERPLUS_CREDIT = (
     "FER+: the faces of FER2013 (Goodfellow et al. 2013, arXiv 1307.0414), found by web search, "
     "with ten people's labels for each by Barsoum et al. 2016 (arXiv 1608.01041); the labels "
     "are under the MIT licence, the pictures are their owners'."
 )
-FOLDERS = {"train": "FER2013Train", "validation": "FER2013Valid", "test": "FER2013Test"}
+SPLIT_FOLDERS = {"train": "FER2013Train", "validation": "FER2013Valid", "test": "FER2013Test"}
 LABEL_FILE = "label.csv"
-NOT_USABLE = 'most people saw "unknown" or no face, or no two saw the same'
+UNUSABLE_REASON = 'most people saw "unknown" or no face, or no two saw the same'
 
-UNPACK_ANEW = "get the data set anew"
+DOWNLOAD_REMEDY = "get the data set anew"
 
 Reader = Callable[[str], bytes]
 
@@ -55,10 +54,10 @@ class NotFerPlus(InputError):
 
 
 @dataclass(frozen=True)
-class Faces:
+class PublishedSplit:
     """One part as it is published.
 
-    ``counts``: int64 [n, 10], the people who chose each of ``LABELS``, "unknown" and "not
+    ``counts``: int64 [n, 10], the people who chose each of ``FERPLUS_LABELS``, "unknown" and "not
     a face". ``pixels``: uint8 [n, 48, 48, 1].
     """
 
@@ -70,32 +69,32 @@ class Faces:
 def is_ferplus(source: Path) -> bool:
     """Tell whether a folder or zip file holds FER+'s three parts."""
     try:
-        with _opened(source):
+        with _open_source(source):
             return True
     except (NotFerPlus, zipfile.BadZipFile, OSError):
         return False
 
 
 def load_ferplus(source: Path) -> Dataset:
-    """Read FER+ from a folder or a zip file, see ``dataset_of``.
+    """Read FER+ from a folder or a zip file, see ``build_ferplus``.
 
     Raises:
         NotFerPlus: there is no such file, or it is laid out differently.
     """
-    return dataset_of(read_ferplus(source))
+    return build_ferplus(read_ferplus(source))
 
 
-def read_ferplus(source: Path) -> dict[str, Faces]:
+def read_ferplus(source: Path) -> dict[str, PublishedSplit]:
     """Read every picture and vote of FER+ by the name of the part.
 
     Raises:
         NotFerPlus: there is no such file, or it is laid out differently.
     """
-    with _opened(source) as read:
-        return {split: _read_part(read, folder) for split, folder in FOLDERS.items()}
+    with _open_source(source) as read:
+        return {split: _read_split(read, folder) for split, folder in SPLIT_FOLDERS.items()}
 
 
-def dataset_of(faces: Mapping[str, Faces]) -> Dataset:
+def build_ferplus(faces: Mapping[str, PublishedSplit]) -> Dataset:
     """Make a data set of FER+'s three parts, by the rules of its paper.
 
     The published split is kept. A class that a single person chose is taken for a slip
@@ -106,35 +105,35 @@ def dataset_of(faces: Mapping[str, Faces]) -> Dataset:
     names, parts, left_out = {}, {}, []
     for split, part in faces.items():
         votes = np.where(part.counts > 1, part.counts, 0).astype(np.float32)
-        usable = (votes.sum(axis=1) > 0) & (votes.argmax(axis=1) < len(LABELS))
+        usable = (votes.sum(axis=1) > 0) & (votes.argmax(axis=1) < len(FERPLUS_LABELS))
         certain = votes.max(axis=1) > 0.5 * votes.sum(axis=1)
-        kept = votes[usable][:, : len(LABELS)]
+        kept = votes[usable][:, : len(FERPLUS_LABELS)]
         shares = kept / kept.sum(axis=1, keepdims=True)
-        parts[split] = Part(
+        parts[split] = Split(
             pixels=part.pixels[usable],
             votes=shares,
             certain=certain[usable],
-            kinds=np.array(LABELS)[shares.argmax(axis=1)],
+            kinds=np.array(FERPLUS_LABELS)[shares.argmax(axis=1)],
         )
-        paths = [f"{FOLDERS[split]}/{name}" for name in part.names]
+        paths = [f"{SPLIT_FOLDERS[split]}/{name}" for name in part.names]
         names[split] = [path for path, use in zip(paths, usable, strict=True) if use]
-        left_out += [(p, NOT_USABLE) for p, use in zip(paths, usable, strict=True) if not use]
+        left_out += [(p, UNUSABLE_REASON) for p, use in zip(paths, usable, strict=True) if not use]
     whole = Dataset(
         name="ferplus",
-        labels=LABELS,
-        framing=FRAMING,
+        labels=FERPLUS_LABELS,
+        framing=FERPLUS_FRAMING,
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
-        left_out=tuple(left_out),
-        credit=CREDIT,
+        skipped=tuple(left_out),
+        credit=FERPLUS_CREDIT,
     )
-    return without_twins(whole, names)
+    return drop_near_duplicates(whole, names)
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[Reader]:
-    wanted = f"{FOLDERS['train']}/{LABEL_FILE}"
+def _open_source(source: Path) -> Iterator[Reader]:
+    wanted = f"{SPLIT_FOLDERS['train']}/{LABEL_FILE}"
     if source.is_dir():
         for label_file in (source / wanted, *source.glob(f"*/{wanted}")):
             if label_file.is_file():
@@ -148,7 +147,7 @@ def _opened(source: Path) -> Iterator[Reader]:
                     return
     raise NotFerPlus(
         f"{source} has no {wanted} in it",
-        f"give the folder or the zip file that holds {', '.join(FOLDERS.values())}",
+        f"give the folder or the zip file that holds {', '.join(SPLIT_FOLDERS.values())}",
     )
 
 
@@ -157,7 +156,7 @@ def _folder_reader(root: Path) -> Reader:
         try:
             return (root / name).read_bytes()
         except OSError as error:
-            raise NotFerPlus(f"{root / name} can't be read", UNPACK_ANEW) from error
+            raise NotFerPlus(f"{root / name} can't be read", DOWNLOAD_REMEDY) from error
 
     return read
 
@@ -167,12 +166,12 @@ def _archive_reader(archive: zipfile.ZipFile, base: PurePosixPath) -> Reader:
         try:
             return archive.read(str(base / name))
         except (KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise NotFerPlus(f"{archive.filename} has no sound {name}", UNPACK_ANEW) from error
+            raise NotFerPlus(f"{archive.filename} has no sound {name}", DOWNLOAD_REMEDY) from error
 
     return read
 
 
-def _read_part(read: Reader, folder: str) -> Faces:
+def _read_split(read: Reader, folder: str) -> PublishedSplit:
     path = f"{folder}/{LABEL_FILE}"
     names, counts = [], []
     try:
@@ -180,25 +179,119 @@ def _read_part(read: Reader, folder: str) -> Faces:
             name, _, *votes = row
             names.append(name)
             counts.append([int(n) for n in votes])
-        table = np.array(counts, np.int64).reshape(len(names), len(LABELS) + 2)
+        table = np.array(counts, np.int64).reshape(len(names), len(FERPLUS_LABELS) + 2)
     except ValueError as error:
-        raise NotFerPlus(f"{path} is not a table of ten votes a picture", UNPACK_ANEW) from error
-    return Faces(tuple(names), table, _read_images(read, [f"{folder}/{name}" for name in names]))
+        raise NotFerPlus(
+            f"{path} is not a table of ten votes a picture", DOWNLOAD_REMEDY
+        ) from error
+    return PublishedSplit(
+        tuple(names), table, _read_images(read, [f"{folder}/{name}" for name in names])
+    )
 
 
 def _read_images(read: Reader, paths: list[str]) -> Pixels:
-    pixels = np.empty((len(paths), SIDE, SIDE, 1), dtype=np.uint8)
+    pixels = np.empty((len(paths), FACE_SIDE, FACE_SIDE, 1), dtype=np.uint8)
 
     def fill(index: int, path: str) -> None:
         try:
             with Image.open(io.BytesIO(read(path)), formats=("PNG",)) as image:
                 grey = np.asarray(image.convert("L"))
         except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG
-            raise NotFerPlus(f"{path} is not a sound picture", UNPACK_ANEW) from error
-        if grey.shape != (SIDE, SIDE):
-            raise NotFerPlus(f"{path} is not {SIDE}x{SIDE} pixels", UNPACK_ANEW)
+            raise NotFerPlus(f"{path} is not a sound picture", DOWNLOAD_REMEDY) from error
+        if grey.shape != (FACE_SIDE, FACE_SIDE):
+            raise NotFerPlus(f"{path} is not {FACE_SIDE}x{FACE_SIDE} pixels", DOWNLOAD_REMEDY)
         pixels[index, :, :, 0] = grey
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(fill, range(len(paths)), paths))
     return pixels
+
+
+# == FER+ as it is published: two tables, FER2013's with the pixels and FERPlus's with the votes.
+# ==
+# == https://github.com/microsoft/FERPlus describes both.
+
+PIXEL_FILE, VOTE_FILE = "fer2013.csv", "fer2013new.csv"
+USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
+VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
+USAGE_COLUMN, PIXELS_COLUMN, NAME_COLUMN = "Usage", "pixels", "Image name"
+
+TABLES_REMEDY = "get fer2013.csv and fer2013new.csv anew"
+
+# Usage, the picture's name, votes in the order of VOTE_COLUMNS, grey levels.
+FaceRow = tuple[str, str, list[int], bytes]
+
+
+def is_fer2013(source: Path) -> bool:
+    """Tell whether a folder holds the two tables."""
+    return all((source / name).is_file() for name in (PIXEL_FILE, VOTE_FILE))
+
+
+def load_fer2013(source: Path) -> Dataset:
+    """Read FER+ from its two tables; the same data set as from its pictures.
+
+    Rows that FERPlus gives no picture's name are those that it removed.
+
+    Raises:
+        NotFerPlus: a table can't be read, or one does not go with the other.
+    """
+    names: dict[str, list[str]] = {usage: [] for usage in USAGES.values()}
+    counts: dict[str, list[list[int]]] = {usage: [] for usage in USAGES.values()}
+    pixels: dict[str, list[bytes]] = {usage: [] for usage in USAGES.values()}
+    for usage, name, votes, levels in _read_rows(source):
+        names[usage].append(name)
+        counts[usage].append(votes)
+        pixels[usage].append(levels)
+    return build_ferplus(
+        {
+            split: PublishedSplit(
+                tuple(names[usage]),
+                np.array(counts[usage], np.int64).reshape(-1, len(VOTE_COLUMNS)),
+                np.frombuffer(b"".join(pixels[usage]), np.uint8).reshape(
+                    -1, FACE_SIDE, FACE_SIDE, 1
+                ),
+            )
+            for split, usage in USAGES.items()
+        }
+    )
+
+
+def _read_rows(source: Path) -> Iterator[FaceRow]:
+    pictures = _read_table(source / PIXEL_FILE, (USAGE_COLUMN, PIXELS_COLUMN))
+    answers = _read_table(source / VOTE_FILE, (USAGE_COLUMN, NAME_COLUMN, *VOTE_COLUMNS))
+    for line, (picture, answer) in enumerate(zip_longest(pictures, answers), start=2):
+        try:
+            row = _parse_row(picture, answer)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise NotFerPlus(
+                f"{source / VOTE_FILE} and {PIXEL_FILE} don't go together in line {line} ({error})",
+                TABLES_REMEDY,
+            ) from error
+        if row is not None:
+            yield row
+
+
+def _parse_row(picture: dict[str, str] | None, answer: dict[str, str] | None) -> FaceRow | None:
+    if picture is None or answer is None:
+        raise ValueError("one has more rows than the other")
+    usage, name = answer[USAGE_COLUMN], answer[NAME_COLUMN]
+    if picture[USAGE_COLUMN] != usage or usage not in USAGES.values():
+        raise ValueError(f"usage {usage} in one, {picture[USAGE_COLUMN]} in the other")
+    if not name:
+        return None
+    levels = bytes(map(int, picture[PIXELS_COLUMN].split()))
+    if len(levels) != FACE_SIDE * FACE_SIDE:
+        raise ValueError(f"a picture of {len(levels)} pixels, not {FACE_SIDE * FACE_SIDE}")
+    return usage, name, [int(answer[column]) for column in VOTE_COLUMNS], levels
+
+
+def _read_table(path: Path, wanted: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            missing = [column for column in wanted if column not in (rows.fieldnames or ())]
+            if missing:
+                raise NotFerPlus(f"{path} has no column {', '.join(missing)}", TABLES_REMEDY)
+            yield from rows
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFerPlus(f"{path} can't be read ({error})", TABLES_REMEDY) from error

@@ -16,22 +16,22 @@ from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
 from batch.vision.read_file import read_file
-from trainer.data import Dataset, Framing, Part, Pixels
-from trainer.datasets.duplicates import without_twins
+from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
+from trainer.datasets.duplicates import drop_near_duplicates
 
 # A picture no larger than this on both sides (pixels) is a face crop already.
-FACE_CROP_SIDE = 64
-SPLITS = ("train", "validation", "test")
+MAX_FACE_CROP_SIDE = 64
+SPLIT_NAMES = ("train", "validation", "test")
 # Shares of all photos; the rest is for testing.
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
-CREDIT = "Photos of whoever trained the model, who also knows their licence."
+OWN_PHOTOS_CREDIT = "Photos of whoever trained the model, who also knows their licence."
 
-Finder = Callable[[Photo], Pixels | None]
-LeftOut = tuple[str, str]
+Cropper = Callable[[Photo], Pixels | None]
+Skipped = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledFile:
     """A photo file to read.
 
     Attributes:
@@ -67,44 +67,46 @@ class Sample:
     group: str = ""
 
 
-def dataset_of(
+def build_dataset(
     name: str,
     labels: tuple[str, ...],
-    files: Sequence[Labelled],
+    files: Sequence[LabelledFile],
     framing: Framing,
-    left_out: Iterable[LeftOut] = (),
+    left_out: Iterable[Skipped] = (),
 ) -> Dataset:
     """Read photos and put each into its part.
 
     A face sample is the photo's largest face, found and cut as the runner does it. A file
     that can't be read, shows no face, repeats another, or lies in two classes goes to
-    ``left_out``, and so do near duplicates of held-out photos.
+    ``skipped``, and so do near duplicates of held-out photos.
 
     Raises:
         InputError: a class has no usable photo.
     """
     samples, unusable = read_samples(files, framing)
-    samples, repeated = _once(samples, labels)
+    samples, repeated = _deduplicate(samples, labels)
     for n, label in enumerate(labels):
         if not any(sample.label == n for sample in samples):
             raise InputError(f"{label} in {name} has no usable photo", "add photos or remove it")
     # By digest, so that a renamed file changes nothing of what is learnt.
     samples.sort(key=lambda sample: sample.digest)
-    split = {split: [s for s in samples if s.split == split] for split in SPLITS}
+    split = {split: [s for s in samples if s.split == split] for split in SPLIT_NAMES}
     data = Dataset(
         name=name,
         labels=labels,
         framing=framing,
-        train=part_of(split["train"], len(labels), framing),
-        validation=part_of(split["validation"], len(labels), framing),
-        test=part_of(split["test"], len(labels), framing),
-        left_out=(*left_out, *unusable, *repeated),
-        credit=CREDIT,
+        train=build_split(split["train"], len(labels), framing),
+        validation=build_split(split["validation"], len(labels), framing),
+        test=build_split(split["test"], len(labels), framing),
+        skipped=(*left_out, *unusable, *repeated),
+        credit=OWN_PHOTOS_CREDIT,
     )
-    return without_twins(data, {name: [s.name for s in part] for name, part in split.items()})
+    return drop_near_duplicates(
+        data, {name: [s.name for s in part] for name, part in split.items()}
+    )
 
 
-def split_of(digest: str) -> str:
+def assign_split(digest: str) -> str:
     """Name the part by a SHA-256 (hex): that of a file's bytes, or of a group's name."""
     at = int(digest[:16], 16) / 16**16
     if at < TRAIN_SHARE:
@@ -112,16 +114,18 @@ def split_of(digest: str) -> str:
     return "validation" if at < TRAIN_SHARE + VALIDATION_SHARE else "test"
 
 
-def group_digest(group: str) -> str:
+def hash_group(group: str) -> str:
     """SHA-256 (hex) of a group's name, which decides the part of all its samples."""
     return hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Sample], list[LeftOut]]:
+def read_samples(
+    files: Sequence[LabelledFile], framing: Framing
+) -> tuple[list[Sample], list[Skipped]]:
     """Read and cut photos; those that can't be used come with the reason."""
-    find = _finder(framing)
+    find = _make_cropper(framing)
 
-    def load(file: Labelled) -> Sample | LeftOut:
+    def load(file: LabelledFile) -> Sample | Skipped:
         data = read_file(file.path)
         photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
         if isinstance(data, Failure) or isinstance(photo, Failure):
@@ -133,7 +137,7 @@ def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Samp
         return Sample(
             name=file.name,
             label=file.label,
-            split=file.split or split_of(group_digest(file.group) if file.group else digest),
+            split=file.split or assign_split(hash_group(file.group) if file.group else digest),
             digest=digest,
             pixels=pixels,
             weight=file.weight,
@@ -147,14 +151,14 @@ def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Samp
     return samples, [result for result in results if not isinstance(result, Sample)]
 
 
-def _finder(framing: Framing) -> Finder:
+def _make_cropper(framing: Framing) -> Cropper:
     side, channels = framing.side, framing.channels
     if framing.region is Region.IMAGE:
         return lambda photo: resize_photo(photo, side, side, channels)
     detector = Detector()
 
     def find(photo: Photo) -> Pixels | None:
-        if max(photo.width, photo.height) <= FACE_CROP_SIDE:
+        if max(photo.width, photo.height) <= MAX_FACE_CROP_SIDE:
             return resize_photo(photo, side, side, channels)
         boxes = detector.detect(photo)
         return crop(photo, boxes[0], framing.margin, side, side, channels) if boxes else None
@@ -162,31 +166,33 @@ def _finder(framing: Framing) -> Finder:
     return find
 
 
-def _once(samples: Iterable[Sample], labels: tuple[str, ...]) -> tuple[list[Sample], list[LeftOut]]:
+def _deduplicate(
+    samples: Iterable[Sample], labels: tuple[str, ...]
+) -> tuple[list[Sample], list[Skipped]]:
     """Keep one of each photo, the most held-out one, and none of those in two classes."""
     same: dict[str, list[Sample]] = {}
     for sample in samples:
         same.setdefault(sample.digest, []).append(sample)
     kept: list[Sample] = []
-    left_out: list[LeftOut] = []
+    left_out: list[Skipped] = []
     for group in same.values():
         classes = sorted({labels[sample.label] for sample in group})
         if len(classes) > 1:
             reason = f"the same photo is in {' and '.join(classes)}"
             left_out.extend((sample.name, reason) for sample in group)
         else:
-            first = max(group, key=lambda sample: SPLITS.index(sample.split))
+            first = max(group, key=lambda sample: SPLIT_NAMES.index(sample.split))
             kept.append(first)
             reason = f"the same photo as {first.name}"
             left_out.extend((s.name, reason) for s in group if s is not first)
     return kept, left_out
 
 
-def part_of(samples: Sequence[Sample], classes: int, framing: Framing) -> Part:
+def build_split(samples: Sequence[Sample], classes: int, framing: Framing) -> Split:
     """Put samples together as a part, each with all its votes for its label."""
     shape = (len(samples), framing.side, framing.side, framing.channels)
     pixels = np.stack([s.pixels for s in samples]) if samples else np.empty(shape, np.uint8)
-    return Part(
+    return Split(
         pixels=pixels,
         votes=np.eye(classes, dtype=np.float32)[[s.label for s in samples]],
         certain=np.ones(len(samples), dtype=np.bool_),

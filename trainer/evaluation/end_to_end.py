@@ -13,23 +13,29 @@ import batch
 from batch.errors import InputError, ModelError
 from batch.options import Options, Provider
 from batch.records import ABSTAIN_OUTPUTS, LABELLED_STATUSES, Answer, Row, Status
-from trainer.data import abstain_classes
-from trainer.evaluate import Evaluation, canonical, evaluate, figures
-from trainer.evaluation.bootstrap import Estimate, of_counts, plain
-from trainer.evaluation.metrics import Counts, Figures, share
-from trainer.evaluation.selective import (
-    NONE,
-    Decisions,
-    Selective,
-    measure,
-    outcome_names,
-    selective_figures,
+from trainer.datasets.dataset import canonical_label, select_abstain_classes
+from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
+from trainer.evaluation.exported_models import resolve_default_name
+from trainer.evaluation.metrics import (
+    Counts,
+    Estimate,
+    Figures,
+    estimate_from_counts,
+    estimate_to_json,
+    safe_divide,
 )
-from trainer.exporting.models import runner_name
+from trainer.evaluation.selective import (
+    NO_ANSWER,
+    Decisions,
+    SelectiveMetrics,
+    list_outcomes,
+    measure_selective,
+    selective_to_json,
+)
 
 
 @dataclass(frozen=True)
-class EndToEnd:
+class EndToEndEvaluation:
     """A whole run against the truth, over every file that it found.
 
     Attributes:
@@ -50,10 +56,12 @@ class EndToEnd:
     sure: Estimate
     sure_accuracy: Estimate
     answered: Evaluation
-    selective: Selective
+    selective: SelectiveMetrics
 
 
-def run_end_to_end(root: Path, model: str, abstain: Mapping[str, str] | None = None) -> EndToEnd:
+def run_end_to_end(
+    root: Path, model: str, abstain: Mapping[str, str] | None = None
+) -> EndToEndEvaluation:
     """Label a folder that has a sub-folder of photos for each class, as ``batch-label`` does.
 
     ``model`` is what the runner's own ``--model`` takes, or ``default`` for its default.
@@ -66,14 +74,14 @@ def run_end_to_end(root: Path, model: str, abstain: Mapping[str, str] | None = N
         ModelError: the model has no label for one of the folders.
         BatchLabelError: the run can't go on.
     """
-    folders = _class_folders(root)
+    folders = _list_class_folders(root)
     names = abstain or {}
-    options = Options(model=runner_name(model), provider=Provider.CPU)
+    options = Options(model=resolve_default_name(model), provider=Provider.CPU)
     rows: list[Row] = []
     for row in batch.label(folders, options):
         if row.answer and not any(earlier.answer for earlier in rows):
             # Before hours of work are done that have no meaning.
-            _places([names.get(f.name, f.name) for f in folders], _outputs(row.answer))
+            _match_class_names([names.get(f.name, f.name) for f in folders], _outputs(row.answer))
         rows.append(row)
     paths = [PurePath(row.path).relative_to(root) for row in rows]
     truth = [names.get(path.parts[0], path.parts[0]) for path in paths]
@@ -81,12 +89,12 @@ def run_end_to_end(root: Path, model: str, abstain: Mapping[str, str] | None = N
         PurePath(name, *path.parent.parts[1:]).as_posix()
         for name, path in zip(truth, paths, strict=True)
     ]
-    return compare(truth, rows, kinds)
+    return compare_rows(truth, rows, kinds)
 
 
-def compare(
+def compare_rows(
     truth: Sequence[str], rows: Sequence[Row], kinds: Sequence[str] | None = None
-) -> EndToEnd:
+) -> EndToEndEvaluation:
     """Compare rows with the true class of each.
 
     ``kinds`` name the kinds of pictures for the table by kind, the classes by default.
@@ -100,14 +108,14 @@ def compare(
         raise InputError("no photo got an answer", "give photos that the model can judge")
     outputs = _outputs(answers[0])
     labels = tuple(name for name in outputs if name not in ABSTAIN_OUTPUTS)
-    places = _places(sorted(set(truth)), outputs)
-    classes = (*labels, *abstain_classes((*outputs, *truth)))
+    places = _match_class_names(sorted(set(truth)), outputs)
+    classes = (*labels, *select_abstain_classes((*outputs, *truth)))
     targets = np.asarray([classes.index(places[name]) for name in truth], dtype=np.int64)
     counts = np.zeros((2, len(Status), 2), dtype=np.int64)
     for target, row in zip(targets.tolist(), rows, strict=True):
         right = row.answer is not None and row.answer.label == classes[target]
         counts[int(target >= len(labels)), [*Status].index(row.status), int(right)] += 1
-    coverage, accuracy, sure, sure_accuracy = of_counts(_shares, counts)
+    coverage, accuracy, sure, sure_accuracy = estimate_from_counts(_compute_shares, counts)
     told = np.asarray([bool(row.answer) for row in rows]) & (targets < len(outputs))
     probabilities = np.asarray(
         [
@@ -118,7 +126,7 @@ def compare(
         dtype=np.float32,
     ).reshape(-1, len(outputs))
     totals = counts.sum(axis=(0, 2))
-    return EndToEnd(
+    return EndToEndEvaluation(
         photos=int(counts[0].sum()),
         statuses={status.value: int(n) for status, n in zip(Status, totals, strict=True)},
         coverage=coverage,
@@ -126,8 +134,8 @@ def compare(
         sure=sure,
         sure_accuracy=sure_accuracy,
         answered=evaluate(probabilities, targets[told], outputs),
-        selective=measure(
-            _decisions(rows, labels, classes[len(labels) :]),
+        selective=measure_selective(
+            _collect_decisions(rows, labels, classes[len(labels) :]),
             targets,
             labels,
             classes[len(labels) :],
@@ -136,22 +144,24 @@ def compare(
     )
 
 
-def end_to_end_figures(found: EndToEnd) -> dict[str, Any]:
+def end_to_end_to_json(found: EndToEndEvaluation) -> dict[str, Any]:
     """Write them as plain values for JSON, rounded to 4 digits."""
     return {
         "photos": found.photos,
         "statuses": dict(found.statuses),
-        "coverage": plain(found.coverage),
-        "accuracy": plain(found.accuracy),
-        "sure": plain(found.sure),
-        "sure_accuracy": plain(found.sure_accuracy),
-        "answered": figures(found.answered),
-        "selective": selective_figures(found.selective),
+        "coverage": estimate_to_json(found.coverage),
+        "accuracy": estimate_to_json(found.accuracy),
+        "sure": estimate_to_json(found.sure),
+        "sure_accuracy": estimate_to_json(found.sure_accuracy),
+        "answered": evaluation_to_json(found.answered),
+        "selective": selective_to_json(found.selective),
     }
 
 
-def _decisions(rows: Sequence[Row], labels: tuple[str, ...], abstain: tuple[str, ...]) -> Decisions:
-    names = outcome_names(labels, abstain)
+def _collect_decisions(
+    rows: Sequence[Row], labels: tuple[str, ...], abstain: tuple[str, ...]
+) -> Decisions:
+    names = list_outcomes(labels, abstain)
     likelier, confidence, outcome = [], [], []
     for row in rows:
         best = -1
@@ -160,7 +170,7 @@ def _decisions(rows: Sequence[Row], labels: tuple[str, ...], abstain: tuple[str,
         likelier.append(best)
         confidence.append(row.answer.probabilities[labels[best]] if row.answer else 0.0)
         said = row.answer.label if row.answer and row.status is Status.OK else row.status.value
-        outcome.append(names.index(said if said in names else NONE))
+        outcome.append(names.index(said if said in names else NO_ANSWER))
     return Decisions(
         np.asarray(likelier, dtype=np.int64),
         np.asarray(confidence, dtype=np.float64),
@@ -172,7 +182,7 @@ def _outputs(answer: Answer) -> tuple[str, ...]:
     return tuple(answer.probabilities)
 
 
-def _class_folders(root: Path) -> list[Path]:
+def _list_class_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(f"{root} is not a folder", "give a folder with a sub-folder a class")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -181,19 +191,19 @@ def _class_folders(root: Path) -> list[Path]:
     return folders
 
 
-def _places(folders: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
+def _match_class_names(folders: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
     """Give the model's name of each class of photos."""
-    known = {canonical(name): name for name in (*outputs, *ABSTAIN_OUTPUTS)}
-    foreign = [folder for folder in folders if canonical(folder) not in known]
+    known = {canonical_label(name): name for name in (*outputs, *ABSTAIN_OUTPUTS)}
+    foreign = [folder for folder in folders if canonical_label(folder) not in known]
     if foreign:
         raise ModelError(
             f"the model has no label for the folder {', '.join(foreign)}",
             f"name the folders after its labels: {', '.join(outputs)}",
         )
-    return {folder: known[canonical(folder)] for folder in folders}
+    return {folder: known[canonical_label(folder)] for folder in folders}
 
 
-def _shares(counts: Counts) -> Figures:
+def _compute_shares(counts: Counts) -> Figures:
     """Coverage, accuracy, sure and sure accuracy from [..., no label, status, wrong or right]."""
     order = [*Status]
     ok = counts[..., order.index(Status.OK), :]
@@ -206,4 +216,6 @@ def _shares(counts: Counts) -> Figures:
         ok[..., 1].sum(-1),
     )
     wholes = (total, total, total, ok.sum((-2, -1)))
-    return np.stack([share(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1)
+    return np.stack(
+        [safe_divide(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,12 +35,12 @@ def confusion_matrix(predicted: Targets, targets: Targets, classes: int) -> Coun
 
 def accuracy(confusion: Counts) -> Figures:
     """Share of right answers, of one matrix [K, K] or of many [..., K, K]."""
-    return share(_right(confusion).sum(-1), confusion.sum((-2, -1)))
+    return safe_divide(_count_right(confusion).sum(-1), confusion.sum((-2, -1)))
 
 
 def recall(confusion: Counts) -> Figures:
     """Share of each class that was found, [..., K]; not a number for a class with no sample."""
-    return share(_right(confusion), confusion.sum(-1))
+    return safe_divide(_count_right(confusion), confusion.sum(-1))
 
 
 def balanced_accuracy(confusion: Counts) -> Figures:
@@ -49,7 +51,7 @@ def balanced_accuracy(confusion: Counts) -> Figures:
 
 def macro_f1(confusion: Counts) -> Figures:
     """Mean F1 of the classes that occur in truth or answers."""
-    scores = share(2 * _right(confusion), confusion.sum(-1) + confusion.sum(-2))
+    scores = safe_divide(2 * _count_right(confusion), confusion.sum(-1) + confusion.sum(-2))
     means: Figures = np.nanmean(scores, axis=-1)
     return means
 
@@ -58,12 +60,12 @@ def reliability(probabilities: Probabilities, targets: Targets, bins: int = BINS
     """Sort answers by confidence into equal bins over 0 to 1, each closed above."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
-    where = _bin_of(confidence, bins)
+    where = _assign_bins(confidence, bins)
     count = np.bincount(where, minlength=bins)
     return Reliability(
         count=count,
-        confidence=share(np.bincount(where, confidence, bins), count),
-        accuracy=share(np.bincount(where, right, bins), count),
+        confidence=safe_divide(np.bincount(where, confidence, bins), count),
+        accuracy=safe_divide(np.bincount(where, right, bins), count),
     )
 
 
@@ -72,7 +74,7 @@ def calibration_gaps(probabilities: Probabilities, targets: Targets, bins: int =
     confidence = probabilities.max(axis=1).astype(np.float64)
     gaps = np.zeros((len(targets), bins))
     right = probabilities.argmax(axis=1) == targets
-    gaps[np.arange(len(targets)), _bin_of(confidence, bins)] = right - confidence
+    gaps[np.arange(len(targets)), _assign_bins(confidence, bins)] = right - confidence
     return gaps
 
 
@@ -91,17 +93,97 @@ def log_loss(probabilities: Probabilities, targets: Targets) -> float:
     return float(-np.log(chosen.clip(1e-12)).mean())
 
 
-def _bin_of(confidence: Figures, bins: int) -> Counts:
+def _assign_bins(confidence: Figures, bins: int) -> Counts:
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def _right(confusion: Counts) -> Counts:
+def _count_right(confusion: Counts) -> Counts:
     right: Counts = np.diagonal(confusion, axis1=-2, axis2=-1)
     return right
 
 
-def share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Figures:
+def safe_divide(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Figures:
     """Divide a part by its whole, element by element; not a number where the whole is 0."""
     shares = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=shares, where=np.asarray(whole) > 0)
     return shares
+
+
+# == Sampling error of figures: 95 % bootstrap intervals, and a sign test.
+# ==
+# == Efron and Tibshirani 1993, "An Introduction to the Bootstrap". The same input always gives
+# == the same interval.
+
+RESAMPLES = 2000
+SEED = 1
+INTERVAL_QUANTILES = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def estimate_from_counts(
+    figure: Callable[[Counts], Figures], counts: Counts
+) -> tuple[Estimate, ...]:
+    """Estimate what depends on the number of samples in each cell alone.
+
+    ``figure`` takes int64 [..., *counts.shape] and gives [...] or, for several figures at
+    once, [..., F]; there is one estimate for each. A figure of cells that have no sample is
+    not a number, and neither are its ends.
+    """
+    # Drawing n samples anew is drawing new counts for the cells.
+    rng = np.random.default_rng(SEED)
+    total = int(counts.sum())
+    drawn = rng.multinomial(total, counts.ravel() / total, size=RESAMPLES)
+    values = np.atleast_1d(figure(counts))
+    resampled = figure(drawn.reshape(-1, *counts.shape)).reshape(RESAMPLES, -1)
+    return tuple(
+        _estimate_percentiles(float(v), r) for v, r in zip(values, resampled.T, strict=True)
+    )
+
+
+def estimate_from_means(figure: Callable[[Figures], Figures], terms: Figures) -> Estimate:
+    """Estimate what depends on the means of each sample's terms, float64 [n, T], alone.
+
+    ``figure`` takes means [..., T] and gives [...]. The percentiles are moved so that their
+    middle is the value: a figure of absolute gaps comes out larger in nearly every resample,
+    and the interval would carry that excess along.
+    """
+    rng = np.random.default_rng(SEED)
+    n = len(terms)
+    weights = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES))
+    value = float(figure(terms.mean(axis=0)))
+    resampled = figure(np.stack([w @ terms for w in weights]) / n)
+    low, middle, high = np.quantile(resampled, (INTERVAL_QUANTILES[0], 0.5, INTERVAL_QUANTILES[1]))
+    return Estimate(value, value + float(low - middle), value + float(high - middle))
+
+
+def estimate_to_json(estimate: Estimate) -> Mapping[str, float] | None:
+    """Write an estimate for JSON, which has no "not a number": that is None."""
+    if np.isnan(estimate.value):
+        return None
+    return {end: round(value, 4) for end, value in asdict(estimate).items()}
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Chance of so many wins or more where both are as likely: the one-sided sign test.
+
+    It is McNemar's test of paired answers (Psychometrika 12, 1947) in its exact form.
+    """
+    n = wins + losses
+    ways: int = sum(math.comb(n, k) for k in range(wins, n + 1))
+    return float(ways / 2**n)
+
+
+def _estimate_percentiles(value: float, resampled: Figures) -> Estimate:
+    if np.isnan(value):
+        return Estimate(value, value, value)
+    # A class of few samples may be missing from a resample, which then says nothing of it.
+    low, high = np.nanquantile(resampled, INTERVAL_QUANTILES)
+    return Estimate(value, float(low), float(high))

@@ -19,14 +19,25 @@ import numpy.typing as npt
 from batch.models.ensemble import Thresholds
 from batch.records import Status
 from batch.vision.decide import decide
-from trainer.data import Texts
-from trainer.evaluation.bootstrap import ENDS, RESAMPLES, SEED, Estimate, of_counts, plain
-from trainer.evaluation.metrics import Counts, Figures, Probabilities, Targets, share
+from trainer.datasets.dataset import Texts
+from trainer.evaluation.metrics import (
+    INTERVAL_QUANTILES,
+    RESAMPLES,
+    SEED,
+    Counts,
+    Estimate,
+    Figures,
+    Probabilities,
+    Targets,
+    estimate_from_counts,
+    estimate_to_json,
+    safe_divide,
+)
 
 # Outcomes beside the labels and abstain outputs: a label below its threshold, and no answer at all.
-UNSURE, NONE = Status.UNSURE.value, "none"
+UNSURE, NO_ANSWER = Status.UNSURE.value, "none"
 # Resamples that are sorted out at once, which bounds the memory.
-CHUNK = 50
+RESAMPLE_CHUNK = 50
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class KindCounts:
 
 
 @dataclass(frozen=True)
-class Selective:
+class SelectiveMetrics:
     """Figures of a model's decisions.
 
     Attributes:
@@ -103,14 +114,14 @@ class Selective:
     kinds: tuple[KindCounts, ...]
 
 
-def outcome_names(labels: Sequence[str], abstain: Sequence[str]) -> tuple[str, ...]:
+def list_outcomes(labels: Sequence[str], abstain: Sequence[str]) -> tuple[str, ...]:
     """What may become of a sample: a label that counts, or what stands instead of one."""
-    return (*labels, UNSURE, *abstain, NONE)
+    return (*labels, UNSURE, *abstain, NO_ANSWER)
 
 
-def decisions(answers: Probabilities, labels: Sequence[str], thresholds: Thresholds) -> Decisions:
+def decide_all(answers: Probabilities, labels: Sequence[str], thresholds: Thresholds) -> Decisions:
     """Decide as the runner does, by probabilities float32 [n, K + A]."""
-    names = outcome_names(labels, tuple(thresholds.abstain_from))
+    names = list_outcomes(labels, tuple(thresholds.abstain_from))
     places = {name: n for n, name in enumerate(names)}
     made = [decide(row, labels, thresholds) for row in answers]
     return Decisions(
@@ -123,7 +134,7 @@ def decisions(answers: Probabilities, labels: Sequence[str], thresholds: Thresho
     )
 
 
-def join_decisions(parts: Sequence[tuple[npt.NDArray[np.bool_], Decisions]]) -> Decisions:
+def merge_decisions(parts: Sequence[tuple[npt.NDArray[np.bool_], Decisions]]) -> Decisions:
     """Put decisions on disjoint samples, bool [n] each, into the order of all samples."""
     count = len(parts[0][0])
     joined = Decisions(
@@ -136,30 +147,30 @@ def join_decisions(parts: Sequence[tuple[npt.NDArray[np.bool_], Decisions]]) -> 
     return joined
 
 
-def measure(
+def measure_selective(
     made: Decisions,
     targets: Targets,
     labels: tuple[str, ...],
     abstain: tuple[str, ...],
     kinds: Texts | None = None,
-) -> Selective:
+) -> SelectiveMetrics:
     """Compare decisions with the truth; the intervals are 95 % bootstrap intervals.
 
     Args:
-        made: whose outcomes are those of ``outcome_names(labels, abstain)``.
+        made: whose outcomes are those of ``list_outcomes(labels, abstain)``.
         targets: int64 [n], the true classes, labels first.
         labels: the K labels.
         abstain: the A classes without a label.
-        kinds: text [n], see ``trainer.data.Part``; an empty one is the class's name.
+        kinds: text [n], see ``trainer.datasets.dataset.Part``; an empty one is the class's name.
     """
-    names, count = outcome_names(labels, abstain), len(labels)
+    names, count = list_outcomes(labels, abstain), len(labels)
     classes = (*labels, *abstain)
     right = made.label == targets
     counts = np.zeros((len(classes), len(names), 2), dtype=np.int64)
     np.add.at(counts, (targets, made.outcome, right.astype(int)), 1)
-    always, accuracy, *shares = of_counts(lambda c: _shares(c, count), counts)
+    always, accuracy, *shares = estimate_from_counts(lambda c: _compute_shares(c, count), counts)
     wrong_if_answered = ~right
-    return Selective(
+    return SelectiveMetrics(
         labels=labels,
         abstain=abstain,
         outcomes=names,
@@ -171,17 +182,19 @@ def measure(
         answered=tuple(shares[count:]),
         augrc=estimate_augrc(made.confidence, wrong_if_answered),
         confusion=tuple(tuple(int(n) for n in row) for row in counts.sum(axis=-1)),
-        kinds=tuple(_by_kind(made, targets, classes, names, count, kinds)),
+        kinds=tuple(_count_by_kind(made, targets, classes, names, count, kinds)),
     )
 
 
-def risk_coverage(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> tuple[Figures, Figures]:
+def risk_coverage_curve(
+    confidence: Figures, wrong: npt.NDArray[np.bool_]
+) -> tuple[Figures, Figures]:
     """Give the risk-coverage curve, from the most to the least confident answer.
 
     Shapes: float64 [n] and bool [n] in. Out come, for each threshold that tells answers apart, the
     share of samples that is answered and the share of wrong ones among those: float64 [t] each.
     """
-    order, ends = _by_confidence(confidence)
+    order, ends = _sort_by_confidence(confidence)
     errors = wrong[order].cumsum()[ends]
     return (ends + 1) / len(wrong), errors / (ends + 1)
 
@@ -189,37 +202,39 @@ def risk_coverage(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> tuple[Fi
 def augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> float:
     """Area under the generalised risk-coverage curve: 0 without errors, at most 0.5."""
     ones = np.ones((1, len(wrong)))
-    return float(_areas(confidence, wrong, ones)[0])
+    return float(_compute_areas(confidence, wrong, ones)[0])
 
 
 def estimate_augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> Estimate:
     """Bound ``augrc`` by a bootstrap."""
-    chance = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED)
     n = len(wrong)
     areas = [
-        _areas(confidence, wrong, chance.multinomial(n, np.full(n, 1 / n), size=CHUNK))
-        for _ in range(RESAMPLES // CHUNK)
+        _compute_areas(
+            confidence, wrong, rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLE_CHUNK)
+        )
+        for _ in range(RESAMPLES // RESAMPLE_CHUNK)
     ]
-    low, high = np.quantile(np.concatenate(areas), ENDS)
+    low, high = np.quantile(np.concatenate(areas), INTERVAL_QUANTILES)
     return Estimate(augrc(confidence, wrong), float(low), float(high))
 
 
-def selective_figures(found: Selective) -> dict[str, Any]:
+def selective_to_json(found: SelectiveMetrics) -> dict[str, Any]:
     """Write them as plain values for JSON, rounded to 4 digits."""
     return {
         "samples": found.samples,
         "labelled": found.labelled,
-        "always": plain(found.always),
-        "accuracy": plain(found.accuracy),
+        "always": estimate_to_json(found.always),
+        "accuracy": estimate_to_json(found.accuracy),
         "coverage": {
-            label: plain(estimate)
+            label: estimate_to_json(estimate)
             for label, estimate in zip(found.labels, found.coverage, strict=True)
         },
         "answered": {
-            name: plain(estimate)
+            name: estimate_to_json(estimate)
             for name, estimate in zip(found.abstain, found.answered, strict=True)
         },
-        "augrc": plain(found.augrc),
+        "augrc": estimate_to_json(found.augrc),
         "outcomes": list(found.outcomes),
         "confusion": [list(row) for row in found.confusion],
         "kinds": {
@@ -235,7 +250,7 @@ def selective_figures(found: Selective) -> dict[str, Any]:
     }
 
 
-def _shares(counts: Counts, labels: int) -> Figures:
+def _compute_shares(counts: Counts, labels: int) -> Figures:
     """Always-answer accuracy, selective accuracy, coverage and answered shares.
 
     ``counts``: int64 [..., class, outcome, likelier label wrong or right].
@@ -254,10 +269,12 @@ def _shares(counts: Counts, labels: int) -> Figures:
         ok.sum((-3, -2, -1)),
         *np.moveaxis(of_class, -1, 0),
     ]
-    return np.stack([share(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1)
+    return np.stack(
+        [safe_divide(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1
+    )
 
 
-def _by_kind(
+def _count_by_kind(
     made: Decisions,
     targets: Targets,
     classes: Sequence[str],
@@ -288,16 +305,18 @@ def _by_kind(
         )
 
 
-def _by_confidence(confidence: Figures) -> tuple[Targets, Targets]:
+def _sort_by_confidence(confidence: Figures) -> tuple[Targets, Targets]:
     """The order of falling confidence, and the place of the last sample of each confidence."""
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     return order, np.flatnonzero(np.append(ordered[:-1] != ordered[1:], True))
 
 
-def _areas(confidence: Figures, wrong: npt.NDArray[np.bool_], times: npt.NDArray[Any]) -> Figures:
+def _compute_areas(
+    confidence: Figures, wrong: npt.NDArray[np.bool_], times: npt.NDArray[Any]
+) -> Figures:
     """Areas for resamples, [r, n] numbers of times that each sample is drawn: float64 [r]."""
-    order, ends = _by_confidence(confidence)
+    order, ends = _sort_by_confidence(confidence)
     drawn = times[:, order].astype(np.float64)
     n = drawn.sum(axis=1, keepdims=True)
     starts = np.zeros((len(times), 1))

@@ -19,20 +19,20 @@ from batch.models.ensemble import Thresholds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 
-CONFIDENCE = 0.95
+CONFIDENCE_LEVEL = 0.95
 # Thresholds that are tried: of a label, and of an abstain output, which must be as likely as all
 # else together before it is a reason.
-STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
-ABSTAIN_STEPS = tuple(step for step in STEPS if step >= 0.5)
+LABEL_STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
+ABSTAIN_STEPS = tuple(step for step in LABEL_STEPS if step >= 0.5)
 # Beside the risk over all answers, the share of the samples of each abstain class that may get a
 # label which counts: a folder may hold nothing else.
-MOST_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
+MAX_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
 # Of each kind of picture that shows a person, the share that may come out as `no_person`.
-MOST_OVERLOOKED = 0.05
+MAX_OVERLOOKED = 0.05
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenThresholds:
     """Thresholds and what they come to on the samples that they were chosen on.
 
     Attributes:
@@ -59,7 +59,7 @@ class Chosen:
     @property
     def bound(self) -> float:
         """Upper bound of the share of wrong labels among those that count."""
-        return upper_bound(self.wrong, self.answered)
+        return clopper_pearson_bound(self.wrong, self.answered)
 
 
 def choose_thresholds(
@@ -69,7 +69,7 @@ def choose_thresholds(
     abstain: Sequence[str],
     risk: float,
     least: Mapping[str, float] | None = None,
-) -> Chosen:
+) -> ChosenThresholds:
     """Find the thresholds within the risk that give most samples their label.
 
     What counts is the mean over labels, so that a frequent label does not outvote a rare one. Few
@@ -91,27 +91,28 @@ def choose_thresholds(
     ]
     confidence = answers[:, :count].max(axis=1)
     right = answers[:, :count].argmax(axis=1) == targets
-    spared: list[Chosen] = []
-    strictest: Chosen | None = None
+    spared: list[ChosenThresholds] = []
+    strictest: ChosenThresholds | None = None
     for steps in product(*steps_of):
         abstain_from = dict(zip(abstain, steps, strict=True))
-        kept = ~abstains(answers[:, count:], abstain_from)
-        for unsure_below in STEPS:
+        kept = ~find_abstentions(answers[:, count:], abstain_from)
+        for unsure_below in LABEL_STEPS:
             counts = kept & (confidence >= np.float32(unsure_below))
-            chosen = Chosen(
+            chosen = ChosenThresholds(
                 unsure_below=unsure_below,
                 abstain_from=abstain_from,
                 risk=risk,
                 answered=int(counts.sum()),
                 wrong=int((counts & ~right).sum()),
                 coverage={
-                    label: share_of(counts & right, targets == n) for n, label in enumerate(labels)
+                    label: compute_share(counts & right, targets == n)
+                    for n, label in enumerate(labels)
                 },
             )
             if strictest is None or unsure_below > strictest.unsure_below:
                 strictest = chosen
             if all(
-                share_of(counts, targets == count + n) <= MOST_ANSWERED[Abstain(name)]
+                compute_share(counts, targets == count + n) <= MAX_ANSWERED[Abstain(name)]
                 for n, name in enumerate(abstain)
             ):
                 spared.append(chosen)
@@ -123,7 +124,7 @@ def choose_thresholds(
     )
 
 
-def person_threshold(
+def find_person_threshold(
     no_person: npt.NDArray[np.float32],
     shows_person: npt.NDArray[np.bool_],
     kinds: npt.NDArray[np.str_],
@@ -133,19 +134,21 @@ def person_threshold(
     Args:
         no_person: float32 [n], the output's probability.
         shows_person: bool [n].
-        kinds: str [n]; of each kind at most ``MOST_OVERLOOKED`` of the persons may be overlooked.
+        kinds: str [n]; of each kind at most ``MAX_OVERLOOKED`` of the persons may be overlooked.
     """
     for step in ABSTAIN_STEPS:
         called = no_person >= np.float32(step)
         if all(
-            share_of(called, shows_person & (kinds == kind)) <= MOST_OVERLOOKED
+            compute_share(called, shows_person & (kinds == kind)) <= MAX_OVERLOOKED
             for kind in np.unique(kinds[shows_person])
         ):
             return step
     return ABSTAIN_STEPS[-1]
 
 
-def abstains(reasons: Probabilities, abstain_from: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+def find_abstentions(
+    reasons: Probabilities, abstain_from: Mapping[str, float]
+) -> npt.NDArray[np.bool_]:
     """Which samples get no label, as ``batch.vision.decide`` has it: float32 [n, A] to bool [n]."""
     none = np.zeros(len(reasons))
     by_name = dict(zip(abstain_from, reasons.T.astype(np.float64), strict=True))
@@ -158,13 +161,13 @@ def abstains(reasons: Probabilities, abstain_from: Mapping[str, float]) -> npt.N
     return found
 
 
-def upper_bound(wrong: int, answered: int) -> float:
-    """Bound a share from above with ``CONFIDENCE`` (Clopper and Pearson 1934); 1 of no samples."""
+def clopper_pearson_bound(wrong: int, answered: int) -> float:
+    """Bound a share from above with ``CONFIDENCE_LEVEL`` (Clopper and Pearson 1934); 1 of no samples."""
     if wrong == answered:
         return 1.0
-    return float(beta.ppf(CONFIDENCE, wrong + 1, answered - wrong))
+    return float(beta.ppf(CONFIDENCE_LEVEL, wrong + 1, answered - wrong))
 
 
-def share_of(chosen: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
+def compute_share(chosen: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
     """Share of the samples ``of`` that are ``chosen``, 0 of none."""
     return float((chosen & of).sum() / max(1, of.sum()))

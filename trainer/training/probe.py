@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.data import Part, Pixels
-from trainer.efficientnet import PhotoNet
+from trainer.datasets.dataset import Pixels, Split
+from trainer.networks import PhotoNet
 
 # A feature that hardly varies is not blown up: this share of its stage's spread is added.
-LEAST_SPREAD = 0.3
+MIN_SPREAD = 0.3
 # Brings features to the size at which one learning rate suits classifier and kernels.
-GAIN = 10.0
-BATCH = 64
-ITERATIONS = 100
+FEATURE_GAIN = 10.0
+BATCH_SIZE = 64
+MAX_ITERATIONS = 100
 
 
-def probe(network: PhotoNet, part: Part, decay: float) -> None:
+def fit_probe(network: PhotoNet, part: Split, decay: float) -> None:
     """Standardise a network's features on samples and fit its classifier to them.
 
     Every tapped stage counts alike, however many channels it has. ``decay`` weighs half
@@ -32,49 +32,51 @@ def probe(network: PhotoNet, part: Part, decay: float) -> None:
     network.eval()
     pixels = np.concatenate([part.pixels, part.pixels[:, :, ::-1]])
     votes = torch.from_numpy(np.concatenate([part.votes, part.votes]))
-    weights = torch.from_numpy(np.tile(part.mean_one_weights, 2))
-    fit(network, channel_means(network, pixels), votes, decay, weights)
+    weights = torch.from_numpy(np.tile(part.normalised_weights, 2))
+    fit_classifier(network, compute_channel_means(network, pixels), votes, decay, weights)
 
 
-def fit(
+def fit_classifier(
     network: PhotoNet, means: Tensor, votes: Tensor, decay: float, weights: Tensor | None = None
 ) -> None:
-    """Do as ``probe`` does with what ``channel_means`` gives of pictures and their mirror images.
+    """Do as ``fit_probe`` does with what ``compute_channel_means`` gives of pictures and their mirror images.
 
     Shapes: float [2 n, D], [2 n, K] and [2 n].
     """
     stages = torch.split(means, list(network.tapped_widths), dim=1)
-    spread = [(s.std(0) + LEAST_SPREAD * s.std()) * s.shape[1] ** 0.5 / GAIN for s in stages]
+    spread = [(s.std(0) + MIN_SPREAD * s.std()) * s.shape[1] ** 0.5 / FEATURE_GAIN for s in stages]
     standard = network.standard
     standard.running_mean = means.mean(0)
     standard.running_var = torch.cat(spread) ** 2
     standard.eval()
     # The gain must not change how strong the decay is.
-    weight, bias = regression(standardised(network, means), votes, decay * GAIN**2, weights=weights)
+    weight, bias = fit_logistic_regression(
+        standardise_features(network, means), votes, decay * FEATURE_GAIN**2, weights=weights
+    )
     with torch.no_grad():
         network.classifier.weight.copy_(weight)
         network.classifier.bias.copy_(bias)
 
 
-def standardised(network: PhotoNet, means: Tensor) -> Tensor:
+def standardise_features(network: PhotoNet, means: Tensor) -> Tensor:
     """Give what the classifier sees of channel means: float [n, D] in and out."""
     with torch.inference_mode():
         features: Tensor = network.standard(means[:, :, None, None]).flatten(1)
     return features.clone()
 
 
-def channel_means(network: PhotoNet, pixels: Pixels) -> Tensor:
+def compute_channel_means(network: PhotoNet, pixels: Pixels) -> Tensor:
     """Channel means of the tapped stages, before they are standardised: float [n, D]."""
     layers = network.features[:-1]
     batches = []
     with torch.no_grad():
-        for at in range(0, len(pixels), BATCH):
-            batch = np.ascontiguousarray(pixels[at : at + BATCH].transpose(0, 3, 1, 2))
+        for at in range(0, len(pixels), BATCH_SIZE):
+            batch = np.ascontiguousarray(pixels[at : at + BATCH_SIZE].transpose(0, 3, 1, 2))
             batches.append(layers(torch.from_numpy(batch).float()).flatten(1))
     return torch.cat(batches)
 
 
-def regression(
+def fit_logistic_regression(
     features: Tensor,
     votes: Tensor,
     decay: float,
@@ -94,7 +96,9 @@ def regression(
     begun = torch.zeros(()) if start is None else start
     weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)
     bias = torch.zeros(votes.shape[1], requires_grad=True)
-    search = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(
+        [weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> float:
         search.zero_grad()

@@ -23,7 +23,7 @@ from batch.cli.default_command import RESERVED_COMMANDS
 from batch.cli.main import cli
 from batch.errors import ExitCode
 from tests.conftest import REPOSITORY, Command
-from tests.support.tiny_models import bright_model, save
+from tests.support.tiny_models import bright_model, save_model
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -250,7 +250,7 @@ def test_a_foreign_model_is_refused_with_the_rule_that_it_breaks(
 ) -> None:
     model = bright_model()
     del model.metadata_props[:]
-    save(model, tmp_path / "own.onnx")
+    save_model(model, tmp_path / "own.onnx")
     ran = command("photos", "-m", "own.onnx")
     assert ran.returncode == ExitCode.FAILED
     assert "schema_version" in ran.stderr
@@ -394,7 +394,7 @@ def test_devices_that_can_be_none(
 
 
 def test_the_record_says_where_it_ran(command: Command, photos: Path, tmp_path: Path) -> None:
-    save(bright_model(), tmp_path / "bright.onnx")
+    save_model(bright_model(), tmp_path / "bright.onnx")
     ran = command("photos", "-m", "bright.onnx", "--provider", "cpu", "-q", "-o", "r.csv")
     assert ran.returncode == ExitCode.OK, ran.stderr
     record = json.loads((tmp_path / "r.csv.run.json").read_text())

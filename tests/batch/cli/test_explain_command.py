@@ -25,7 +25,7 @@ from batch.options import Options, Provider
 from batch.records import Region
 from tests.batch.discovery.test_remote_inputs import served
 from tests.conftest import Command
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 
 def _redness(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -48,7 +48,7 @@ def test_the_command_of_the_documents(command: Command, photos: Path, tmp_path: 
 
 def test_a_photo_without_a_label_is_drawn_as_well(command: Command, tmp_path: Path) -> None:
     spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
-    save(bright_model(spec), tmp_path / "whole.onnx")
+    save_model(bright_model(spec), tmp_path / "whole.onnx")
     Image.new("L", (90, 60), 20).save(tmp_path / "dark.png")
     args = ("explain", "dark.png", "-o", "why.png", "--provider", "cpu", "-m", "whole.onnx")
     ran = command(*args)
@@ -170,7 +170,7 @@ def test_bad_input_gets_the_cause_and_its_exit_code(
 
 
 def test_a_folder_of_that_name_takes_a_dot(command: Command, photos: Path, tmp_path: Path) -> None:
-    save(bright_model(), tmp_path / "bright.onnx")
+    save_model(bright_model(), tmp_path / "bright.onnx")
     shutil.copytree(photos, tmp_path / "explain")
     ran = command("./explain", "-q", "-m", "bright.onnx", "-o", "r.csv")
     assert ran.returncode == ExitCode.OK, ran.stderr

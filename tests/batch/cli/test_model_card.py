@@ -20,7 +20,7 @@ from batch.models.fusion import pack_fusion
 from batch.models.model import GoldenSamples
 from batch.models.shipped import find_model
 from tests.conftest import REPOSITORY, Command
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 
 def _json(command: Command, *args: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def test_people_read_the_figures_with_their_intervals(command: Command, tmp_path
     figure = {"value": 0.97891, "low": 0.95, "high": 0.99}
     metrics = {"accuracy": figure, "recall": {"happy": 1, "sad": figure}}
     spec = bright_spec(metrics=metrics, abstain_from={"neither": 0.5, "no_person": 0.3})
-    save(bright_model(spec), tmp_path / "own.onnx")
+    save_model(bright_model(spec), tmp_path / "own.onnx")
     ran = command("model", "own.onnx")
     lines = dict(line.strip().split("  ", 1) for line in ran.stdout.splitlines()[1:])
     lines = {name: text.strip() for name, text in lines.items()}
@@ -100,7 +100,7 @@ def test_without_a_check_onnx_runtime_is_not_loaded() -> None:
 def test_golden_samples_that_come_out_wrong_are_a_failure(command: Command, tmp_path: Path) -> None:
     right = bright_spec().golden
     spec = bright_spec(golden=GoldenSamples(right.inputs, right.outputs[::-1].copy()))
-    save(bright_model(spec), tmp_path / "wrong.onnx")
+    save_model(bright_model(spec), tmp_path / "wrong.onnx")
     assert command("model", "wrong.onnx").returncode == ExitCode.OK
     ran = command("model", "wrong.onnx", "--check")
     assert (ran.returncode, ran.stdout) == (ExitCode.FAILED, "")
@@ -110,7 +110,7 @@ def test_golden_samples_that_come_out_wrong_are_a_failure(command: Command, tmp_
 def test_what_the_contract_does_not_know_is_a_note(command: Command, tmp_path: Path) -> None:
     model = bright_model()
     model.metadata_props.append(onnx.StringStringEntryProto(key="licence", value="CC0-1.0"))
-    save(model, tmp_path / "own.onnx")
+    save_model(model, tmp_path / "own.onnx")
     (card,) = _json(command, "own.onnx")["models"]
     assert card["notes"] == {"licence": "CC0-1.0"}
     assert card["card"] is None
@@ -131,7 +131,7 @@ def test_what_is_no_model_is_refused_as_in_a_run(
     (tmp_path / "text.onnx").write_text("no model")
     bare = bright_model()
     del bare.metadata_props[:]
-    save(bare, tmp_path / "bare.onnx")
+    save_model(bare, tmp_path / "bare.onnx")
     ran = command("model", name)
     assert (ran.returncode, ran.stdout) == (ExitCode.FAILED, "")
     assert words in ran.stderr
@@ -144,7 +144,7 @@ def test_a_model_can_say_anything_of_itself(command: Command, tmp_path: Path) ->
         deep = {"deeper": deep}
     metrics = {"\x1b[2J\nname": float("nan"), "text": "\x1b]0;title\x07", "deep": deep}
     odd = bright_spec(metrics=metrics, label_shares={"happy": float("inf")}, created="\n")
-    save(bright_model(odd), tmp_path / "odd.onnx")
+    save_model(bright_model(odd), tmp_path / "odd.onnx")
     ran = command("model", "odd.onnx")
     assert ran.returncode == ExitCode.OK, ran.stderr
     assert not set(map(chr, (*range(10), *range(11, 32), 127))) & set(ran.stdout)
@@ -163,7 +163,7 @@ def test_metrics_that_have_no_end_are_refused(tmp_path: Path, form: tuple[str, .
         for entry in model.metadata_props:
             if entry.key == "metrics":
                 entry.value = '{"a":' * depth + "1" + "}" * depth
-        save(model, path)
+        save_model(model, path)
         ran = CliRunner().invoke(cli, ["model", str(path), *form])
         assert ran.exception is None or isinstance(ran.exception, SystemExit), depth
         codes.append(ran.exit_code)

@@ -23,14 +23,14 @@ from batch.found import FoundFile
 from batch.location import Url, build_member_url, is_archive, split_member
 from batch.options import Search
 from batch.records import Reason
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     make_photos(tmp_path / "photos", 6)
     (tmp_path / "photos" / "notes.json").write_text("{}")
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 def zipped(folder: Path, archive: Path) -> Path:
@@ -55,7 +55,7 @@ MAKERS = pytest.mark.parametrize(
 class TestTheCommand:
     @MAKERS
     def test_says_of_a_packed_folder_what_it_says_of_the_folder(
-        self, place: Place, kind: str, pack: type
+        self, place: RunFolder, kind: str, pack: type
     ) -> None:
         place.label()
         plain = place.report.read_text()
@@ -68,7 +68,7 @@ class TestTheCommand:
 
     @MAKERS
     def test_knows_what_it_has_done_until_the_archive_changes(
-        self, place: Place, kind: str, pack: type
+        self, place: RunFolder, kind: str, pack: type
     ) -> None:
         archive = pack(place.folder / "photos", place.folder / f"p.{kind}")
         for known in (0, 6):
@@ -80,7 +80,7 @@ class TestTheCommand:
         # Their bytes are read again, but what they show is known by their digests.
         assert (place.counts()["labelled_now"], place.counts()["reused"]) == (1, 6)
 
-    def test_looks_into_archives_of_a_folder_only_if_it_is_told_to(self, place: Place) -> None:
+    def test_looks_into_archives_of_a_folder_only_if_it_is_told_to(self, place: RunFolder) -> None:
         zipped(place.folder / "photos", place.folder / "photos" / "more.ZIP")
         without = place.run("photos", "-o", REPORT)
         assert place.counts()["found"] == 6
@@ -89,7 +89,7 @@ class TestTheCommand:
         assert place.counts()["found"] == 12
         assert "zip://photos/00000.jpg::photos/more.ZIP" in place.rows()
 
-    def test_reads_members_that_a_list_names(self, place: Place) -> None:
+    def test_reads_members_that_a_list_names(self, place: RunFolder) -> None:
         zipped(place.folder / "photos", place.folder / "p.zip")
         names = place.folder / "names.txt"
         names.write_text("zip://photos/00002.jpg::p.zip\nzip://photos/none.jpg::p.zip\n")
@@ -101,7 +101,9 @@ class TestTheCommand:
 
 
 class TestDamage:
-    def test_a_tar_that_ends_too_early_has_what_is_there_and_says_so(self, place: Place) -> None:
+    def test_a_tar_that_ends_too_early_has_what_is_there_and_says_so(
+        self, place: RunFolder
+    ) -> None:
         archive = tarred(place.folder / "photos", place.folder / "p.tar")
         with tarfile.open(archive) as file:
             third = file.getmembers()[2]
@@ -136,7 +138,7 @@ class TestDamage:
         assert f"compressed with {'method ' if method == 42 else ''}{name}" in first.failure.detail
         assert second.failure is None
 
-    def test_an_encrypted_member_fails_alone(self, place: Place) -> None:
+    def test_an_encrypted_member_fails_alone(self, place: RunFolder) -> None:
         archive = zipped(place.folder / "photos", place.folder / "p.zip")
         data = bytearray(archive.read_bytes())
         # The flag of encryption, in the local header and in the directory (APPNOTE, 4.4.4).
@@ -150,7 +152,7 @@ class TestDamage:
         assert len(rest) == 5
         assert not any(row["error"] for row in rest)
 
-    def test_a_bomb_is_not_unpacked(self, place: Place) -> None:
+    def test_a_bomb_is_not_unpacked(self, place: RunFolder) -> None:
         with zipfile.ZipFile(place.folder / "p.zip", "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("bomb.jpg", bytes(5_000_000))
         ran = place.run("p.zip", "-o", REPORT, "--max-file-size", "1M")

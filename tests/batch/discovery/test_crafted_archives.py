@@ -22,7 +22,7 @@ from batch.discovery.discover import Discovery
 from batch.found import MAX_PATH_BYTES, FoundFile
 from batch.options import Search
 from batch.records import Reason
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 GIB = 1024**3
 
@@ -96,7 +96,7 @@ def set_size(path: Path, number: int, size: int) -> None:
 
 class TestNumbers:
     def test_a_size_beyond_63_bits_costs_its_member_in_a_run(self, tmp_path: Path) -> None:
-        place = Place(tmp_path)
+        place = RunFolder(tmp_path)
         photo = (make_photos(tmp_path / "photos", 1) / "00000.jpg").read_bytes()
         zip_with_sizes(tmp_path / "p.zip", photo, None, 2**63, 2**64 - 2, None)
         ran = place.run("p.zip", "-o", REPORT)
@@ -226,7 +226,7 @@ def test_members_that_overlap_are_refused(
 
 
 def test_a_long_name_costs_its_member_and_its_row_is_read_back(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     photo = make_photos(tmp_path / "photos", 1) / "00000.jpg"
     with tarfile.open(tmp_path / "p.tar", "w") as file:
         for name in ("a.jpg", "n" * 1_100_000 + "1.jpg", "n" * 1_100_000 + "2.jpg", "b.jpg"):

@@ -15,7 +15,7 @@ from batch.errors import ExitCode
 from batch.options import MAX_FILE_BYTES
 from batch.path_text import FORMULA_STARTS, parse_path_text
 from batch.vision.read_file import read_file_with_state
-from tests.support.runs import REPORT, Place, as_mortal, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
 
 ODD_NAMES = [
     *(f"{start}cmd|' :c calc'!A0.jpg".encode() for start in FORMULA_STARTS),
@@ -34,12 +34,12 @@ CONTROLS = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x202E)} - 
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
 
 
 @pytest.fixture
-def odd(place: Place) -> list[Path]:
+def odd(place: RunFolder) -> list[Path]:
     """Photos with odd names, and one that is no photo, in the order of their names' bytes."""
     (photo,) = make_photos(place.folder / "photos", 1).iterdir()
     for name in ODD_NAMES:
@@ -55,7 +55,7 @@ def is_harmless(shown: str) -> bool:
     return not CONTROLS & set(shown)
 
 
-def test_every_odd_name_has_its_row_in_every_format(place: Place, odd: list[Path]) -> None:
+def test_every_odd_name_has_its_row_in_every_format(place: RunFolder, odd: list[Path]) -> None:
     assert len(odd) == len(ODD_NAMES) + 1
     for name in (REPORT, "r.jsonl"):
         assert place.run(ODD, "-o", name).returncode == ExitCode.INCOMPLETE
@@ -71,7 +71,7 @@ def test_every_odd_name_has_its_row_in_every_format(place: Place, odd: list[Path
 
 
 def test_no_cell_is_a_formula_whichever_separator_a_spreadsheet_takes(
-    place: Place, odd: list[Path]
+    place: RunFolder, odd: list[Path]
 ) -> None:
     place.run(ODD, "-o", REPORT)
     for separator in (",", ";"):
@@ -82,7 +82,9 @@ def test_no_cell_is_a_formula_whichever_separator_a_spreadsheet_takes(
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_no_line_that_is_shown_steers_a_terminal(place: Place, odd: list[Path], form: str) -> None:
+def test_no_line_that_is_shown_steers_a_terminal(
+    place: RunFolder, odd: list[Path], form: str
+) -> None:
     for arguments in (
         [ODD, "-o", f"{BAD}.csv"],
         [ODD, "-o", f"{BAD}/r.csv"],
@@ -100,7 +102,7 @@ def test_no_line_that_is_shown_steers_a_terminal(place: Place, odd: list[Path], 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_list_of_names_is_utf8_whatever_the_terminal_speaks(
-    place: Place, odd: list[Path], encoding: str
+    place: RunFolder, odd: list[Path], encoding: str
 ) -> None:
     process = place.start(ODD, "--dry-run", PYTHONIOENCODING=encoding)
     stdout, stderr = process.communicate()
@@ -108,7 +110,7 @@ def test_a_list_of_names_is_utf8_whatever_the_terminal_speaks(
     assert [parse_path_text(line) for line in stdout.splitlines()] == odd
 
 
-def test_links_and_what_is_no_file_are_left_alone(place: Place) -> None:
+def test_links_and_what_is_no_file_are_left_alone(place: RunFolder) -> None:
     inside = make_photos(place.folder / "photos", 2)
     outside = make_photos(place.folder / "outside", 2, first=5)
     (inside / "link.jpg").symlink_to(outside / "00005.jpg")
@@ -136,13 +138,13 @@ def test_links_and_what_is_no_file_are_left_alone(place: Place) -> None:
     }  # fmt: skip
 
 
-def test_a_folder_without_permission_is_a_row(place: Place) -> None:
+def test_a_folder_without_permission_is_a_row(place: RunFolder) -> None:
     photos = make_photos(place.folder / "photos", 2)
     (photos / "locked").mkdir()
     (photos / "locked" / "lost.jpg").touch()
     (photos / "locked").chmod(0)
     try:
-        ran = place.run("photos", "-o", REPORT, before=as_mortal())
+        ran = place.run("photos", "-o", REPORT, before=unprivileged_prefix())
     finally:
         (photos / "locked").chmod(0o755)
     assert ran.returncode == ExitCode.INCOMPLETE

@@ -14,12 +14,12 @@ from PIL import Image
 import batch
 from batch.discovery.in_memory import Picture, load_photos
 from batch.errors import UsageError
-from tests.support.tiny_models import bright_model, save
+from tests.support.tiny_models import bright_model, save_model
 
 
 @pytest.fixture
 def options(tmp_path: Path) -> batch.Options:
-    model = save(bright_model(), tmp_path / "bright.onnx")
+    model = save_model(bright_model(), tmp_path / "bright.onnx")
     return batch.Options(model=str(model), provider=batch.Provider.CPU, workers=1)
 
 

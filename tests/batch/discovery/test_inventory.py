@@ -24,7 +24,7 @@ from batch.discovery.manifest import read_manifest
 from batch.errors import ExitCode, InputError
 from batch.found import FoundFile
 from batch.options import Search
-from tests.support.runs import Place
+from tests.support.runs import RunFolder
 
 PREFIX = "inv/photos/daily"
 MANIFEST = f"{PREFIX}/2026-01-04T01-00Z/manifest.json"
@@ -238,7 +238,7 @@ def test_what_is_no_inventory_is_refused(text: bytes, why: str, tmp_path: Path) 
 
 
 def test_the_command_writes_a_manifest_of_it(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     manifest = _copy(_bucket("ORC", OBJECTS), tmp_path)
     ran = place.command("manifest", "--inventory", manifest, "-o", "m.parquet")
     assert ran.returncode == ExitCode.OK, ran.stderr
@@ -247,7 +247,7 @@ def test_the_command_writes_a_manifest_of_it(tmp_path: Path) -> None:
 
 
 def test_an_inventory_without_its_files_leaves_no_manifest(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     files = _bucket("CSV", OBJECTS)
     manifest = _copy({MANIFEST: files[MANIFEST]}, tmp_path)
     ran = place.command("manifest", "--inventory", manifest, "-o", "m.parquet")

@@ -28,7 +28,15 @@ from batch.path_text import parse_path_text
 from batch.records import Failure, Reason, Stage
 from batch.reports.formats import ColumnKind
 from tests.conftest import REPOSITORY
-from tests.support.runs import REPORT, Place, as_mortal, drafts, ended, make_photos, wait_for
+from tests.support.runs import (
+    REPORT,
+    RunFolder,
+    find_drafts,
+    make_photos,
+    unprivileged_prefix,
+    wait_for,
+    wait_for_end,
+)
 
 NUMBER = 12
 TEXT = (REPOSITORY / "docs" / "shards.md").read_text(encoding="utf-8")
@@ -36,17 +44,17 @@ ODD = ["=1.jpg", "a\\b.jpg", "new\nline.jpg", os.fsdecode(b"\xff.jpg"), "größe
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     make_photos(tmp_path / "photos", NUMBER)
     for name in ODD:
         if "/" not in name:
             make_photos(tmp_path / "photos", 1, first=500).joinpath("00500.jpg").rename(
                 tmp_path / "photos" / name
             )
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
-def _manifest(place: Place, *args: str, code: int = 0) -> Path:
+def _manifest(place: RunFolder, *args: str, code: int = 0) -> Path:
     ran = place.command("manifest", *args, "-o", "m.parquet")
     assert ran.returncode == code, ran.stderr
     return place.folder / "m.parquet"
@@ -95,7 +103,7 @@ def test_rows_are_written_in_groups(tmp_path: Path) -> None:
     assert [found.size for found in read_manifest(os.fspath(path))] == list(range(number))
 
 
-def test_a_manifest_is_as_good_as_the_folder(place: Place) -> None:
+def test_a_manifest_is_as_good_as_the_folder(place: RunFolder) -> None:
     place.label()
     whole = place.report.read_bytes()
     _manifest(place, "photos")
@@ -106,7 +114,7 @@ def test_a_manifest_is_as_good_as_the_folder(place: Place) -> None:
     assert elsewhere.stdout.encode() == whole
 
 
-def test_the_command_finds_what_labelling_would_find(place: Place) -> None:
+def test_the_command_finds_what_labelling_would_find(place: RunFolder) -> None:
     (place.folder / "photos" / ".hidden.jpg").write_bytes(b"x")
     (place.folder / "photos" / "note.txt").write_bytes(b"text")
     ran = place.command("manifest", "photos", "-o", "m.parquet")
@@ -118,11 +126,11 @@ def test_the_command_finds_what_labelling_would_find(place: Place) -> None:
     assert set(dry[2].splitlines()) - set(dry[0].splitlines()) == {"photos/.hidden.jpg"}
 
 
-def test_what_could_not_be_looked_at_stays_in_it(place: Place) -> None:
+def test_what_could_not_be_looked_at_stays_in_it(place: RunFolder) -> None:
     locked = make_photos(place.folder / "photos" / "locked", 1)
     locked.chmod(0)
     try:
-        ran = place.command("manifest", "photos", "-o", "m.parquet", before=as_mortal())
+        ran = place.command("manifest", "photos", "-o", "m.parquet", before=unprivileged_prefix())
     finally:
         locked.chmod(0o755)
     assert ran.returncode == ExitCode.INCOMPLETE
@@ -132,7 +140,7 @@ def test_what_could_not_be_looked_at_stays_in_it(place: Place) -> None:
     assert row["error"].startswith("unreadable: permission denied (owner ")
 
 
-def test_files_that_are_gone_or_changed_since(place: Place) -> None:
+def test_files_that_are_gone_or_changed_since(place: RunFolder) -> None:
     manifest = _manifest(place, "photos")
     (place.folder / "photos" / "00000.jpg").unlink()
     changed = place.folder / "photos" / "00001.jpg"
@@ -148,7 +156,7 @@ def test_files_that_are_gone_or_changed_since(place: Place) -> None:
     assert place.counts()["reused"] == NUMBER + len(ODD) - 2
 
 
-def test_others_may_list_paths_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_may_list_paths_alone(place: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     make_photos(place.folder / "more", 2)
     listed = ["photos/00002.jpg", "./more//00001.jpg", "photos/gone.jpg", "s3://b/c.jpg", "photos"]
     path = _foreign(place.folder / "own.parquet", path=listed, owner=["me"] * 5)
@@ -204,7 +212,7 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
         Discovery([os.fspath(tmp_path / "m.parquet")], Search())
 
 
-def test_a_torn_manifest_is_refused_before_anything(place: Place) -> None:
+def test_a_torn_manifest_is_refused_before_anything(place: RunFolder) -> None:
     manifest = _manifest(place, "photos")
     data = manifest.read_bytes()
     for torn in (data[:-1], data[: len(data) // 2], b"", b"PAR1"):
@@ -233,7 +241,7 @@ def test_a_wrong_row_ends_the_run_with_its_number(
         list(Discovery([path], Search()))
 
 
-def test_a_manifest_twice_gives_no_file_twice(place: Place) -> None:
+def test_a_manifest_twice_gives_no_file_twice(place: RunFolder) -> None:
     _manifest(place, "photos")
     twice = place.run("m.parquet", "./m.parquet", "--dry-run").stdout
     assert twice == place.run("photos", "--dry-run").stdout
@@ -244,20 +252,20 @@ def test_a_folder_that_is_called_so_is_a_folder(tmp_path: Path) -> None:
     assert len(list(Discovery([os.fspath(tmp_path / "odd.parquet")], Search()))) == 2
 
 
-def test_an_interrupted_list_leaves_the_earlier_manifest(place: Place) -> None:
+def test_an_interrupted_list_leaves_the_earlier_manifest(place: RunFolder) -> None:
     before = _manifest(place, "photos").read_bytes()
     folder = place.folder / "many"
     for number in range(1_000):
         (folder / f"{number:04}").mkdir(parents=True)
         (folder / f"{number:04}" / "a.jpg").touch()
     process = place.start_command("manifest", "many", "-o", "m.parquet")
-    wait_for(lambda: bool(drafts(place.folder, "m.parquet")), process)
+    wait_for(lambda: bool(find_drafts(place.folder, "m.parquet")), process)
     process.send_signal(signal.SIGTERM)
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.TERMINATED, ran.stderr
     assert "no manifest was written" in ran.stderr
     assert (place.folder / "m.parquet").read_bytes() == before
-    assert not drafts(place.folder, "m.parquet")
+    assert not find_drafts(place.folder, "m.parquet")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +277,9 @@ def test_an_interrupted_list_leaves_the_earlier_manifest(place: Place) -> None:
         (("photos", "--inventory", "x.json", "-o", "m.parquet"), "leave out PHOTOS"),
     ],
 )
-def test_what_can_t_be_a_manifest_is_refused(place: Place, args: tuple[str, ...], why: str) -> None:
+def test_what_can_t_be_a_manifest_is_refused(
+    place: RunFolder, args: tuple[str, ...], why: str
+) -> None:
     ran = place.command("manifest", *args)
     assert ran.returncode == ExitCode.USAGE
     assert why in ran.stderr

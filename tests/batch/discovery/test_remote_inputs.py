@@ -18,8 +18,15 @@ from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure, Reason
-from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.object_store import (
+    CUT_CONNECTION,
+    Bucket,
+    bucket,
+    fail_first,
+    run_failing_proxy,
+    s3_server,
+)
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 __all__ = ["bucket", "s3_server"]
 
@@ -27,27 +34,27 @@ PHOTOS = 12
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     make_photos(tmp_path / "photos", PHOTOS)
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 @pytest.fixture
-def full(place: Place, bucket: Bucket) -> Bucket:
+def full(place: RunFolder, bucket: Bucket) -> Bucket:
     """The bucket with the same photos as the folder."""
     for photo in sorted((place.folder / "photos").iterdir()):
         bucket.write(f"photos/{photo.name}", photo.read_bytes())
     return bucket
 
 
-def expected(place: Place, full: Bucket) -> str:
+def expected(place: RunFolder, full: Bucket) -> str:
     """The report that is due of the bucket: that of the folder, with other paths."""
     place.label()
     return place.report.read_text().replace("photos/", full.url("photos/"))
 
 
 class TestABucket:
-    def test_gives_the_same_report_as_the_folder(self, place: Place, full: Bucket) -> None:
+    def test_gives_the_same_report_as_the_folder(self, place: RunFolder, full: Bucket) -> None:
         due = expected(place, full)
         full.write("photos/notes.txt", b"no photo")
         full.write("photos/.hidden.jpg", b"x")
@@ -57,7 +64,7 @@ class TestABucket:
             assert place.report.read_text() == due
         assert "2 left out" in place.run(full.url("photos"), "-o", REPORT).stderr
 
-    def test_is_read_again_only_where_it_has_changed(self, place: Place, full: Bucket) -> None:
+    def test_is_read_again_only_where_it_has_changed(self, place: RunFolder, full: Bucket) -> None:
         place.run(full.url("photos"), "-o", REPORT)
         assert place.counts()["labelled_now"] == PHOTOS
         photo = full.read("photos/00000.jpg")
@@ -67,15 +74,17 @@ class TestABucket:
         counts = place.counts()
         assert (counts["found"], counts["labelled_now"], counts["reused"]) == (13, 2, 11)
 
-    def test_survives_a_server_that_fails_now_and_then(self, place: Place, full: Bucket) -> None:
+    def test_survives_a_server_that_fails_now_and_then(
+        self, place: RunFolder, full: Bucket
+    ) -> None:
         due = expected(place, full)
         numbers = iter(range(10**6))
 
         def every_third(method: str, path: str) -> int | None:
             number = next(numbers)
-            return (500, 503, CUT)[number // 3 % 3] if number % 3 == 0 else None
+            return (500, 503, CUT_CONNECTION)[number // 3 % 3] if number % 3 == 0 else None
 
-        with failing(full.endpoint, every_third) as proxy:
+        with run_failing_proxy(full.endpoint, every_third) as proxy:
             ran = place.run(
                 full.url("photos"), "-o", REPORT, "--fresh", AWS_ENDPOINT_URL=proxy.endpoint
             )
@@ -84,12 +93,12 @@ class TestABucket:
         assert place.report.read_text() == due
 
     def test_object_that_can_never_be_read_costs_its_row_alone(
-        self, place: Place, full: Bucket
+        self, place: RunFolder, full: Bucket
     ) -> None:
         def one(method: str, path: str) -> int | None:
             return 403 if method == "GET" and "00004.jpg" in path else None
 
-        with failing(full.endpoint, one) as proxy:
+        with run_failing_proxy(full.endpoint, one) as proxy:
             ran = place.run(full.url("photos"), "-o", REPORT, AWS_ENDPOINT_URL=proxy.endpoint)
         assert ran.returncode == 3, ran.stderr
         failed = [row for row in place.rows().values() if row["error"]]
@@ -100,14 +109,14 @@ class TestABucket:
         assert (place.counts()["labelled_now"], place.counts()["reused"]) == (1, PHOTOS - 1)
 
     def test_object_that_is_deleted_meanwhile_is_said_to_be_gone(
-        self, place: Place, full: Bucket
+        self, place: RunFolder, full: Bucket
     ) -> None:
         def delete(method: str, path: str) -> int | None:
             if method == "GET" and path.endswith("00000.jpg"):
                 full.store.rm_file(f"{full.name}/photos/00011.jpg")
             return None
 
-        with failing(full.endpoint, delete) as proxy:
+        with run_failing_proxy(full.endpoint, delete) as proxy:
             ran = place.run(full.url("photos"), "-o", REPORT, AWS_ENDPOINT_URL=proxy.endpoint)
         assert ran.returncode == 3
         rows = place.rows()
@@ -116,7 +125,7 @@ class TestABucket:
         last = rows[full.url("photos/00011.jpg")]
         assert last["error"].startswith("vanished: ") or not last["error"]
 
-    def test_archives_in_it_are_read_in_place(self, place: Place, full: Bucket) -> None:
+    def test_archives_in_it_are_read_in_place(self, place: RunFolder, full: Bucket) -> None:
         import tarfile
 
         due = expected(place, full)
@@ -135,7 +144,7 @@ class TestABucket:
         monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 5)
         full.write("photos/deeper/z.jpg", b"z")
         pages = []
-        with failing(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
+        with run_failing_proxy(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
             full.store.clear_instance_cache()
             found = list(Discovery([full.url("photos")], Search()))
@@ -147,7 +156,7 @@ class TestABucket:
         assert [file.path for file in found] == sorted(file.path for file in found)
 
     def test_may_have_names_that_look_like_patterns_and_chains(
-        self, place: Place, full: Bucket
+        self, place: RunFolder, full: Bucket
     ) -> None:
         photo = full.read("photos/00000.jpg")
         names = ["[2024] party/a*.jpg", "[2024] party/c::d.jpg", "2 party/b.jpg", "what?.jpg"]
@@ -184,7 +193,7 @@ class TestABucket:
         def second_page(method: str, path: str) -> int | None:
             return 403 if "continuation-token" in path else None
 
-        with failing(full.endpoint, second_page) as proxy:
+        with run_failing_proxy(full.endpoint, second_page) as proxy:
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
             full.store.clear_instance_cache()
             *found, last = Discovery([full.url("photos")], Search())
@@ -194,12 +203,12 @@ class TestABucket:
 
 
 class TestWhatIsNotThere:
-    def test_bucket(self, place: Place, bucket: Bucket) -> None:
+    def test_bucket(self, place: RunFolder, bucket: Bucket) -> None:
         ran = place.run("s3://no-such-bucket/photos", "-o", REPORT)
         assert ran.returncode == 2
         assert "input s3://no-such-bucket/photos can't be found" in ran.stderr
 
-    def test_prefix(self, place: Place, full: Bucket) -> None:
+    def test_prefix(self, place: RunFolder, full: Bucket) -> None:
         ran = place.run(full.url("nothing"), "-o", REPORT)
         assert ran.returncode == 2
         assert "can't be found" in ran.stderr
@@ -208,13 +217,13 @@ class TestWhatIsNotThere:
         with pytest.raises(InputError, match="no file matches"):
             Discovery([full.url("photos/*.png")], Search())
 
-    def test_credentials(self, place: Place, full: Bucket) -> None:
-        with failing(full.endpoint, first(1000, 403)) as proxy:
+    def test_credentials(self, place: RunFolder, full: Bucket) -> None:
+        with run_failing_proxy(full.endpoint, fail_first(1000, 403)) as proxy:
             ran = place.run(full.url("photos"), "-o", REPORT, AWS_ENDPOINT_URL=proxy.endpoint)
         assert ran.returncode == 2
         assert "check the credentials" in ran.stderr
 
-    def test_scheme(self, place: Place) -> None:
+    def test_scheme(self, place: RunFolder) -> None:
         ran = place.run("nosuch://bucket/photos", "-o", REPORT)
         assert ran.returncode == 2
         assert "nosuch://bucket/photos" in ran.stderr
@@ -244,7 +253,7 @@ def aiohttp() -> None:
 
 @pytest.mark.usefixtures("aiohttp")
 class TestAWebServer:
-    def test_a_list_of_urls(self, place: Place) -> None:
+    def test_a_list_of_urls(self, place: RunFolder) -> None:
         place.label()
         due = place.report.read_text()
         names = [f"photos/{n:05}.jpg" for n in range(PHOTOS)]
@@ -259,7 +268,7 @@ class TestAWebServer:
         assert gone.startswith("photos/gone.jpg,failed,")
         assert "vanished:" in gone
 
-    def test_a_photo_that_was_replaced_is_read_again(self, place: Place) -> None:
+    def test_a_photo_that_was_replaced_is_read_again(self, place: RunFolder) -> None:
         """The server says Last-Modified and no ETag."""
         photo = place.folder / "photos" / "00000.jpg"
         with served(place.folder) as server:
@@ -273,7 +282,7 @@ class TestAWebServer:
             assert first == stamp(1_700_000_000) == (photo.stat().st_size, 1_700_000_000 * 10**9)
             assert stamp(1_700_000_001) != first
 
-    def test_what_is_not_there_is_named(self, place: Place) -> None:
+    def test_what_is_not_there_is_named(self, place: RunFolder) -> None:
         with served(place.folder) as server:
             ran = place.run(f"{server}/gone.jpg", "-o", REPORT)
         assert ran.returncode == 2
@@ -282,13 +291,13 @@ class TestAWebServer:
             "check the spelling, and that the store can be reached from here\n"
         )
 
-    def test_one_photo(self, place: Place) -> None:
+    def test_one_photo(self, place: RunFolder) -> None:
         with served(place.folder) as server:
             ran = place.run(f"{server}/photos/00000.jpg", "-o", REPORT)
         assert ran.returncode == 0, ran.stderr
         assert list(place.rows()) == [f"{server}/photos/00000.jpg"]
 
-    def test_an_archive(self, place: Place) -> None:
+    def test_an_archive(self, place: RunFolder) -> None:
         import shutil
 
         shutil.make_archive(str(place.folder / "p"), "zip", place.folder, "photos")
@@ -298,7 +307,7 @@ class TestAWebServer:
         assert len(place.rows()) == PHOTOS
 
 
-def test_a_file_url_is_a_path(place: Place) -> None:
+def test_a_file_url_is_a_path(place: RunFolder) -> None:
     place.label()
     due = place.report.read_text()
     ran = place.run(f"file://{place.folder}/photos", "-o", "r2.csv")

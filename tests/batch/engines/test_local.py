@@ -21,8 +21,8 @@ from batch.models.ensemble import Thresholds, load_ensemble
 from batch.models.fusion import Fusion, FusionWeights
 from batch.options import DEFAULT_MODEL
 from batch.records import FileState
-from tests.support.runs import children
-from tests.support.tiny_models import bright_fusion, bright_model, bright_spec, save
+from tests.support.runs import list_children
+from tests.support.tiny_models import bright_fusion, bright_model, bright_spec, save_model
 
 CPU = Options(provider=Provider.CPU)
 FACES = Options(provider=Provider.CPU, model="happy-sad")
@@ -30,7 +30,7 @@ FACES = Options(provider=Provider.CPU, model="happy-sad")
 
 @pytest.fixture
 def bright(tmp_path: Path) -> str:
-    return str(save(bright_model(), tmp_path / "bright.onnx"))
+    return str(save_model(bright_model(), tmp_path / "bright.onnx"))
 
 
 def test_the_astronaut_is_happy(photos: Path) -> None:
@@ -98,7 +98,7 @@ def test_all_faces_of_a_group_are_found(tmp_path: Path, astronaut: Image.Image) 
 
 def test_a_model_of_whole_photos_needs_no_face(photos: Path, tmp_path: Path) -> None:
     spec = bright_spec(region=Region.IMAGE)
-    model = save(bright_model(spec), tmp_path / "whole.onnx")
+    model = save_model(bright_model(spec), tmp_path / "whole.onnx")
     rows = list(batch.label([photos], Options(model=str(model), provider=Provider.CPU)))
     assert {row.source for row in rows} == {Source.IMAGE}
     assert all(row.answer and row.answer.box is None for row in rows)
@@ -112,9 +112,9 @@ def _pair(
 ) -> Options:
     """A face model and a whole-photo model, joined."""
     face = bright_spec(name="face", abstain_from=face_abstain or {})
-    save(bright_model(face), folder / "face.onnx")
+    save_model(bright_model(face), folder / "face.onnx")
     spec = bright_spec(name="whole", region=Region.IMAGE, fusion=fusion, **changes)
-    save(bright_model(spec), folder / "whole.onnx")
+    save_model(bright_model(spec), folder / "whole.onnx")
     return Options(model=f"{folder}/face.onnx+{folder}/whole.onnx", provider=Provider.CPU)
 
 
@@ -179,7 +179,7 @@ def _mixed(folder: Path) -> Path:
 def test_a_model_may_abstain_and_always_answer_has_it_answer(tmp_path: Path) -> None:
     abstain = {"neither": 0.5, "no_person": 0.5}
     spec = bright_spec(region=Region.IMAGE, abstain_from=abstain)
-    model = str(save(bright_model(spec), tmp_path / "whole.onnx"))
+    model = str(save_model(bright_model(spec), tmp_path / "whole.onnx"))
     folder = _mixed(tmp_path)
     options = Options(model=model, provider=Provider.CPU)
     usual = list(batch.label([folder], options))
@@ -236,7 +236,7 @@ def test_a_face_model_with_other_abstain_outputs_than_it_had_is_refused(tmp_path
 def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> None:
     golden = bright_spec().golden
     golden.outputs[0] = (0.9, 0.1)
-    model = save(bright_model(bright_spec(golden=golden)), tmp_path / "m.onnx")
+    model = save_model(bright_model(bright_spec(golden=golden)), tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="golden samples wrongly"):
         batch.label([photos], Options(model=str(model), provider=Provider.CPU))
 
@@ -291,11 +291,11 @@ def test_rows_are_values(photos: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_rows_that_nobody_asks_for_leave_no_process(photos: Path) -> None:
-    before = len(children(os.getpid()))
+    before = len(list_children(os.getpid()))
     rows = batch.label([photos], CPU)
-    assert len(children(os.getpid())) > before
+    assert len(list_children(os.getpid())) > before
     del rows
-    assert len(children(os.getpid())) == before
+    assert len(list_children(os.getpid())) == before
 
 
 def test_a_pipeline_labels_more_than_once(photos: Path) -> None:

@@ -24,12 +24,12 @@ from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from tests.support.tiny_models import (
     SIDE,
-    as_schema_1,
     bright_fusion,
     bright_model,
     bright_outputs,
     bright_spec,
-    save,
+    downgrade_to_schema_1,
+    save_model,
 )
 
 CPU = Options(provider=Provider.CPU)
@@ -61,7 +61,7 @@ def _model(path: Path, spec: object, weights: Floats, bias: tuple[float, float])
     )
     onnx.checker.check_model(model)
     # The older schema has room for a model whose golden answers are all alike.
-    return str(save(as_schema_1(model), path))
+    return str(save_model(downgrade_to_schema_1(model), path))
 
 
 def _answers(inputs: GoldenSamples, weights: Floats, bias: tuple[float, float]) -> GoldenSamples:
@@ -168,9 +168,9 @@ def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path:
 def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_path: Path) -> None:
     rule = FusionWeights((0.1, 0.0), 0.5, 2.0, {}, 0.0, 8.0, {})
     fusion = bright_fusion(face_model="bright", both=rule, photo=rule)
-    save(bright_model(), tmp_path / "face.onnx")
+    save_model(bright_model(), tmp_path / "face.onnx")
     image = bright_spec(name="light", region=Region.IMAGE, fusion=fusion)
-    save(bright_model(image), tmp_path / "photo.onnx")
+    save_model(bright_model(image), tmp_path / "photo.onnx")
     options = replace(CPU, model=f"{tmp_path}/face.onnx+{tmp_path}/photo.onnx")
     explanation = batch.explain(portrait, options)
     assert explanation.row.source is Source.BOTH
@@ -205,7 +205,7 @@ def _spotted(folder: Path) -> Path:
 def _abstaining(folder: Path, neither: float, no_person: float) -> Options:
     abstain = {"neither": neither, "no_person": no_person}
     spec = bright_spec(region=Region.IMAGE, abstain_from=abstain)
-    return replace(CPU, model=str(save(bright_model(spec), folder / "abstaining.onnx")))
+    return replace(CPU, model=str(save_model(bright_model(spec), folder / "abstaining.onnx")))
 
 
 def _greys_without_spots(photo: Path) -> tuple[float, list[float]]:
@@ -259,7 +259,7 @@ def test_where_every_photo_is_labelled_the_map_is_about_the_labels(tmp_path: Pat
 def test_a_face_that_is_neither_has_an_explanation(tmp_path: Path, astronaut: Image.Image) -> None:
     dark = astronaut.point(lambda value: value // 3)
     dark.save(tmp_path / "dark.png")
-    save(bright_model(bright_spec(abstain_from={"neither": 0.5})), tmp_path / "face.onnx")
+    save_model(bright_model(bright_spec(abstain_from={"neither": 0.5})), tmp_path / "face.onnx")
     options = replace(CPU, model=str(tmp_path / "face.onnx"))
     explanation = batch.explain(tmp_path / "dark.png", options)
     assert (explanation.row.status, explanation.row.source) == (Status.NEITHER, Source.FACE)
@@ -287,7 +287,7 @@ def test_every_face_counts_as_much_as_in_the_answer(tmp_path: Path, astronaut: I
     pair.paste(astronaut, (0, 0))
     pair.paste(astronaut.resize((256, 256)), (520, 100))
     pair.save(tmp_path / "pair.png")
-    save(bright_model(), tmp_path / "bright.onnx")
+    save_model(bright_model(), tmp_path / "bright.onnx")
     options = replace(CPU, model=str(tmp_path / "bright.onnx"))
     explanation = batch.explain(tmp_path / "pair.png", options)
     large, little = explanation.views

@@ -15,7 +15,7 @@ from PIL import Image
 
 from batch.errors import OutputError
 from batch.files.publish import Draft
-from tests.support.runs import drafts
+from tests.support.runs import find_drafts
 
 OLD = b"the earlier report\n"
 
@@ -100,7 +100,7 @@ def test_a_killed_run_leaves_the_earlier_report_and_the_next_run_tidies_up(repor
     run = start(report)
     kill(run)
     assert report.read_bytes() == OLD
-    assert len(drafts(report.parent, report.name)) == 1
+    assert len(find_drafts(report.parent, report.name)) == 1
     assert len(names(report.parent)) == 2
     Draft(report).publish()
     assert names(report.parent) == {report.name}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from tests.support.runs import JOURNAL, REPORT, Place, ended, make_photos
+from tests.support.runs import JOURNAL, REPORT, RunFolder, make_photos, wait_for_end
 
 NUMBER = 20
 MANY = 1_000
@@ -20,19 +20,19 @@ PAGE = 4096
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A folder with photos, their report and a journal."""
-    place = Place(tmp_path_factory.mktemp("labelled"))
+    place = RunFolder(tmp_path_factory.mktemp("labelled"))
     make_photos(place.folder / "photos", NUMBER)
     place.label()
     return place
 
 
 @pytest.fixture
-def place(labelled: Place, tmp_path: Path) -> Place:
+def place(labelled: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy of it, to be spoilt."""
     shutil.copytree(labelled.folder, tmp_path, dirs_exist_ok=True)
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 def _noise(length: int) -> bytes:
@@ -84,7 +84,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("spoil", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_journal_is_put_aside_and_built_anew(
-    place: Place, spoil: Callable[[Path], None]
+    place: RunFolder, spoil: Callable[[Path], None]
 ) -> None:
     report = place.report.read_bytes()
     spoil(place.journal)
@@ -100,7 +100,7 @@ def test_a_damaged_journal_is_put_aside_and_built_anew(
 
 
 def test_damage_that_shows_in_mid_run_is_mended_as_well(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", MANY)
     place.label()
     report, journal = place.report.read_bytes(), place.journal.read_bytes()
@@ -115,7 +115,7 @@ def test_damage_that_shows_in_mid_run_is_mended_as_well(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_is_spoilt_while_a_run_works_is_no_traceback(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", MANY)
     place.label()
     report = place.report.read_bytes()
@@ -123,14 +123,14 @@ def test_a_journal_that_is_spoilt_while_a_run_works_is_no_traceback(tmp_path: Pa
     process = place.begin()
     _overwrite(place.journal, 0.2, 0.8)
     # SQLite may find the damage now or leave it to the next run.
-    if ended(process).returncode != ExitCode.OK:
+    if wait_for_end(process).returncode != ExitCode.OK:
         assert place.report.read_bytes() == report
     assert place.label()["found"] == 2 * MANY
     assert place.run("photos", "-o", "fresh.csv").returncode == ExitCode.OK
     assert place.report.read_bytes() == (tmp_path / "fresh.csv").read_bytes()
 
 
-def test_a_folder_in_the_journal_s_place_is_named(place: Place) -> None:
+def test_a_folder_in_the_journal_s_place_is_named(place: RunFolder) -> None:
     report = place.report.read_bytes()
     place.journal.unlink()
     place.journal.mkdir()
@@ -142,7 +142,7 @@ def test_a_folder_in_the_journal_s_place_is_named(place: Place) -> None:
 
 @pytest.mark.parametrize("length", [None, 10, 3_000])
 def test_a_photo_that_is_named_as_the_journal_is_left_alone(
-    place: Place, length: int | None
+    place: RunFolder, length: int | None
 ) -> None:
     photo = place.folder / "photos" / "00000.jpg"
     if length:

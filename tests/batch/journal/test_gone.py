@@ -15,7 +15,7 @@ from batch.found import FoundFile
 from batch.journal.gone import InputCoverage
 from batch.records import Failure, Reason, Stage
 from tests.support.object_store import Bucket, bucket, s3_server
-from tests.support.runs import REPORT, Place, as_mortal, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
 
 __all__ = ["bucket", "s3_server"]
 
@@ -24,9 +24,9 @@ RUN = ("a", "b", "-o", REPORT)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     """Two labelled folders, the second with a folder in it."""
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "a", 2)
     make_photos(tmp_path / "b", NUMBER, first=100)
     make_photos(tmp_path / "b" / "disk", 3, first=200)
@@ -44,16 +44,16 @@ def _mount(folder: Path) -> None:
     folder.with_name(f".{folder.name}-off").rename(folder)
 
 
-def _missing(place: Place) -> list[str]:
+def _missing(place: RunFolder) -> list[str]:
     return [p for p, row in place.rows().items() if row["error"].startswith("missing: ")]
 
 
-def _labels(place: Place) -> dict[str, tuple[str, str]]:
+def _labels(place: RunFolder) -> dict[str, tuple[str, str]]:
     return {path: (row["label"], row["confidence"]) for path, row in place.rows().items()}
 
 
 @pytest.mark.parametrize("folder", ["b", "b/disk"])
-def test_a_disk_that_is_away_stays_in_the_report(place: Place, folder: str) -> None:
+def test_a_disk_that_is_away_stays_in_the_report(place: RunFolder, folder: str) -> None:
     before, photos = _labels(place), place.folder / folder
     of_folder = {path for path in before if path.startswith(f"{folder}/")}
     _unmount(photos)
@@ -75,14 +75,14 @@ def test_a_disk_that_is_away_stays_in_the_report(place: Place, folder: str) -> N
     assert (place.counts()["labelled_now"], _missing(place)) == (0, [])
 
 
-def test_an_input_that_holds_other_things_alone_is_away_as_well(place: Place) -> None:
+def test_an_input_that_holds_other_things_alone_is_away_as_well(place: RunFolder) -> None:
     _unmount(place.folder / "a")
     (place.folder / "a" / "READ ME.txt").write_text("the disk goes here")
     assert place.run(*RUN).returncode == ExitCode.INCOMPLETE
     assert _missing(place) == ["a/00000.jpg", "a/00001.jpg"]
 
 
-def test_an_input_inside_of_another_does_not_count_as_empty(place: Place) -> None:
+def test_an_input_inside_of_another_does_not_count_as_empty(place: RunFolder) -> None:
     run = ("b", "b/disk", "-o", REPORT)
     assert place.run(*run).returncode == ExitCode.OK
     (place.folder / "b/disk/00200.jpg").unlink()
@@ -94,7 +94,7 @@ def test_an_input_inside_of_another_does_not_count_as_empty(place: Place) -> Non
 
 
 @pytest.mark.parametrize("way", ["remove", "option"])
-def test_a_folder_that_was_emptied_on_purpose(place: Place, way: str) -> None:
+def test_a_folder_that_was_emptied_on_purpose(place: RunFolder, way: str) -> None:
     _unmount(place.folder / "b" / "disk")
     if way == "remove":
         (place.folder / "b" / "disk").rmdir()
@@ -105,7 +105,7 @@ def test_a_folder_that_was_emptied_on_purpose(place: Place, way: str) -> None:
     assert (place.counts()["missing"], len(place.rows())) == (0, NUMBER + 2)
 
 
-def test_photos_that_were_moved_are_not_missing(place: Place) -> None:
+def test_photos_that_were_moved_are_not_missing(place: RunFolder) -> None:
     for photo in (place.folder / "b" / "disk").iterdir():
         photo.rename(place.folder / "a" / photo.name)
     ran = place.run(*RUN)
@@ -121,12 +121,12 @@ def test_photos_that_were_moved_are_not_missing(place: Place) -> None:
     assert _missing(place) == ["b/disk/copy.jpg"]
 
 
-def test_a_folder_that_can_t_be_read_stays_in_the_report(place: Place) -> None:
+def test_a_folder_that_can_t_be_read_stays_in_the_report(place: RunFolder) -> None:
     (place.folder / "b" / "disk").chmod(0)
     try:
         # Not even those who want no guard have said anything about it.
         for more in ((), ("--max-gone", "0")):
-            ran = place.run(*RUN, *more, before=as_mortal())
+            ran = place.run(*RUN, *more, before=unprivileged_prefix())
             assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
             assert "b/disk (3 photos: can't be read)" in ran.stderr
             assert len(_missing(place)) == 3
@@ -139,7 +139,7 @@ def test_a_folder_that_can_t_be_read_stays_in_the_report(place: Place) -> None:
 
 
 @pytest.mark.parametrize("folder", ["a", "b/disk"])
-def test_archives_that_are_away_or_empty_stay_in_the_report(place: Place, folder: str) -> None:
+def test_archives_that_are_away_or_empty_stay_in_the_report(place: RunFolder, folder: str) -> None:
     archive = place.folder / folder / "more.zip"
     make_photos(place.folder / "packed", 2, first=300)
     with zipfile.ZipFile(archive, "w") as packed:
@@ -160,7 +160,7 @@ def test_archives_that_are_away_or_empty_stay_in_the_report(place: Place, folder
 
 
 @pytest.mark.parametrize("more", [(), ("--keep-missing",), ("--fresh",), ("--shard", "1/1")])
-def test_nothing_found_at_all_keeps_the_earlier_report(place: Place, more: tuple[str]) -> None:
+def test_nothing_found_at_all_keeps_the_earlier_report(place: RunFolder, more: tuple[str]) -> None:
     report = place.report.read_bytes()
     for name in ("a", "b"):
         _unmount(place.folder / name)
@@ -177,7 +177,7 @@ def test_nothing_found_at_all_keeps_the_earlier_report(place: Place, more: tuple
     assert place.counts()["labelled_now"] == (17 if "--fresh" in more else 0)
 
 
-def test_an_empty_report_can_be_had(place: Place) -> None:
+def test_an_empty_report_can_be_had(place: RunFolder) -> None:
     for name in ("a", "b"):
         _unmount(place.folder / name)
     ran = place.run(*RUN, "--max-gone", "0")
@@ -187,14 +187,14 @@ def test_an_empty_report_can_be_had(place: Place) -> None:
     assert place.run(*RUN).returncode == ExitCode.OK  # there was nothing last time
 
 
-def test_an_empty_folder_is_told_on_standard_output_too(place: Place) -> None:
+def test_an_empty_folder_is_told_on_standard_output_too(place: RunFolder) -> None:
     (place.folder / "empty").mkdir()
     ran = place.run("empty", "--quiet")
     assert ran.returncode == ExitCode.OK
     assert "warning: 0 photos found" in ran.stderr
 
 
-def test_a_prefix_without_photos_stays_in_the_report(place: Place, bucket: Bucket) -> None:
+def test_a_prefix_without_photos_stays_in_the_report(place: RunFolder, bucket: Bucket) -> None:
     for photo in (place.folder / "a").iterdir():
         bucket.write(f"one/{photo.name}", photo.read_bytes())
         bucket.write(f"two/deep/{photo.name}", photo.read_bytes() + b"other")
@@ -232,12 +232,12 @@ def test_inputs_and_failures_are_told_by_the_paths_of_files() -> None:
         assert coverage.unreadable == {"s3://b/three"}
 
 
-def _delete(place: Place, number: int) -> None:
+def _delete(place: RunFolder, number: int) -> None:
     for photo in sorted((place.folder / "b").glob("*.jpg"))[:number]:
         photo.unlink()
 
 
-def test_more_photos_gone_than_allowed_publish_nothing_and_forget_nothing(place: Place) -> None:
+def test_more_photos_gone_than_allowed_publish_nothing_and_forget_nothing(place: RunFolder) -> None:
     report = place.report.read_bytes()
     _delete(place, 10)
     make_photos(place.folder / "a", 1, first=400)
@@ -265,7 +265,7 @@ def test_more_photos_gone_than_allowed_publish_nothing_and_forget_nothing(place:
     ],
 )
 def test_how_many_photos_may_be_gone(
-    place: Place, limit: str, deleted: int, code: ExitCode
+    place: RunFolder, limit: str, deleted: int, code: ExitCode
 ) -> None:
     _delete(place, deleted)
     ran = place.run(*RUN, "--max-gone", limit)
@@ -274,7 +274,7 @@ def test_how_many_photos_may_be_gone(
     assert place.run(*RUN, "--max-gone", limit, "--keep-missing").returncode == ExitCode.OK
 
 
-def test_what_an_option_passes_over_is_not_away(place: Place) -> None:
+def test_what_an_option_passes_over_is_not_away(place: RunFolder) -> None:
     make_photos(place.folder / "c" / "deep", 1, first=500)
     run = ("a", "c", "-o", REPORT)
     assert place.run(*run).returncode == ExitCode.OK
@@ -284,7 +284,7 @@ def test_what_an_option_passes_over_is_not_away(place: Place) -> None:
 
 
 def test_members_that_are_excluded_are_not_away(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "raw", NUMBER)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for photo in sorted((tmp_path / "raw").iterdir()):
@@ -295,7 +295,7 @@ def test_members_that_are_excluded_are_not_away(tmp_path: Path) -> None:
     assert (ran.returncode, len(place.rows())) == (ExitCode.OK, 1), ran.stderr
 
 
-def test_a_report_without_its_journal_is_guarded_as_well(place: Place) -> None:
+def test_a_report_without_its_journal_is_guarded_as_well(place: RunFolder) -> None:
     before = place.report.read_bytes()
     place.journal.unlink()
     _unmount(place.folder / "b")
@@ -309,7 +309,7 @@ def test_a_report_without_its_journal_is_guarded_as_well(place: Place) -> None:
     assert (ran.returncode, place.rows()) == (ExitCode.OK, {}), ran.stderr
 
 
-def test_a_list_that_is_cut_short_is_not_taken_for_another_command(place: Place) -> None:
+def test_a_list_that_is_cut_short_is_not_taken_for_another_command(place: RunFolder) -> None:
     listed, paths = place.folder / "list.txt", sorted(place.rows())
     command = ("list.txt", "-o", "l.csv")
     for number, code in ((len(paths), 0), (1, 1), (0, 1), (len(paths) - 1, 0)):
@@ -318,7 +318,7 @@ def test_a_list_that_is_cut_short_is_not_taken_for_another_command(place: Place)
 
 
 def test_a_folder_in_which_all_has_failed_is_away_as_well(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "good", 1)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"no photo")
@@ -330,14 +330,14 @@ def test_a_folder_in_which_all_has_failed_is_away_as_well(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("rest", ["@eaDir", "Thumbs.db"])
-def test_what_file_managers_leave_does_not_fill_a_folder(place: Place, rest: str) -> None:
+def test_what_file_managers_leave_does_not_fill_a_folder(place: RunFolder, rest: str) -> None:
     _unmount(place.folder / "b" / "disk")
     (place.folder / "b" / "disk" / rest).mkdir()
     assert place.run(*RUN).returncode == ExitCode.INCOMPLETE
     assert place.counts()["away"] == 3
 
 
-def test_an_input_that_is_no_longer_named_is_not_gone(place: Place) -> None:
+def test_an_input_that_is_no_longer_named_is_not_gone(place: RunFolder) -> None:
     ran = place.run("a", "-o", REPORT)
     assert ran.returncode == ExitCode.OK, ran.stderr
     assert list(place.rows()) == ["a/00000.jpg", "a/00001.jpg"]
@@ -346,7 +346,7 @@ def test_an_input_that_is_no_longer_named_is_not_gone(place: Place) -> None:
     assert len(place.rows()) == NUMBER + 2
 
 
-def test_each_shard_knows_its_own_photos(place: Place) -> None:
+def test_each_shard_knows_its_own_photos(place: RunFolder) -> None:
     report = place.folder / "shard.csv"
 
     def shard(number: int) -> dict[str, Any]:
@@ -368,7 +368,7 @@ def test_each_shard_knows_its_own_photos(place: Place) -> None:
 
 @pytest.mark.parametrize("more", [("--min-confidence", "0.9"), ("--per-face",), ("--fresh",)])
 def test_missing_rows_outlive_new_settings_and_fresh_starts(
-    place: Place, more: tuple[str, ...]
+    place: RunFolder, more: tuple[str, ...]
 ) -> None:
     (place.folder / "a" / "00000.jpg").unlink()
     for _ in range(2):

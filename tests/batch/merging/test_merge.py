@@ -20,8 +20,8 @@ from tests.batch.reports.test_dataset import files
 from tests.conftest import Command
 from tests.support.abstaining import PAIR, save_abstaining
 from tests.support.object_store import Bucket, bucket, s3_server
-from tests.support.runs import Place, drafts, ended, make_photos, wait_for
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.runs import RunFolder, find_drafts, make_photos, wait_for, wait_for_end
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -33,7 +33,7 @@ MISSING = "photos/00004.jpg"
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Place:
+def labelled(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> RunFolder:
     """A place with whole reports and parts of three shards, in all formats and as datasets."""
     folder = tmp_path_factory.mktemp("labelled")
     photos = make_photos(folder / "photos", NUMBER)
@@ -43,7 +43,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -
     group.save(photos / "group.jpg")
     (photos / "broken.jpg").write_bytes(b"no photo")
     (photos / "größe;=1\n.jpg").write_bytes((photos / "00001.jpg").read_bytes())
-    place = Place(folder)
+    place = RunFolder(folder)
     for per_face in ((), ("--per-face",)):
         for form in (*FORMATS, DATASET):
             name = _named(form, per_face)
@@ -60,29 +60,29 @@ def _named(form: str, per_face: tuple[str, ...] = ()) -> str:
     return f"faces{form}" if per_face else f"photos{form}"
 
 
-def _label(place: Place, output: str, state: str, *args: str) -> None:
+def _label(place: RunFolder, output: str, state: str, *args: str) -> None:
     ran = place.run("photos", "-q", "-o", output, "--state", f"{state}.journal", *args)
     assert ran.returncode in (ExitCode.OK, ExitCode.INCOMPLETE), ran.stderr
 
 
 @pytest.fixture
-def place(labelled: Place, tmp_path: Path) -> Place:
+def place(labelled: RunFolder, tmp_path: Path) -> RunFolder:
     """The same, to be spoiled."""
     shutil.copytree(labelled.folder, tmp_path, dirs_exist_ok=True)
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 def _parts(form: str, per_face: tuple[str, ...] = ()) -> list[str]:
     return [f"{n}-{_named(form, per_face)}" for n in SHARDS]
 
 
-def _merged(place: Place, *args: str | Path, output: str = "merged.csv") -> bytes:
+def _merged(place: RunFolder, *args: str | Path, output: str = "merged.csv") -> bytes:
     ran = place.command("merge", *args, "-o", output)
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
     return (place.folder / output).read_bytes()
 
 
-def _refused(place: Place, *args: str | Path, before: tuple[str, ...] = ()) -> str:
+def _refused(place: RunFolder, *args: str | Path, before: tuple[str, ...] = ()) -> str:
     """Merge what can't be merged, and give the message."""
     earlier = place.folder / "merged.csv"
     earlier.write_text("earlier")
@@ -98,7 +98,7 @@ def _refused(place: Place, *args: str | Path, before: tuple[str, ...] = ()) -> s
 @pytest.mark.parametrize("output", FORMATS)
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_whole_is_that_of_a_single_run(
-    labelled: Place, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
+    labelled: RunFolder, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
 ) -> None:
     target = tmp_path / f"merged{output}"
     ran = labelled.command("merge", *_parts(form, per_face)[::-1], "-o", target)
@@ -113,7 +113,7 @@ def test_the_whole_is_that_of_a_single_run(
     ("form", "output"), [(DATASET, ".csv"), (DATASET, DATASET), (".jsonl", DATASET)]
 )
 def test_datasets_are_parts_and_wholes_too(
-    labelled: Place, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
+    labelled: RunFolder, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
 ) -> None:
     target, whole = f"merged{output}", f"whole-{_named(output, per_face)}"
     parts = _parts(form, per_face)[::-1]
@@ -126,9 +126,9 @@ def test_datasets_are_parts_and_wholes_too(
 
 
 @pytest.fixture(scope="module")
-def abstaining(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def abstaining(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Whole reports and parts of two shards, of models that abstain."""
-    place = Place(tmp_path_factory.mktemp("abstaining"))
+    place = RunFolder(tmp_path_factory.mktemp("abstaining"))
     save_abstaining(place.folder)
     photos = make_photos(place.folder / "photos", 12)
     for n in range(3):
@@ -148,7 +148,7 @@ def abstaining(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.mark.parametrize("output", [".csv", DATASET])
 @pytest.mark.parametrize("form", [".csv", ".jsonl", DATASET])
 def test_what_has_no_label_is_joined_too(
-    abstaining: Place, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
+    abstaining: RunFolder, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
 ) -> None:
     report = (abstaining.folder / f"whole-{_named('.csv', per_face)}").read_text()
     assert ",neither,," in report
@@ -164,7 +164,7 @@ def test_what_has_no_label_is_joined_too(
 
 
 def test_in_a_store_datasets_are_parts_and_wholes_too(bucket: Bucket, tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 6)
     for n in (1, 2):
         _label(place, bucket.url(f"parts/{n}/"), str(n), "--shard", f"{n}/2")
@@ -177,23 +177,23 @@ def test_in_a_store_datasets_are_parts_and_wholes_too(bucket: Bucket, tmp_path: 
     assert found == files(tmp_path / "whole")
 
 
-def test_a_part_that_is_no_whole_dataset(place: Place) -> None:
+def test_a_part_that_is_no_whole_dataset(place: RunFolder) -> None:
     next((place.folder / "2-photos").glob("status=ok/*/*")).unlink()
     told = _refused(place, *_parts(DATASET))
     assert "report 2-photos is not whole: status=ok/" in told
     assert "is not there; try again if it was replaced just now, else write it anew" in told
 
 
-def test_parts_may_have_any_formats_and_lie_anywhere(labelled: Place, tmp_path: Path) -> None:
+def test_parts_may_have_any_formats_and_lie_anywhere(labelled: RunFolder, tmp_path: Path) -> None:
     for form in FORMATS:
         for entry in labelled.folder.glob(f"?-photos{form}*"):
             shutil.copy(entry, tmp_path)
     parts = [f"{n}-photos{form}" for n, form in zip(SHARDS, FORMATS, strict=True)]
-    ran = Place(tmp_path).command("merge", *parts)
+    ran = RunFolder(tmp_path).command("merge", *parts)
     assert ran.stdout == (labelled.folder / "whole-photos.csv").read_text(encoding="utf-8")
 
 
-def test_it_ends_as_a_run_does(labelled: Place, tmp_path: Path) -> None:
+def test_it_ends_as_a_run_does(labelled: RunFolder, tmp_path: Path) -> None:
     run = labelled.run("photos", "-o", tmp_path / "w.csv", "--state", "whole0.journal")
     ran = labelled.command("merge", *_parts(".csv"), "-o", tmp_path / "m.csv")
     (line,) = ran.stderr.splitlines()
@@ -208,7 +208,7 @@ def test_it_ends_as_a_run_does(labelled: Place, tmp_path: Path) -> None:
     assert len(good) == 2
 
 
-def test_texts_of_csv_pass_unchanged(place: Place) -> None:
+def test_texts_of_csv_pass_unchanged(place: RunFolder) -> None:
     part, whole = (place.folder / name for name in ("2-photos.csv", "whole-photos.csv"))
     line = next(ln for ln in part.read_text().splitlines() if ",ok," in ln)
     cell = line.split(",")[3]
@@ -222,7 +222,7 @@ def test_texts_of_csv_pass_unchanged(place: Place) -> None:
 
 
 @pytest.mark.parametrize("form", [".csv", DATASET])
-def test_missing_files_come_last_as_in_a_single_run(place: Place, form: str) -> None:
+def test_missing_files_come_last_as_in_a_single_run(place: RunFolder, form: str) -> None:
     (place.folder / MISSING).unlink()
     (place.folder / "photos" / "00001.jpg").unlink()
     _label(place, "whole-photos.csv", "whole0", "--keep-missing")
@@ -236,7 +236,7 @@ def test_missing_files_come_last_as_in_a_single_run(place: Place, form: str) -> 
 
 @pytest.mark.parametrize("form", [*FORMATS, DATASET])
 def test_a_shard_may_be_empty(tmp_path: Path, form: str) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 1)
     for n in (1, 2):
         assert place.run("photos", "-o", f"{n}{form}", "--shard", f"{n}/2").returncode == 0
@@ -246,7 +246,7 @@ def test_a_shard_may_be_empty(tmp_path: Path, form: str) -> None:
 
 
 def test_nothing_at_all_is_joined_too(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     (tmp_path / "photos").mkdir()
     for n in (1, 2):
         place.run("photos", "-o", f"{n}.jsonl", "--shard", f"{n}/2")
@@ -256,7 +256,7 @@ def test_nothing_at_all_is_joined_too(tmp_path: Path) -> None:
 
 
 def test_nothing_at_all_has_the_columns_of_the_models_that_found_it(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     save_abstaining(tmp_path)
     (tmp_path / "photos").mkdir()
     for n in (1, 2):
@@ -273,7 +273,7 @@ def test_nothing_at_all_has_the_columns_of_the_models_that_found_it(tmp_path: Pa
     assert "p_happy,p_sad,source" in (tmp_path / "m.csv").read_text()
 
 
-def test_a_shard_that_is_not_there(labelled: Place, place: Place) -> None:
+def test_a_shard_that_is_not_there(labelled: RunFolder, place: RunFolder) -> None:
     first, _, third = _parts(".csv")
     told = _refused(place, first, third)
     assert "1 of 3 shards missing: number 2; give their reports too" in told
@@ -286,7 +286,7 @@ def test_a_shard_that_is_not_there(labelled: Place, place: Place) -> None:
     assert "give the reports of all shards" in told
 
 
-def test_a_shard_that_is_there_twice(place: Place) -> None:
+def test_a_shard_that_is_there_twice(place: RunFolder) -> None:
     told = _refused(place, *_parts(".csv"), "2-photos.jsonl")
     assert "2-photos.csv and report 2-photos.jsonl are both of shard 2/3; give one" in told
     for record in place.folder.glob("*.run.json"):
@@ -295,13 +295,13 @@ def test_a_shard_that_is_there_twice(place: Place) -> None:
     assert "is in report 2-photos.csv and in report 2-photos.jsonl" in told
 
 
-def test_shards_of_another_number(place: Place) -> None:
+def test_shards_of_another_number(place: RunFolder) -> None:
     _label(place, "2-photos.csv", "20", "--shard", "2/4")
     assert "of different numbers of shards; give the" in _refused(place, *_parts(".csv"))
 
 
 @pytest.mark.parametrize("change", ["new", "gone", "renamed"])
-def test_shards_of_another_listing(place: Place, change: str) -> None:
+def test_shards_of_another_listing(place: RunFolder, change: str) -> None:
     photo = place.folder / "photos" / "00003.jpg"
     if change == "new":
         shutil.copy(photo, photo.with_name("more.jpg"))
@@ -325,42 +325,42 @@ def test_shards_of_another_listing(place: Place, change: str) -> None:
     ],
 )
 def test_shards_that_were_labelled_in_another_way(
-    place: Place, args: tuple[str, ...], told: str
+    place: RunFolder, args: tuple[str, ...], told: str
 ) -> None:
-    save(bright_model(bright_spec(name="other")), place.folder / "other.onnx")
+    save_model(bright_model(bright_spec(name="other")), place.folder / "other.onnx")
     _label(place, "2-photos.csv", "20", "--shard", "2/3", *args)
     assert f"1-photos.csv and report 2-photos.csv {told}; label" in _refused(place, *_parts(".csv"))
 
 
-def _edited(place: Place, name: str, **changes: object) -> None:
+def _edited(place: RunFolder, name: str, **changes: object) -> None:
     record = place.folder / f"{name}.run.json"
     record.write_text(json.dumps(json.loads(record.read_bytes()) | changes))
 
 
-def test_shards_of_which_one_was_always_answered(place: Place) -> None:
+def test_shards_of_which_one_was_always_answered(place: RunFolder) -> None:
     record = json.loads((place.folder / "2-photos.csv.run.json").read_bytes())
     _edited(place, "2-photos.csv", settings=record["settings"] | {"always_answer": True})
     told = _refused(place, *_parts(".csv"))
     assert "2-photos.csv were labelled with different --always-answer; label" in told
 
 
-def test_shards_that_were_labelled_by_another_version(place: Place) -> None:
+def test_shards_that_were_labelled_by_another_version(place: RunFolder) -> None:
     _edited(place, "3-photos.csv", basis="ab" * 32)
     assert "by different versions of the program" in _refused(place, *_parts(".csv"))
 
 
-def test_a_part_of_which_a_later_run_was_interrupted(place: Place) -> None:
+def test_a_part_of_which_a_later_run_was_interrupted(place: RunFolder) -> None:
     make_photos(place.folder / "photos", 300, first=1000)
     process = place.start("photos", "-o", "2-photos.csv", "--state", "20.journal", "--shard", "2/3")
     wait_for(lambda: (place.folder / "20.journal-journal").exists(), process)
     process.send_signal(signal.SIGTERM)
-    assert ended(process).returncode == ExitCode.TERMINATED
+    assert wait_for_end(process).returncode == ExitCode.TERMINATED
     told = _refused(place, *_parts(".csv"))
     assert "2-photos.csv is not that of its last run, which published none (interrupted)" in told
     assert "run its shard again" in told
 
 
-def test_reports_that_are_no_parts(place: Place) -> None:
+def test_reports_that_are_no_parts(place: RunFolder) -> None:
     told = _refused(place, "whole-photos.csv")
     assert "whole-photos.csv is no part: it has no column `position`; give reports" in told
     (place.folder / "2-photos.csv.run.json").unlink()
@@ -371,7 +371,7 @@ def test_reports_that_are_no_parts(place: Place) -> None:
     assert "gone.csv can't be read" in _refused(place, "gone.csv")
 
 
-def test_the_report_may_not_be_one_of_the_parts(place: Place) -> None:
+def test_the_report_may_not_be_one_of_the_parts(place: RunFolder) -> None:
     before = (place.folder / "1-photos.csv").read_bytes()
     ran = place.command("merge", *_parts(".csv"), "-o", "./1-photos.csv")
     assert ran.returncode == ExitCode.USAGE
@@ -382,7 +382,7 @@ def test_the_report_may_not_be_one_of_the_parts(place: Place) -> None:
 @pytest.mark.parametrize("per_face", [(), ("--per-face",)], ids=["photos", "faces"])
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_torn_part_wherever_it_is_torn(
-    place: Place, form: str, per_face: tuple[str, ...]
+    place: RunFolder, form: str, per_face: tuple[str, ...]
 ) -> None:
     parts = _parts(form, per_face)
     torn = place.folder / parts[2]
@@ -394,7 +394,7 @@ def test_a_torn_part_wherever_it_is_torn(
         assert torn.name in _refused(place, *parts), cut
 
 
-def test_a_part_without_a_face(place: Place) -> None:
+def test_a_part_without_a_face(place: RunFolder) -> None:
     part = place.folder / "3-faces.csv"
     lines = part.read_text().splitlines(keepends=True)
     group = [line for line in lines if line.startswith("photos/group.jpg")]
@@ -434,21 +434,21 @@ def _place_less(lines: list[str]) -> list[str]:
     ],
 )
 def test_a_part_that_was_edited(
-    place: Place, edit: Callable[[list[str]], list[str]], told: str
+    place: RunFolder, edit: Callable[[list[str]], list[str]], told: str
 ) -> None:
     part = place.folder / "2-photos.csv"
     part.write_text("".join(edit(part.read_text().splitlines(keepends=True))))
     assert told in _refused(place, *_parts(".csv"))
 
 
-def test_a_status_that_is_none(place: Place) -> None:
+def test_a_status_that_is_none(place: RunFolder) -> None:
     part = place.folder / "2-photos.jsonl"
     part.write_text(part.read_text().replace('"status": "ok"', '"status": "fine"', 1))
     assert "2-photos.jsonl, line" in (told := _refused(place, *_parts(".jsonl")))
     assert "status fine is not one of" in told
 
 
-def test_a_manifest_stands_for_the_records(place: Place) -> None:
+def test_a_manifest_stands_for_the_records(place: RunFolder) -> None:
     whole = (place.folder / "whole-photos.csv").read_bytes()
     assert _merged(place, *_parts(".csv"), "--manifest", "m.parquet") == whole
     for record in place.folder.glob("*.run.json"):
@@ -456,7 +456,7 @@ def test_a_manifest_stands_for_the_records(place: Place) -> None:
     assert _merged(place, *_parts(".parquet"), "--manifest", "m.parquet") == whole
 
 
-def test_a_manifest_of_other_photos(place: Place) -> None:
+def test_a_manifest_of_other_photos(place: RunFolder) -> None:
     (place.folder / "photos" / "00003.jpg").rename(place.folder / "photos" / "00003-.jpg")
     place.command("manifest", "photos", "-o", "m.parquet")
     told = _refused(place, *_parts(".csv"), "--manifest", "m.parquet")
@@ -468,7 +468,7 @@ def test_a_manifest_of_other_photos(place: Place) -> None:
     assert "ends before it" in told
 
 
-def test_a_stream_is_joined_with_a_manifest(labelled: Place, tmp_path: Path) -> None:
+def test_a_stream_is_joined_with_a_manifest(labelled: RunFolder, tmp_path: Path) -> None:
     for n in SHARDS:
         part = labelled.run("m.parquet", "--shard", f"{n}/3").stdout
         (tmp_path / f"{n}.csv").write_text(part, encoding="utf-8")
@@ -477,7 +477,7 @@ def test_a_stream_is_joined_with_a_manifest(labelled: Place, tmp_path: Path) -> 
     assert ran.stdout == (labelled.folder / "whole-photos.csv").read_text(encoding="utf-8")
 
 
-def test_a_signal_leaves_the_earlier_report(place: Place) -> None:
+def test_a_signal_leaves_the_earlier_report(place: RunFolder) -> None:
     part = place.folder / "2-photos.csv"
     data = part.read_bytes()
     part.unlink()
@@ -487,18 +487,18 @@ def test_a_signal_leaves_the_earlier_report(place: Place) -> None:
     with part.open("wb") as pipe:
         pipe.write(data[: len(data) // 2])
         pipe.flush()
-        wait_for(lambda: bool(drafts(place.folder, "merged.csv")), process)
+        wait_for(lambda: bool(find_drafts(place.folder, "merged.csv")), process)
         process.send_signal(signal.SIGTERM)
         pipe.write(data[len(data) // 2 :])
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.TERMINATED
     assert "nothing was published" in ran.stderr
     assert (place.folder / "merged.csv").read_text() == "earlier"
-    assert not drafts(place.folder, "merged.csv")
+    assert not find_drafts(place.folder, "merged.csv")
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is of util-linux")
-def test_more_parts_than_files_may_be_open(place: Place) -> None:
+def test_more_parts_than_files_may_be_open(place: RunFolder) -> None:
     whole = (place.folder / "whole-photos.csv").read_bytes()
     ran = place.command(
         "merge", *_parts(".csv"), "-o", "m.csv", before=("prlimit", "--nofile=50:100")

@@ -18,12 +18,12 @@ from batch.records import Region
 from tests.support.tiny_models import (
     GREYS,
     SIDE,
-    as_schema_1,
     bright_fusion,
     bright_model,
     bright_outputs,
     bright_spec,
-    save,
+    downgrade_to_schema_1,
+    save_model,
     set_metadata,
 )
 
@@ -53,7 +53,7 @@ ABSTAINING = bright_fusion(
     ids=["labels alone", "face", "whole photo"],
 )
 def test_a_model_comes_back_as_it_was_written(tmp_path: Path, spec: ModelSpec) -> None:
-    model = load_model(save(bright_model(spec), tmp_path / "m.onnx"))
+    model = load_model(save_model(bright_model(spec), tmp_path / "m.onnx"))
     assert (model.height, model.width, model.channels) == (SIDE, SIDE, 1)
     assert to_metadata(model.spec) == to_metadata(spec)
     assert model.spec.fusion == spec.fusion
@@ -65,7 +65,7 @@ def test_abstain_outputs_come_in_the_order_of_the_list(tmp_path: Path) -> None:
     model = bright_model(bright_spec(abstain_from=ABSTAIN))
     reversed_text = json.dumps(dict(reversed(ABSTAIN.items())))
     set_metadata(model, abstain_from=reversed_text)
-    spec = load_model(save(model, tmp_path / "m.onnx")).spec
+    spec = load_model(save_model(model, tmp_path / "m.onnx")).spec
     assert spec.outputs == ("happy", "sad", "neither", "no_person")
     assert spec.abstain_from == ABSTAIN
 
@@ -74,9 +74,9 @@ def test_a_model_of_schema_1_is_read(tmp_path: Path) -> None:
     # Its golden samples may be alike, and its fusion, of another form, is not used.
     alike = GoldenSamples(bright_spec().golden.inputs[:1], bright_outputs(GREYS[:1]))
     spec = bright_spec(region=Region.IMAGE, golden=alike)
-    old = as_schema_1(bright_model(spec))
+    old = downgrade_to_schema_1(bright_model(spec))
     set_metadata(old, fusion='{"face_model": "face", "bias": 0, "face": 1, "photo": 1}')
-    model = load_model(save(old, tmp_path / "m.onnx"))
+    model = load_model(save_model(old, tmp_path / "m.onnx"))
     assert (model.spec.outputs, model.spec.abstain) == (("happy", "sad"), ())
     assert model.spec.fusion is None
 
@@ -85,14 +85,14 @@ def test_a_model_of_schema_1_has_no_abstain_outputs(tmp_path: Path) -> None:
     model = bright_model(bright_spec(abstain_from=ABSTAIN, golden=bright_spec().golden))
     set_metadata(model, schema_version="1")
     with pytest.raises(ModelError, match="4 numbers per picture for 2 labels"):
-        load_model(save(model, tmp_path / "m.onnx"))
+        load_model(save_model(model, tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("key", list(to_metadata(bright_spec())))
 def test_no_key_of_the_metadata_is_ever_guessed(tmp_path: Path, key: str) -> None:
     model = set_metadata(bright_model(), **{key: None})
     with pytest.raises(ModelError, match=key):
-        load_model(save(model, tmp_path / "m.onnx"))
+        load_model(save_model(model, tmp_path / "m.onnx"))
 
 
 def _external(model: onnx.ModelProto) -> None:
@@ -160,7 +160,7 @@ def test_a_graph_that_breaks_the_contract_is_refused(
 ) -> None:
     model = bright_model()
     spoil(model)
-    path = save(model, tmp_path / "m.onnx")
+    path = save_model(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=reason) as caught:
         load_model(path)
     assert str(path) in str(caught.value)
@@ -199,14 +199,14 @@ def test_metadata_that_make_no_sense_are_refused(
 ) -> None:
     model = set_metadata(bright_model(), **{key: value})
     with pytest.raises(ModelError, match=reason):
-        load_model(save(model, tmp_path / "m.onnx"))
+        load_model(save_model(model, tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("schema", [1, 2])
 @pytest.mark.parametrize("name", ["neither", "no_person"])
 def test_no_label_is_called_like_an_abstain_output(tmp_path: Path, schema: int, name: str) -> None:
     model = bright_model(bright_spec(labels=("happy", name)))
-    path = save(as_schema_1(model) if schema == 1 else model, tmp_path / "m.onnx")
+    path = save_model(downgrade_to_schema_1(model) if schema == 1 else model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=f"'{name}' is the name of an abstain output"):
         load_model(path)
 
@@ -233,7 +233,7 @@ def test_abstain_outputs_that_make_no_sense_are_refused(
     model = bright_model(bright_spec(abstain_from=ABSTAIN))
     set_metadata(model, abstain=json.dumps(abstain), abstain_from=json.dumps(abstain_from))
     with pytest.raises(ModelError, match=reason):
-        load_model(save(model, tmp_path / "m.onnx"))
+        load_model(save_model(model, tmp_path / "m.onnx"))
 
 
 def _with_rule(**changes: object) -> Fusion:
@@ -256,7 +256,7 @@ def test_a_fusion_of_other_outputs_than_its_model_s_is_refused(
 ) -> None:
     spec = bright_spec(region=Region.IMAGE, abstain_from=ABSTAIN, fusion=fusion)
     with pytest.raises(ModelError, match="its fusion has other outputs than the model"):
-        load_model(save(bright_model(spec), tmp_path / "m.onnx"))
+        load_model(save_model(bright_model(spec), tmp_path / "m.onnx"))
 
 
 def test_golden_answers_must_cover_every_output(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_golden_answers_must_cover_every_output(tmp_path: Path) -> None:
         bright_spec(golden=golden, abstain_from=ABSTAIN),
     ):
         with pytest.raises(ModelError, match="one probability for each output"):
-            load_model(save(bright_model(spec), tmp_path / "m.onnx"))
+            load_model(save_model(bright_model(spec), tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("output", range(4))
@@ -280,10 +280,10 @@ def test_golden_answers_that_a_constant_answer_would_pass_are_refused(
     outputs[0, output] = spread
     alike = replace(spec, golden=GoldenSamples(spec.golden.inputs, outputs))
     with pytest.raises(ModelError, match=f"the same probability of {spec.outputs[output]}"):
-        load_model(save(bright_model(alike), tmp_path / "m.onnx"))
+        load_model(save_model(bright_model(alike), tmp_path / "m.onnx"))
     assert MIN_GOLDEN_SPREAD >= 2 * GOLDEN_TOLERANCE
     outputs[0, output] = MIN_GOLDEN_SPREAD + 1e-4
-    load_model(save(bright_model(alike), tmp_path / "m.onnx"))
+    load_model(save_model(bright_model(alike), tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x01", bytes(range(256))])

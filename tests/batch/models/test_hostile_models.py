@@ -21,15 +21,15 @@ from batch.options import Provider
 from batch.records import MAX_LABELS
 from batch.vision.classify import Classifier
 from tests.conftest import Command
-from tests.fuzz.apart import check_apart
-from tests.support.tiny_models import bright_model, bright_spec, save, set_metadata
+from tests.fuzz.apart import check_in_processes
+from tests.support.tiny_models import bright_model, bright_spec, save_model, set_metadata
 
 Spoil = Callable[[onnx.ModelProto], None]
 
 
 def refusal(model: onnx.ModelProto, folder: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        load_model(save(model, folder / "m.onnx"))
+        load_model(save_model(model, folder / "m.onnx"))
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 1000
     return str(caught.value)
@@ -99,7 +99,7 @@ def test_a_graph_without_bounds_is_refused(tmp_path: Path, spoil: Spoil, reason:
 
 def test_metadata_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    save(set_metadata(bright_model(), name="bright-model"), path)
+    save_model(set_metadata(bright_model(), name="bright-model"), path)
     path.write_bytes(path.read_bytes().replace(b"bright-model", b"bright-\xff\xfe\xfd\xfc\xfb"))
     with pytest.raises(ModelError, match="metadata are not all text"):
         load_model(path)
@@ -170,7 +170,7 @@ def test_a_label_that_can_t_be_shown_or_filed_is_refused(
 @pytest.mark.parametrize("label", ["\u5929" * 83, "sehr froh", "a\\b", "\u0645\u06cc\u200c\u062e"])
 def test_a_label_of_any_script_is_taken(tmp_path: Path, label: str) -> None:
     model = set_metadata(bright_model(), labels=json.dumps(["sad", label]))
-    assert load_model(save(model, tmp_path / "m.onnx")).spec.labels == ("sad", label)
+    assert load_model(save_model(model, tmp_path / "m.onnx")).spec.labels == ("sad", label)
 
 
 @pytest.mark.parametrize("shape", [[64, 4096, 4096, 3], [1, 8, 8, 1]])
@@ -220,13 +220,13 @@ def test_what_is_no_file_is_no_model(kind: str, command: Command, tmp_path: Path
 def test_a_model_that_runs_on_one_picture_and_not_on_three_is_refused(tmp_path: Path) -> None:
     model = bright_model()
     model.graph.node[3].op_type = "Mean"
-    path = save(model, tmp_path / "m.onnx")
+    path = save_model(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"m\.onnx fails on 3 pictures at a time") as caught:
         Classifier(load_model(path), Provider.CPU, batch_size=32)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_broken_models_are_refused_or_proved() -> None:
-    outcome = check_apart("models", 7, 0, 250)
+    outcome = check_in_processes("models", 7, 0, 250)
     assert outcome.troubles == []
     assert {"ModelError", "ProviderError", "proved"} == set(outcome.words)

@@ -9,7 +9,7 @@ from batch.errors import ModelError, UsageError
 from batch.models import shipped
 from batch.models.contract import load_model
 from batch.options import DEFAULT_MODEL
-from tests.support.tiny_models import bright_model, save
+from tests.support.tiny_models import bright_model, save_model
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of shipped models with one in it."""
     folder = tmp_path / "models"
     folder.mkdir()
-    path = save(bright_model(), folder / "bright.onnx")
+    path = save_model(bright_model(), folder / "bright.onnx")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "SHA256SUMS").write_text(f"{digest}  bright.onnx\n")
     monkeypatch.setattr(shipped, "find_models_folder", lambda: folder)
@@ -39,7 +39,7 @@ def test_a_name_is_a_shipped_model(shelf: Path) -> None:
 
 
 def test_a_path_is_a_model_of_the_user_s_own(shelf: Path, tmp_path: Path) -> None:
-    own = save(bright_model(), tmp_path / "own.onnx")
+    own = save_model(bright_model(), tmp_path / "own.onnx")
     assert shipped.find_model(str(own)) == own
 
 
@@ -52,7 +52,7 @@ def test_a_name_may_be_that_of_a_model_of_the_user_s_own(shelf: Path, tmp_path: 
     own = tmp_path / "a+b"
     own.mkdir()
     for name in ("mine", "bright", "c+d"):
-        save(bright_model(), own / f"{name}.onnx")
+        save_model(bright_model(), own / f"{name}.onnx")
     mine = str(own / "mine.onnx")
     assert shipped.resolve_models("mine", own) == mine
     assert shipped.resolve_models("bright", own) == "bright", "its name is the shipped one's"

@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from batch.page.thumbnails import PHOTO_CHANGED, PHOTO_GONE
-from tests.support.browser import DESKTOP, PHONE, Opened, opened
+from tests.support.browser import DESKTOP, PHONE, BrowserPage, open_page
 from tests.support.page_rows import (
     EVERY_ROW,
     OUTPUTS,
     ROWS,
-    answered,
-    page_of,
-    photographed,
-    written,
+    make_answered_row,
+    make_report_page,
+    write_photos,
+    write_report,
 )
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Pa
     """A page with all that there can be: failures, changes, placeholders, a long name."""
     folder = tmp_path_factory.mktemp("access")
     more = [
-        answered(f"{'long folder ' * 8}/{'long name' * 12}{n}.jpg", 0.55 + n / 90)
+        make_answered_row(f"{'long folder ' * 8}/{'long name' * 12}{n}.jpg", 0.55 + n / 90)
         for n in range(40)
     ]
     rows = [*EVERY_ROW, *more]
-    photographed(folder, rows, astronaut)
+    write_photos(folder, rows, astronaut)
     (folder / "album" / "c.jpg").unlink()
     astronaut.resize((64, 64)).save(folder / "other" / "d.jpg")
-    old = written(folder / "old.csv", [answered("album/a.jpg", 0.1), *ROWS[1:4]])
-    return page_of(written(folder / "results.csv", rows, OUTPUTS), old)[0]
+    old = write_report(folder / "old.csv", [make_answered_row("album/a.jpg", 0.1), *ROWS[1:4]])
+    return make_report_page(write_report(folder / "results.csv", rows, OUTPUTS), old)[0]
 
 
-def faults(shown: Opened) -> list[str]:
+def faults(shown: BrowserPage) -> list[str]:
     """Give the serious and critical violations that axe-core finds, and where."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright",
@@ -63,7 +63,7 @@ def faults(shown: Opened) -> list[str]:
 def test_axe_finds_no_serious_fault(
     browser: Browser, page: Path, viewport: dict[str, int], scheme: str
 ) -> None:
-    with opened(browser, page, viewport=viewport, color_scheme=scheme) as shown:
+    with open_page(browser, page, viewport=viewport, color_scheme=scheme) as shown:
         for place in ("changes", "failures", "facts", "filters"):
             shown.page.locator(f"#{place}").evaluate("details => { details.open = true; }")
         for table in ("labels", "confidence", "history"):
@@ -92,13 +92,13 @@ def test_axe_finds_no_serious_fault(
 
 
 def test_the_check_finds_faults_where_there_are_some(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         shown.page.locator("#lead").evaluate("lead => { lead.style.color = '#eee'; }")
         assert any(fault.startswith("color-contrast") for fault in faults(shown))
 
 
 def test_a_phone_shows_one_column_for_thumbs(browser: Browser, page: Path) -> None:
-    with opened(browser, page, viewport=PHONE, has_touch=True) as shown:
+    with open_page(browser, page, viewport=PHONE, has_touch=True) as shown:
         shown.names()
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert shown.page.evaluate(wide) == 0
@@ -115,7 +115,7 @@ def test_a_phone_shows_one_column_for_thumbs(browser: Browser, page: Path) -> No
 def test_the_page_follows_the_system_s_colours(browser: Browser, page: Path) -> None:
     shades = []
     for scheme in ("light", "dark"):
-        with opened(browser, page, color_scheme=scheme) as shown:
+        with open_page(browser, page, color_scheme=scheme) as shown:
             shades.append(
                 shown.page.evaluate(
                     """() => [
@@ -130,7 +130,7 @@ def test_the_page_follows_the_system_s_colours(browser: Browser, page: Path) -> 
 
 
 def test_counts_are_told_to_screen_readers(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         for place in ("#count", "p:has(#done)"):
             assert shown.page.locator(place).get_attribute("aria-live") == "polite"
         item = shown.page.locator("#items li").first

@@ -14,16 +14,16 @@ from PIL import Image
 
 from batch.records import Abstain, Row, Source, Status
 from tests.conftest import Command
-from tests.support.browser import Opened, opened, watched
+from tests.support.browser import BrowserPage, open_page, watch_page
 from tests.support.page_rows import (
     EVERY_ROW,
     LABELS,
     OUTPUTS,
     ROWS,
-    answered,
-    page_of,
-    photographed,
-    written,
+    make_answered_row,
+    make_report_page,
+    write_photos,
+    write_report,
 )
 
 if TYPE_CHECKING:
@@ -44,23 +44,27 @@ HOSTILE = (
 def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Path:
     """The page of seven rows; an earlier report said otherwise of two, and lacked one."""
     folder = tmp_path_factory.mktemp("page")
-    photographed(folder, ROWS, astronaut)
-    before = [answered("album/a.jpg", 0.2), *ROWS[1:6], answered("album/gone.jpg", 0.9)]
-    old = written(folder / "old.csv", before)
-    return page_of(written(folder / "results.csv"), old)[0]
+    write_photos(folder, ROWS, astronaut)
+    before = [
+        make_answered_row("album/a.jpg", 0.2),
+        *ROWS[1:6],
+        make_answered_row("album/gone.jpg", 0.9),
+    ]
+    old = write_report(folder / "old.csv", before)
+    return make_report_page(write_report(folder / "results.csv"), old)[0]
 
 
 @pytest.fixture(scope="module")
-def listed(browser: Browser, page: Path) -> Iterator[Opened]:
+def listed(browser: Browser, page: Path) -> Iterator[BrowserPage]:
     """The list of the page, for tests that leave nothing behind but fields of the form."""
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         yield shown
 
 
 @pytest.fixture
-def shown(browser: Browser, page: Path) -> Iterator[Opened]:
-    with opened(browser, page) as shown:
+def shown(browser: Browser, page: Path) -> Iterator[BrowserPage]:
+    with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         yield shown
 
@@ -75,7 +79,7 @@ def test_a_report_of_real_photos_opens_from_its_file_alone(
     assert made.stderr.startswith("r.html: 4 rows, 3 pictures, ")
     with open(tmp_path / "r.csv", newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
-    with opened(browser, tmp_path / "r.html") as shown:
+    with open_page(browser, tmp_path / "r.html") as shown:
         page = shown.page
         assert page.title() == "r.csv \u2013 batch-label"
         assert "4 photos" in shown.text("#lead")
@@ -94,7 +98,7 @@ def test_a_report_of_real_photos_opens_from_its_file_alone(
 def test_the_policy_lets_nothing_out(browser: Browser, page: Path) -> None:
     window = browser.new_context()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        shown = watched(window.new_page())
+        shown = watch_page(window.new_page())
         shown.page.goto(page.as_uri())
         refused = shown.page.evaluate(
             """async (address) => {
@@ -142,7 +146,9 @@ def test_the_policy_lets_nothing_out(browser: Browser, page: Path) -> None:
         ({"review": "done"}, []),
     ],
 )
-def test_fields_filter_and_sort(listed: Opened, fields: dict[str, str], names: list[str]) -> None:
+def test_fields_filter_and_sort(
+    listed: BrowserPage, fields: dict[str, str], names: list[str]
+) -> None:
     listed.fill(**fields)
     assert listed.names() == names
     assert listed.text("#count") == f"{len(names)} of 7 match"
@@ -151,7 +157,7 @@ def test_fields_filter_and_sort(listed: Opened, fields: dict[str, str], names: l
     assert listed.names() == SORTED
 
 
-def test_totals_failures_and_changes_lead_to_their_rows(shown: Opened) -> None:
+def test_totals_failures_and_changes_lead_to_their_rows(shown: BrowserPage) -> None:
     page = shown.page
     page.click(".tile.status-no_face")
     assert shown.names() == ["e.jpg"]
@@ -167,7 +173,7 @@ def test_totals_failures_and_changes_lead_to_their_rows(shown: Opened) -> None:
     assert "was sad" in shown.text("#items li")
 
 
-def test_plots_have_their_numbers_beside_them(shown: Opened) -> None:
+def test_plots_have_their_numbers_beside_them(shown: BrowserPage) -> None:
     for name in ("labels", "confidence", "history"):
         shown.page.click(f"#{name}-table summary")
     assert shown.text("#labels-table tbody").split() == ["happy", "1", "1", "sad", "1", "1"]
@@ -189,17 +195,17 @@ def test_plots_have_their_numbers_beside_them(shown: Opened) -> None:
 
 
 @pytest.fixture(scope="module")
-def every(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+def every(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
     """The page of a report with every status, whose earlier report had fewer; in the list."""
     folder = tmp_path_factory.mktemp("every")
-    old = written(folder / "old.csv", [*ROWS, answered("album/h.jpg", 0.2)])
-    report = written(folder / "results.csv", EVERY_ROW, OUTPUTS)
-    with opened(browser, page_of(report, old)[0]) as shown:
+    old = write_report(folder / "old.csv", [*ROWS, make_answered_row("album/h.jpg", 0.2)])
+    report = write_report(folder / "results.csv", EVERY_ROW, OUTPUTS)
+    with open_page(browser, make_report_page(report, old)[0]) as shown:
         shown.page.click("#as-list")
         yield shown
 
 
-def test_abstentions_have_their_totals_filters_and_places(every: Opened) -> None:
+def test_abstentions_have_their_totals_filters_and_places(every: BrowserPage) -> None:
     page = every.page
     every.fill(sort="doubtful")
     assert every.names() == [
@@ -219,7 +225,7 @@ def test_abstentions_have_their_totals_filters_and_places(every: Opened) -> None
     page.click("#clear")
 
 
-def test_abstentions_are_in_the_plots_and_their_numbers(every: Opened) -> None:
+def test_abstentions_are_in_the_plots_and_their_numbers(every: BrowserPage) -> None:
     for name in ("labels", "history"):
         every.page.click(f"#{name}-table summary")
     rows = every.page.locator("#labels-table tbody tr").all_inner_texts()
@@ -245,7 +251,7 @@ def test_abstentions_are_in_the_plots_and_their_numbers(every: Opened) -> None:
 
 
 def test_the_gallery_says_what_it_lacks(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         assert shown.names() == ["c.jpg", "d.jpg", "b.jpg", "a.jpg", "e.jpg"]
         assert shown.text("#hint") == "2 of them without a picture here: see the list."
         # The answer to d.jpg rests on the whole photo.
@@ -254,7 +260,7 @@ def test_the_gallery_says_what_it_lacks(browser: Browser, page: Path) -> None:
 
 
 def test_keys_move_and_open(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         keyboard = shown.page.keyboard
 
         def focused() -> str:
@@ -299,7 +305,7 @@ def test_keys_move_and_open(browser: Browser, page: Path) -> None:
 
 
 def test_a_closeup_gives_the_focus_back_before_the_next_key(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         for key in ("j", "Enter", "ArrowRight"):
             shown.page.keyboard.press(key)
         # Listens behind the page itself, to the very event that closes.
@@ -328,12 +334,12 @@ def test_a_closeup_gives_the_focus_back_before_the_next_key(browser: Browser, pa
 def test_names_are_text_whatever_is_in_them(
     browser: Browser, tmp_path: Path, astronaut: Image.Image
 ) -> None:
-    rows = [answered(f"odd names/{name.replace('/', '|')}", 0.9) for name in HOSTILE]
-    photographed(tmp_path, rows, astronaut.resize((64, 64)))
-    page, _ = page_of(written(tmp_path / "r.csv", rows))
+    rows = [make_answered_row(f"odd names/{name.replace('/', '|')}", 0.9) for name in HOSTILE]
+    write_photos(tmp_path, rows, astronaut.resize((64, 64)))
+    page, _ = make_report_page(write_report(tmp_path / "r.csv", rows))
     text = page.read_text(encoding="utf-8")
     assert not any(name.replace("/", "|") in text for name in HOSTILE)
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         assert shown.page.title() == "r.csv \u2013 batch-label"
         shown.page.click("#as-list")
         shown.fill(sort="report")
@@ -354,7 +360,7 @@ def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -
         for n, label in enumerate(said)
     ]
     report.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with opened(browser, page_of(report)[0]) as shown:
+    with open_page(browser, make_report_page(report)[0]) as shown:
         assert shown.page.title() == "r.jsonl \u2013 batch-label"
         options = shown.page.locator("#label option").all_text_contents()
         assert options == ["all", *said]
@@ -371,7 +377,7 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
     shares = {f"p_{label}": 0.05 for label in labels}
     line = {"path": "a.jpg", "status": "ok", "label": "mood 3", "confidence": 0.4, "error": None}
     report.write_text(json.dumps(line | shares) + "\n")
-    with opened(browser, page_of(report)[0]) as shown:
+    with open_page(browser, make_report_page(report)[0]) as shown:
         options = shown.page.locator("li select option").all_text_contents()
         assert options == ["right answer \u2026", *labels, "neither", "nobody there"]
         shown.page.locator("li select").select_option(Abstain.NO_PERSON.value)
@@ -382,7 +388,7 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
 
 
 def test_a_page_of_no_rows_says_so(browser: Browser, tmp_path: Path) -> None:
-    with opened(browser, page_of(written(tmp_path / "r.csv", ()))[0]) as shown:
+    with open_page(browser, make_report_page(write_report(tmp_path / "r.csv", ()))[0]) as shown:
         assert shown.text("#count") == "0 of 0 match"
         assert shown.text("#changes summary") == "Changes: no earlier report was given"
         shown.page.keyboard.press("j")
@@ -391,15 +397,15 @@ def test_a_page_of_no_rows_says_so(browser: Browser, tmp_path: Path) -> None:
 def test_each_face_has_a_card_with_its_own_picture(
     browser: Browser, tmp_path: Path, astronaut: Image.Image
 ) -> None:
-    one = answered("two.jpg", 0.9)
+    one = make_answered_row("two.jpg", 0.9)
     assert one.answer is not None
-    other = answered("two.jpg", 0.3)
+    other = make_answered_row("two.jpg", 0.3)
     assert other.answer is not None
     row = Row(one.path, Status.OK, one.answer, Source.FACE, (one.answer, other.answer), 512, 512)
-    photographed(tmp_path, [row], astronaut)
-    page, made = page_of(written(tmp_path / "r.csv", [row], LABELS, per_face=True))
+    write_photos(tmp_path, [row], astronaut)
+    page, made = make_report_page(write_report(tmp_path / "r.csv", [row], LABELS, per_face=True))
     assert made.pictures == 2
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         assert shown.names() == ["two.jpg, face 2", "two.jpg, face 1"]
         box = shown.page.locator(".box").first.evaluate("box => parseFloat(box.style.width)")
         assert box == pytest.approx(100 * 110 / 390, abs=0.1)  # of the picture, not of the photo

@@ -32,11 +32,11 @@ from tests.support.page_rows import (
     LABELS,
     OUTPUTS,
     ROWS,
-    answered,
-    failed,
-    page_of,
-    photographed,
-    written,
+    make_answered_row,
+    make_failed_row,
+    make_report_page,
+    write_photos,
+    write_report,
 )
 
 PAGES = REPOSITORY / "batch" / "page"
@@ -61,7 +61,7 @@ def files_of(page: Path) -> list[bytes]:
 
 
 def test_rows_are_told_in_columns(tmp_path: Path) -> None:
-    page, made = page_of(written(tmp_path / "r.csv"), gallery=0)
+    page, made = make_report_page(write_report(tmp_path / "r.csv"), gallery=0)
     said = told(page)
     rows = said["rows"]
     assert (made.rows, made.of, made.pictures, made.size) == (7, 7, 0, page.stat().st_size)
@@ -78,7 +78,9 @@ def test_rows_are_told_in_columns(tmp_path: Path) -> None:
 
 
 def test_abstentions_have_a_confidence_and_no_label(tmp_path: Path) -> None:
-    said = told(page_of(written(tmp_path / "r.csv", EVERY_ROW, OUTPUTS), gallery=0)[0])
+    said = told(
+        make_report_page(write_report(tmp_path / "r.csv", EVERY_ROW, OUTPUTS), gallery=0)[0]
+    )
     assert said["labels"] == ["happy", "sad"]
     assert said["totals"]["byAbstain"] == [["neither", 1], ["no_person", 1]]
     assert said["totals"]["byLabel"] == [["happy", 1, 1], ["sad", 1, 1]]
@@ -88,7 +90,7 @@ def test_abstentions_have_a_confidence_and_no_label(tmp_path: Path) -> None:
 
 
 def test_a_report_of_a_model_that_can_not_abstain_has_no_totals_of_it(tmp_path: Path) -> None:
-    said = told(page_of(written(tmp_path / "r.csv"), gallery=0)[0])
+    said = told(make_report_page(write_report(tmp_path / "r.csv"), gallery=0)[0])
     assert said["totals"]["byAbstain"] == []
     assert said["abstain"] == ["neither", "no_person"]  # right answers for any photo
 
@@ -96,8 +98,8 @@ def test_a_report_of_a_model_that_can_not_abstain_has_no_totals_of_it(tmp_path: 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_every_format_gives_the_same_page(tmp_path: Path, form: Format) -> None:
     pytest.importorskip("pyarrow")
-    page, _ = page_of(written(tmp_path / f"r{form}"), gallery=0)
-    csv_page, _ = page_of(written(tmp_path / "other" / "r.csv"), gallery=0)
+    page, _ = make_report_page(write_report(tmp_path / f"r{form}"), gallery=0)
+    csv_page, _ = make_report_page(write_report(tmp_path / "other" / "r.csv"), gallery=0)
     mine, its = told(page), told(csv_page)
     for one in (mine, its):
         del one["digest"], one["title"]
@@ -110,7 +112,10 @@ def test_a_dataset_gives_the_same_page(tmp_path: Path, per_face: bool) -> None:
     of_file, of_dataset = tmp_path / "file", tmp_path / "dataset"
     for folder, output in ((of_file, "{}.csv"), (of_dataset, "{}/")):
         folder.mkdir()
-        for name, rows in (("results", ROWS), ("old", [*ROWS[1:6], answered("gone.jpg", 0.9)])):
+        for name, rows in (
+            ("results", ROWS),
+            ("old", [*ROWS[1:6], make_answered_row("gone.jpg", 0.9)]),
+        ):
             with open_report(
                 f"{folder}/{output.format(name)}", LABELS, per_face, io.BytesIO()
             ) as file:
@@ -118,8 +123,8 @@ def test_a_dataset_gives_the_same_page(tmp_path: Path, per_face: bool) -> None:
                     file.add(row)
                 file.publish()
     pages = [
-        page_of(of_file / "results.csv", of_file / "old.csv", gallery=0)[0],
-        page_of(of_dataset / "results", of_dataset / "old", gallery=0)[0],
+        make_report_page(of_file / "results.csv", of_file / "old.csv", gallery=0)[0],
+        make_report_page(of_dataset / "results", of_dataset / "old", gallery=0)[0],
     ]
     assert pages[1] == of_dataset / "results.html"
     mine, its = map(told, pages)
@@ -155,13 +160,13 @@ def test_a_page_of_a_dataset_lies_beside_it(
 
 
 def test_a_page_is_the_same_every_time(tmp_path: Path, astronaut: Image.Image) -> None:
-    photographed(tmp_path, ROWS, astronaut)
-    report = written(tmp_path / "r.csv")
-    assert page_of(report)[0].read_bytes() == page_of(report)[0].read_bytes()
+    write_photos(tmp_path, ROWS, astronaut)
+    report = write_report(tmp_path / "r.csv")
+    assert make_report_page(report)[0].read_bytes() == make_report_page(report)[0].read_bytes()
 
 
 def test_the_policy_names_the_script_by_its_digest(tmp_path: Path) -> None:
-    text = page_of(written(tmp_path / "r.csv"), gallery=0)[0].read_text()
+    text = make_report_page(write_report(tmp_path / "r.csv"), gallery=0)[0].read_text()
     script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
     assert script
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
@@ -188,20 +193,21 @@ def test_only_the_least_certain_rows_are_kept_of_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batch.page.gather.MAX_ROWS", 3)
-    page, made = page_of(written(tmp_path / "r.csv"), gallery=0)
+    page, made = make_report_page(write_report(tmp_path / "r.csv"), gallery=0)
     said = told(page)
     assert said["rows"]["name"] == ["c.jpg", "f.jpg", "g.jpg"]
     assert (made.rows, made.of, said["totals"]["rows"]) == (3, 7, 7)
 
 
 def test_changes_are_told_from_the_last_of_several_reports(tmp_path: Path) -> None:
-    first = written(tmp_path / "first.csv", [*ROWS[:2], answered("gone.jpg", 0.9)])
-    last = written(
-        tmp_path / "last.csv", [answered("album/a.jpg", 0.1), *ROWS[1:6], failed("h.jpg")]
+    first = write_report(tmp_path / "first.csv", [*ROWS[:2], make_answered_row("gone.jpg", 0.9)])
+    last = write_report(
+        tmp_path / "last.csv",
+        [make_answered_row("album/a.jpg", 0.1), *ROWS[1:6], make_failed_row("h.jpg")],
     )
     # The record of a run tells its time better than the file does, which may be a copy.
     Path(f"{first}.run.json").write_text(record_of(datetime(2020, 1, 1, tzinfo=UTC)))
-    page, _ = page_of(written(tmp_path / "now.csv"), last, first, gallery=0)
+    page, _ = make_report_page(write_report(tmp_path / "now.csv"), last, first, gallery=0)
     said = told(page)
     assert [edition["name"] for edition in said["editions"]] == ["first.csv", "last.csv", "now.csv"]
     assert said["editions"][0]["when"] == "2020-01-01 00:00 UTC"
@@ -246,17 +252,17 @@ def test_a_run_that_published_nothing_is_told(
     assert command(photos, "-o", "r.csv").returncode == 0
     (photos / "new.jpg").write_bytes(b"\xff\xd8\xff")
     assert command(photos, "-o", "r.csv", "--max-failures", "0").returncode == 1
-    page, _ = page_of(tmp_path / "r.csv", gallery=0)
+    page, _ = make_report_page(tmp_path / "r.csv", gallery=0)
     said = told(page)
     assert "published no report (failed)" in said["warnings"][0]
     assert dict(said["facts"])["Photos of"] == str(photos)
 
 
 def test_a_damaged_record_is_passed_over(tmp_path: Path) -> None:
-    report = written(tmp_path / "r.csv")
+    report = write_report(tmp_path / "r.csv")
     record = json.loads(record_of(datetime.now(UTC))) | {"devices": [{}], "versions": 7}
     Path(f"{report}.run.json").write_text(json.dumps(record))
-    assert told(page_of(report, gallery=0)[0])["facts"] == []
+    assert told(make_report_page(report, gallery=0)[0])["facts"] == []
 
 
 @pytest.mark.parametrize(
@@ -280,7 +286,7 @@ def report(*args: str | Path) -> Any:
 
 
 def test_the_command_publishes_beside_the_report(tmp_path: Path) -> None:
-    results = written(tmp_path / "results.csv")
+    results = write_report(tmp_path / "results.csv")
     ran = report(results, "--photos", tmp_path)
     assert ran.exit_code == 0, ran.stderr
     page = tmp_path / "results.html"
@@ -292,7 +298,7 @@ def test_the_command_publishes_beside_the_report(tmp_path: Path) -> None:
 
 
 def test_a_page_goes_to_standard_output(tmp_path: Path, command: Command) -> None:
-    written(tmp_path / "results.csv", ROWS[:1])
+    write_report(tmp_path / "results.csv", ROWS[:1])
     ran = command("report", "results.csv", "-o", "-")
     assert ran.returncode == 0
     assert ran.stdout.startswith("<!DOCTYPE html>")
@@ -324,7 +330,7 @@ def test_a_bad_report_is_an_error_that_names_it(
 
 
 def test_reports_of_other_labels_are_not_compared(tmp_path: Path) -> None:
-    now = written(tmp_path / "now.csv", many(3))
+    now = write_report(tmp_path / "now.csv", many(3))
     old = tmp_path / "old.csv"
     old.write_text("path,status,label,confidence,p_calm,p_angry,error\n")
     ran = report(now, "--previous", old)
@@ -335,17 +341,17 @@ def test_reports_of_other_labels_are_not_compared(tmp_path: Path) -> None:
 def test_a_report_that_is_replaced_meanwhile_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = written(tmp_path / "r.csv")
-    page, _ = page_of(results, gallery=0)
+    results = write_report(tmp_path / "r.csv")
+    page, _ = make_report_page(results, gallery=0)
     before = page.read_bytes()
 
     def replaced(*_: object) -> bytes:
-        written(results, ROWS[:2])
+        write_report(results, ROWS[:2])
         return b"a page"
 
     monkeypatch.setattr("batch.page.make.build_document", replaced)
     with pytest.raises(ReportError, match="replaced meanwhile"):
-        page_of(results, gallery=0)
+        make_report_page(results, gallery=0)
     assert page.read_bytes() == before
 
 
@@ -355,7 +361,7 @@ def test_without_the_plots_library_the_extra_is_named(
     monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
     monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    request = PageJob(written(tmp_path / "r.csv"), str(tmp_path / "r.html"), tmp_path, 0)
+    request = PageJob(write_report(tmp_path / "r.csv"), str(tmp_path / "r.html"), tmp_path, 0)
     with pytest.raises(UsageError, match=re.escape("pip install 'batch-label[report]'")):
         make_page(request, io.BytesIO())
 
@@ -375,14 +381,14 @@ def test_help_loads_no_library() -> None:
 def test_a_row_kept_for_a_missing_photo_has_its_own_reason(tmp_path: Path) -> None:
     rows = [
         Row(
-            failed("a.jpg").path,
+            make_failed_row("a.jpg").path,
             ROWS[5].status,
-            failure=failed("a.jpg", Reason.CORRUPT).failure,
+            failure=make_failed_row("a.jpg", Reason.CORRUPT).failure,
             missing=True,
         ),
         *many(2),
     ]
-    said = told(page_of(written(tmp_path / "r.csv", rows), gallery=0)[0])
+    said = told(make_report_page(write_report(tmp_path / "r.csv", rows), gallery=0)[0])
     assert said["reasons"] == [["corrupt", 1]]
     assert said["rows"]["missing"] == [0]
     assert said["totals"]["missing"] == 1

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from batch.records import Answer, Box, Row, Source, Status
-from tests.support.browser import Opened, opened, watched
+from tests.support.browser import BrowserPage, open_page, watch_page
 from tests.support.page_rows import (
     EVERY_ROW,
     OUTPUTS,
     ROWS,
-    answered,
-    page_of,
-    photographed,
-    written,
+    make_answered_row,
+    make_report_page,
+    write_photos,
+    write_report,
 )
 
 if TYPE_CHECKING:
@@ -34,21 +34,21 @@ NO_STORAGE = """Object.defineProperty(window, "localStorage", {
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Path:
     folder = tmp_path_factory.mktemp("review")
-    photographed(folder, ROWS, astronaut.resize((512, 512)))
-    return page_of(written(folder / "results.csv"))[0]
+    write_photos(folder, ROWS, astronaut.resize((512, 512)))
+    return make_report_page(write_report(folder / "results.csv"))[0]
 
 
-def press(shown: Opened, name: str, label: str) -> None:
+def press(shown: BrowserPage, name: str, label: str) -> None:
     shown.names()  # brings them into sight
     card = shown.page.locator("#items li", has_text=name)
     card.get_by_role("button", name=label, exact=True).click()
 
 
-def done(shown: Opened) -> str:
+def done(shown: BrowserPage) -> str:
     return shown.page.locator("#done").inner_text() + ", " + shown.text("#corrected")
 
 
-def downloaded(shown: Opened) -> str:
+def downloaded(shown: BrowserPage) -> str:
     with shown.page.expect_download() as download:
         shown.page.click("#download")
     assert download.value.suggested_filename == "review.csv"
@@ -58,7 +58,7 @@ def downloaded(shown: Opened) -> str:
 def test_answers_are_counted_and_downloaded_in_the_report_s_order(
     browser: Browser, page: Path
 ) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         assert done(shown) == "0 of 5, 0"
         assert shown.page.locator("#download").is_disabled()
         press(shown, "e.jpg", "nobody there")
@@ -74,7 +74,7 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
 
 
 def test_keys_answer_and_go_on(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         keyboard = shown.page.keyboard
         keyboard.press("1")  # no photo has the focus
         assert done(shown) == "0 of 5, 0"
@@ -95,8 +95,8 @@ def test_keys_answer_and_go_on(browser: Browser, page: Path) -> None:
 def test_abstentions_are_confirmed_and_corrected_as_labels_are(
     browser: Browser, tmp_path: Path
 ) -> None:
-    page, _ = page_of(written(tmp_path / "r.csv", EVERY_ROW, OUTPUTS))
-    with opened(browser, page) as shown:
+    page, _ = make_report_page(write_report(tmp_path / "r.csv", EVERY_ROW, OUTPUTS))
+    with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         press(shown, "h.jpg", "neither")
         press(shown, "a.jpg", "nobody there")
@@ -121,7 +121,7 @@ def test_abstentions_are_confirmed_and_corrected_as_labels_are(
 
 
 def test_a_photo_is_answered_in_its_closeup(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         shown.page.locator("li .picture").first.click()
         shown.page.keyboard.press("2")
         assert shown.text("#closeup-name") == "d.jpg"
@@ -135,7 +135,7 @@ def test_a_photo_is_answered_in_its_closeup(browser: Browser, page: Path) -> Non
 
 
 def test_answers_are_undone_and_taken_back(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         press(shown, "a.jpg", "sad")
         press(shown, "a.jpg", "happy")
         assert done(shown) == "1 of 5, 0"
@@ -156,9 +156,9 @@ def test_answers_are_undone_and_taken_back(browser: Browser, page: Path) -> None
 def test_answers_outlive_a_reload_and_belong_to_their_report(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
-    same, _ = page_of(written(tmp_path / "same.csv"))
-    other, _ = page_of(written(tmp_path / "other.csv", ROWS[:4]))
-    with opened(browser, page) as shown:
+    same, _ = make_report_page(write_report(tmp_path / "same.csv"))
+    other, _ = make_report_page(write_report(tmp_path / "other.csv", ROWS[:4]))
+    with open_page(browser, page) as shown:
         press(shown, "c.jpg", "nobody there")
         shown.page.reload()
         assert done(shown) == "1 of 5, 1"
@@ -170,8 +170,8 @@ def test_answers_outlive_a_reload_and_belong_to_their_report(
 
 
 def test_two_windows_of_a_page_share_their_answers(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
-        other = watched(shown.page.context.new_page())
+    with open_page(browser, page) as shown:
+        other = watch_page(shown.page.context.new_page())
         other.page.goto(page.as_uri())
         press(other, "c.jpg", "sad")
         shown.page.wait_for_timeout(300)
@@ -184,7 +184,7 @@ def test_two_windows_of_a_page_share_their_answers(browser: Browser, page: Path)
 
 @pytest.mark.parametrize("kept", ["{", "17", '[[999,"sad"],[0,"glad"],[1,"happy"]]'])
 def test_damaged_answers_are_left_out(browser: Browser, page: Path, kept: str) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         shown.page.evaluate(
             "kept => Object.keys(localStorage).forEach((key) => localStorage.setItem(key, kept))",
             kept,
@@ -194,7 +194,7 @@ def test_damaged_answers_are_left_out(browser: Browser, page: Path, kept: str) -
 
 
 def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         shown.page.evaluate(
             """() => Object.keys(localStorage).forEach((key) =>
                 localStorage.setItem(key, '[[4,"not_a_person"]]'))"""
@@ -205,7 +205,7 @@ def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path) ->
 
 
 def test_a_browser_without_storage_says_so_and_warns(browser: Browser, page: Path) -> None:
-    with opened(browser, page, NO_STORAGE) as shown:
+    with open_page(browser, page, NO_STORAGE) as shown:
         assert "keeps nothing" in shown.text("#storage")
         asked: list[str] = []
 
@@ -224,7 +224,7 @@ def test_a_browser_without_storage_says_so_and_warns(browser: Browser, page: Pat
 
 
 def test_a_failed_photo_has_no_right_label(browser: Browser, page: Path) -> None:
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         shown.fill(status="failed")
         assert shown.page.locator("li").filter(has_text="f.jpg").get_by_role("button").count() == 0
@@ -240,8 +240,10 @@ def test_faces_are_told_apart_and_odd_names_are_quoted(browser: Browser, tmp_pat
         for label, left in (("sad", 10.0), ("sad", -3.5))
     )
     two = Row(Path('a, "b".jpg'), Status.OK, faces[0], Source.FACE, faces, 200, 100)
-    page, _ = page_of(written(tmp_path / "r.csv", [two, answered("=c.jpg", 0.9)], per_face=True))
-    with opened(browser, page) as shown:
+    page, _ = make_report_page(
+        write_report(tmp_path / "r.csv", [two, make_answered_row("=c.jpg", 0.9)], per_face=True)
+    )
+    with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         press(shown, "face 2", "happy")
         press(shown, "./", "sad")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import Opened, opened
-from tests.support.page_rows import page_of
+from tests.support.browser import BrowserPage, open_page
+from tests.support.page_rows import make_report_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -33,29 +33,29 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             failed = number % 1_000 == 7
             answer = f"ok,happy,{confidence:.4f},{confidence:.4f},{1 - confidence:.4f},"
             file.write(f"{'failed,,,,,truncated: ends early' if failed else answer}\n")
-    page, made = page_of(report, gallery=0)
+    page, made = make_report_page(report, gallery=0)
     assert (made.rows, made.pictures) == (COUNT, 0)
     assert made.size == page.stat().st_size < 4_000_000
     return page
 
 
 @pytest.fixture
-def shown(browser: Browser, page: Path) -> Iterator[Opened]:
+def shown(browser: Browser, page: Path) -> Iterator[BrowserPage]:
     before = time.monotonic()
-    with opened(browser, page) as shown:
+    with open_page(browser, page) as shown:
         shown.page.wait_for_selector("#items li")
         assert time.monotonic() - before < PATIENCE
         yield shown
 
 
-def test_it_opens_and_has_few_rows_in_the_document(shown: Opened) -> None:
+def test_it_opens_and_has_few_rows_in_the_document(shown: BrowserPage) -> None:
     assert shown.text("#count") == "100,000 of 100,000 match"
     assert shown.page.locator("#items li").count() < 50
     least = min(range(COUNT), key=lambda number: CONFIDENCES[number])
     assert shown.names()[0] == f"IMG_{least:06}.jpg"
 
 
-def test_the_last_row_is_reached(shown: Opened) -> None:
+def test_the_last_row_is_reached(shown: BrowserPage) -> None:
     shown.fill(sort="report")
     shown.page.keyboard.press("j")
     shown.page.keyboard.press("End")
@@ -65,7 +65,7 @@ def test_the_last_row_is_reached(shown: Opened) -> None:
     assert shown.text("#done") == "1 of 99,900"
 
 
-def test_search_and_filters_answer_at_once(shown: Opened) -> None:
+def test_search_and_filters_answer_at_once(shown: BrowserPage) -> None:
     before = time.monotonic()
     shown.fill(search="img_054321")
     assert shown.names() == ["IMG_054321.jpg"]

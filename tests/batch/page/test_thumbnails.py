@@ -27,7 +27,7 @@ from batch.reading.saved import SavedRow
 from batch.records import Photo
 from tests.batch.page.test_make import files_of, told
 from tests.support.bombs import bombs
-from tests.support.page_rows import ROWS, answered, page_of, written
+from tests.support.page_rows import ROWS, make_answered_row, make_report_page, write_report
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -79,14 +79,14 @@ def test_a_picture_has_nothing_of_the_file_but_its_pixels(
 def test_pictures_end_where_their_bytes_do(
     tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [answered(f"{number}.jpg", 0.5 + number / 100) for number in range(20)]
+    rows = [make_answered_row(f"{number}.jpg", 0.5 + number / 100) for number in range(20)]
     for row in rows:
         astronaut.save(tmp_path / row.path)
-    whole = files_of(page_of(written(tmp_path / "r.csv", rows))[0])
+    whole = files_of(make_report_page(write_report(tmp_path / "r.csv", rows))[0])
     assert len(whole) == 20
     bound = sum(map(len, whole[:7])) + 1
     monkeypatch.setattr("batch.page.thumbnails.MAX_TOTAL_BYTES", bound)
-    page, made = page_of(written(tmp_path / "r.csv", rows))
+    page, made = make_report_page(write_report(tmp_path / "r.csv", rows))
     assert files_of(page) == whole[:7]
     assert made.pictures == 7
 
@@ -97,7 +97,7 @@ def test_the_least_certain_come_first_and_no_more_than_asked_for(
     for row in ROWS[:5]:
         (tmp_path / row.path).parent.mkdir(exist_ok=True)
         astronaut.save(tmp_path / row.path)
-    page, _ = page_of(written(tmp_path / "r.csv"), gallery=2)
+    page, _ = make_report_page(write_report(tmp_path / "r.csv"), gallery=2)
     said = told(page)
     assert [said["rows"]["name"][row] for row, *_ in said["pictures"]] == ["c.jpg", "d.jpg"]
     chosen = choose_least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)

@@ -17,12 +17,12 @@ from batch.path_text import parse_path_text, path_text, printable_text
 from batch.records import Abstain, Box, Region
 from tests.batch.page.test_review import downloaded, press
 from tests.conftest import REPOSITORY, Command
-from tests.support.browser import opened
+from tests.support.browser import open_page
 from tests.support.review_data import is_held
 from tests.support.trainer_data import write_folders
-from trainer.data import Framing
-from trainer.reviewing.review import BOX, Review
-from trainer.reviewing.reviewed import Reviewed, read_reviewed
+from trainer.datasets.dataset import Framing
+from trainer.datasets.review import BOX_COLUMNS, Review
+from trainer.datasets.reviewed_samples import ReviewedData, read_reviewed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -63,7 +63,7 @@ def report_of(folder: Path) -> list[dict[str, str]]:
 
 def review_in(browser: Browser, folder: Path, answers: Mapping[str, str]) -> Review:
     """Press what is right beside some names of the page, and download that."""
-    with opened(browser, folder / "r.html") as shown:
+    with open_page(browser, folder / "r.html") as shown:
         for name, label in answers.items():
             press(shown, name, BUTTONS.get(label, label))
         assert shown.text("#done").startswith(f"{len(answers)} of ")
@@ -73,7 +73,7 @@ def review_in(browser: Browser, folder: Path, answers: Mapping[str, str]) -> Rev
     return Review((review,), folder)
 
 
-def samples_of(reviewed: Reviewed) -> dict[str, tuple[str, Box | None, bool]]:
+def samples_of(reviewed: ReviewedData) -> dict[str, tuple[str, Box | None, bool]]:
     """Say of each sample its label, its box, and whether the report was right."""
     assert all(sample.split == "train" for sample in reviewed.learn)
     assert all(sample.split != "train" for sample in reviewed.held)
@@ -84,7 +84,7 @@ def samples_of(reviewed: Reviewed) -> dict[str, tuple[str, Box | None, bool]]:
 
 
 def box_in(row: Mapping[str, str]) -> Box:
-    left, top, width, height = (float(row[name]) for name in BOX)
+    left, top, width, height = (float(row[name]) for name in BOX_COLUMNS)
     return Box(left, top, width, height, score=1.0)
 
 
@@ -118,13 +118,13 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
         names[HOPPER]: (right[HOPPER], None, True),
         names["coffee.jpg"]: (right["coffee.jpg"], None, is_confirmed),
     }
-    assert of_photos.left_out == ()
+    assert of_photos.skipped == ()
     of_faces = read_reviewed(review, CLASSES, FACE)
     assert samples_of(of_faces) == {
         names[COLLINS]: (right[COLLINS], box_in(rows[COLLINS]), False),
         names[HOPPER]: (right[HOPPER], box_in(rows[HOPPER]), True),
     }
-    assert of_faces.left_out == ((names["coffee.jpg"], "the answer rests on no face"),)
+    assert of_faces.skipped == ((names["coffee.jpg"], "the answer rests on no face"),)
 
     said = _train(tmp_path, review)
     known = [name for name, label in right.items() if label in HAPPY_SAD]
@@ -158,7 +158,7 @@ def test_faces_that_were_reviewed_are_each_learnt_from(
         f"{name}, face {row['face']}": (label, box_in(row), row["label"] == label)
         for row, label in zip(rows, HAPPY_SAD, strict=True)
     }
-    assert reviewed.left_out == ()
+    assert reviewed.skipped == ()
 
 
 def _train(folder: Path, review: Review) -> str:

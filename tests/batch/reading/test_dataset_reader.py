@@ -26,7 +26,7 @@ from tests.batch.reading.test_diff import LIST, NEW, OLD, failed, labelled
 from tests.batch.reports.test_dataset import rows
 from tests.batch.reports.test_report import ABSTAINED, OUTPUTS
 from tests.support.object_store import Bucket, bucket, s3_server
-from tests.support.runs import Place
+from tests.support.runs import RunFolder
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -295,7 +295,7 @@ def test_in_a_store_only_what_its_list_names_is_read(bucket: Bucket) -> None:
 def test_more_files_than_may_be_open(tmp_path: Path) -> None:
     labels = tuple(f"label {n}" for n in range(40))
     write(f"{tmp_path}/d/", rows(400, labels), outputs=labels)
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     ran = place.command("diff", "d/", "d/", before=("prlimit", "--nofile=50:1000"))
     assert ran.returncode == ExitCode.OK, ran.stderr
     ran = place.command("diff", "d/", "d/", before=("prlimit", "--nofile=50:60"))

@@ -21,8 +21,8 @@ from batch.reports import dataset, dataset_store
 from batch.reports.dataset import NULL_PARTITION, SUCCESS_FILE, parse_success, partition_path
 from batch.reports.report import check_output, open_report
 from tests.batch.reports.test_report import ABSTAINED, OUTPUTS
-from tests.support.object_store import Bucket, bucket, failing, s3_server
-from tests.support.runs import Place, make_photos
+from tests.support.object_store import Bucket, bucket, run_failing_proxy, s3_server
+from tests.support.runs import RunFolder, make_photos
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -214,7 +214,7 @@ def test_only_reports_are_datasets(tmp_path: Path) -> None:
 
 def test_the_command_writes_one_night_after_night(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 3)
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     for reused in (0, 3):
         ran = place.run("photos", "-o", "results/")
         assert ran.returncode == ExitCode.OK, ran.stderr
@@ -237,7 +237,7 @@ def test_in_a_store_it_is_the_same_to_the_byte(tmp_path: Path, bucket: Bucket) -
 def test_in_a_store_the_old_files_go_last(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     write(bucket.url("night"), 100)
     before = bucket.keys()
-    with failing(bucket.endpoint, lambda method, path: None) as proxy:
+    with run_failing_proxy(bucket.endpoint, lambda method, path: None) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         type(bucket.store).clear_instance_cache()
         write(bucket.url("night"), 20)
@@ -263,7 +263,7 @@ def test_in_a_store_a_publication_that_failed_is_finished_by_the_next_run(
         left[0] -= method == "PUT"
         return 403 if method == "PUT" and left[0] < 0 else None
 
-    with failing(bucket.endpoint, fails) as proxy:
+    with run_failing_proxy(bucket.endpoint, fails) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         type(bucket.store).clear_instance_cache()
         with pytest.raises(OutputError, match="can't be written"):

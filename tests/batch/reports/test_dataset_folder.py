@@ -20,7 +20,7 @@ from batch.reports.dataset_folder import LocalDataset
 from batch.reports.report import check_output, open_report
 from tests.batch.reports.test_dataset import files, fill, listed, read, rows, write
 from tests.conftest import REPOSITORY
-from tests.support.runs import drafts
+from tests.support.runs import find_drafts
 
 # A publication that stops where it is told to, as if it were killed there.
 CUT_OFF = """
@@ -214,7 +214,7 @@ def test_what_comes_to_lie_there_as_it_is_replaced_is_not_removed(
     monkeypatch.undo()
     for _ in range(2):
         write(tmp_path / "results", 20)
-        (draft,) = drafts(tmp_path, "results")
+        (draft,) = find_drafts(tmp_path, "results")
         assert files(draft / CONTENT) == {"status=ok/notes.txt": b"mine"}
         assert (draft / CONTENT / "for later").is_dir()
     assert len(read(tmp_path / "results")) == 20

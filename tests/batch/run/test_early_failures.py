@@ -13,20 +13,27 @@ from batch.errors import ExitCode
 from batch.files.lock import hold_lock
 from tests.batch.discovery.test_discover import NOBODY
 from tests.conftest import REPOSITORY
-from tests.support.runs import JOURNAL, REPORT, USUAL, Place, as_mortal, make_photos
+from tests.support.runs import (
+    BASE_ARGUMENTS,
+    JOURNAL,
+    REPORT,
+    RunFolder,
+    make_photos,
+    unprivileged_prefix,
+)
 
 METRICS = "m.prom"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place(tmp_path)
+def place(tmp_path: Path) -> RunFolder:
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 2)
     place.label("--metrics-file", METRICS)
     return place
 
 
-def _exit_code(place: Place) -> int:
+def _exit_code(place: RunFolder) -> int:
     lines = (place.folder / METRICS).read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("batch_label_last_run_exit_code"))
     return int(line.rpartition(" ")[2])
@@ -45,7 +52,7 @@ def _exit_code(place: Place) -> int:
     ],
 )
 def test_what_ended_a_run_early_is_on_record(
-    place: Place, photos: str, more: tuple[str, ...], code: ExitCode, words: str
+    place: RunFolder, photos: str, more: tuple[str, ...], code: ExitCode, words: str
 ) -> None:
     report = place.report.read_bytes()
     ran = place.run(photos, "-o", REPORT, "--metrics-file", METRICS, *more)
@@ -59,14 +66,14 @@ def test_what_ended_a_run_early_is_on_record(
         assert _exit_code(place) == code
 
 
-def test_a_report_s_folder_that_is_missing_shows_in_the_metrics(place: Place) -> None:
+def test_a_report_s_folder_that_is_missing_shows_in_the_metrics(place: RunFolder) -> None:
     ran = place.run("photos", "-o", "gone/r.csv", "--metrics-file", METRICS)
     assert ran.returncode == ExitCode.FAILED
     assert len(ran.stderr.splitlines()) == 1
     assert _exit_code(place) == ExitCode.FAILED
 
 
-def test_a_record_that_can_t_be_written_keeps_no_metrics_back(place: Place) -> None:
+def test_a_record_that_can_t_be_written_keeps_no_metrics_back(place: RunFolder) -> None:
     record = place.folder / f"{REPORT}.run.json"
     record.unlink()
     record.mkdir()
@@ -75,14 +82,14 @@ def test_a_record_that_can_t_be_written_keeps_no_metrics_back(place: Place) -> N
     assert _exit_code(place) == ExitCode.USAGE
 
 
-def test_a_run_that_is_refused_leaves_the_record_of_the_one_at_work(place: Place) -> None:
+def test_a_run_that_is_refused_leaves_the_record_of_the_one_at_work(place: RunFolder) -> None:
     before = place.record()
     with hold_lock(str(place.report)):
         assert place.run("photos", "-o", REPORT).returncode == ExitCode.LOCKED
     assert place.record() == before
 
 
-def test_a_command_line_that_is_refused_replaces_nothing_but_records(place: Place) -> None:
+def test_a_command_line_that_is_refused_replaces_nothing_but_records(place: RunFolder) -> None:
     for args in (("--state", REPORT), ("--metrics-file", REPORT), ("--metrics-file", "photos")):
         report, record = place.report.read_bytes(), place.record()
         ran = place.run("photos", "-o", REPORT, *args, "--no-such-option")
@@ -98,7 +105,7 @@ def test_a_command_line_that_is_refused_replaces_nothing_but_records(place: Plac
     assert (place.record()["inputs"], place.record()["settings"]) == ([], {})
 
 
-def test_a_name_without_a_format_leaves_nothing(place: Place) -> None:
+def test_a_name_without_a_format_leaves_nothing(place: RunFolder) -> None:
     names = sorted(path.name for path in place.folder.iterdir())
     assert place.run("photos", "-o", "photo.jpg").returncode == ExitCode.USAGE
     assert sorted(path.name for path in place.folder.iterdir()) == names
@@ -114,7 +121,9 @@ def test_a_name_without_a_format_leaves_nothing(place: Place) -> None:
         (("--metrics-file", f".{REPORT}.journal"), "the journal and the metrics file"),
     ],
 )
-def test_two_files_of_one_name_are_refused(place: Place, args: tuple[str, ...], words: str) -> None:
+def test_two_files_of_one_name_are_refused(
+    place: RunFolder, args: tuple[str, ...], words: str
+) -> None:
     before = place.report.read_bytes()
     ran = place.run("photos", "-o", REPORT, *args)
     assert ran.returncode == ExitCode.USAGE
@@ -123,10 +132,10 @@ def test_two_files_of_one_name_are_refused(place: Place, args: tuple[str, ...], 
     assert place.label()["labelled_now"] == 0
 
 
-def test_a_list_that_is_read_is_not_replaced(place: Place) -> None:
+def test_a_list_that_is_read_is_not_replaced(place: RunFolder) -> None:
     listing = place.folder / "list.csv"
     listing.write_text("photos/00000.jpg\n")
-    command = [sys.executable, "-m", "batch", *USUAL, "-", "-o", "list.csv"]
+    command = [sys.executable, "-m", "batch", *BASE_ARGUMENTS, "-", "-o", "list.csv"]
     with listing.open("rb") as stdin:
         ran = subprocess.run(
             command,
@@ -141,7 +150,7 @@ def test_a_list_that_is_read_is_not_replaced(place: Place) -> None:
     assert listing.read_text() == "photos/00000.jpg\n"
 
 
-def test_a_pipe_for_metrics_is_refused_and_stays(place: Place) -> None:
+def test_a_pipe_for_metrics_is_refused_and_stays(place: RunFolder) -> None:
     pipe = place.folder / "pipe"
     os.mkfifo(pipe)
     ran = place.run("photos", "-o", REPORT, "--metrics-file", "pipe")
@@ -152,24 +161,24 @@ def test_a_pipe_for_metrics_is_refused_and_stays(place: Place) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of another's")
 @pytest.mark.parametrize("name", [JOURNAL, f".{REPORT}.lock"])
-def test_what_another_user_s_run_left_is_told_with_its_owner(place: Place, name: str) -> None:
+def test_what_another_user_s_run_left_is_told_with_its_owner(place: RunFolder, name: str) -> None:
     (place.folder / name).touch()
     (place.folder / name).chmod(0o600)
     os.chown(place.folder / name, NOBODY, NOBODY)
-    ran = place.run("photos", "-o", REPORT, before=as_mortal())
+    ran = place.run("photos", "-o", REPORT, before=unprivileged_prefix())
     assert ran.returncode == ExitCode.FAILED
     assert f"uid {NOBODY}" in ran.stderr.splitlines()[-1]
     assert "mode 600); change its owner (chown) or mode or " in ran.stderr
     assert place.record()["exit_code"] == ExitCode.FAILED
 
 
-def test_a_pipe_that_nobody_reads_is_not_waited_for_beyond_the_limit(place: Place) -> None:
+def test_a_pipe_that_nobody_reads_is_not_waited_for_beyond_the_limit(place: RunFolder) -> None:
     os.mkfifo(place.folder / "pipe")
     ran = place.run("photos", "-o", "pipe", "--time-limit", "1s")
     assert ran.returncode == ExitCode.TIME_IS_UP
 
 
-def test_memory_that_does_not_suffice_is_told(place: Place) -> None:
+def test_memory_that_does_not_suffice_is_told(place: RunFolder) -> None:
     make_photos(place.folder / "photos", 1, first=2)
     limits = ("sh", "-c", 'ulimit -v 160000; exec "$@"', "sh")
     ran = place.run("photos", "-o", REPORT, before=limits)
@@ -177,14 +186,14 @@ def test_memory_that_does_not_suffice_is_told(place: Place) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_a_folder_that_is_gone_is_no_traceback(place: Place, tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_no_traceback(place: RunFolder, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     code = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); " + (
         "import batch.cli.main; batch.cli.main.main()"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code, *USUAL, str(place.folder / "photos"), "-o", "r.csv"],
+        [sys.executable, "-c", code, *BASE_ARGUMENTS, str(place.folder / "photos"), "-o", "r.csv"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
@@ -193,13 +202,22 @@ def test_a_folder_that_is_gone_is_no_traceback(place: Place, tmp_path: Path) -> 
     assert "Traceback" not in ran.stderr
 
 
-def test_a_current_folder_that_may_not_be_read_is_no_trouble(place: Place) -> None:
+def test_a_current_folder_that_may_not_be_read_is_no_trouble(place: RunFolder) -> None:
     closed = place.folder / "closed"
     closed.mkdir(mode=0)
     program = [sys.executable, "-c", "import batch.cli.main; batch.cli.main.main()"]
     report = place.folder / "s.csv"
     ran = subprocess.run(
-        [*as_mortal(), *program, "label", place.folder / "photos", "-o", report, "--workers", "1"],
+        [
+            *unprivileged_prefix(),
+            *program,
+            "label",
+            place.folder / "photos",
+            "-o",
+            report,
+            "--workers",
+            "1",
+        ],
         cwd=closed,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

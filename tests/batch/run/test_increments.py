@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from tests.support.runs import REPORT, Place, as_mortal, make_photos
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 NUMBER = 20
 FIRST, SECOND, THIRD, LAST = (f"photos/{n:05}.jpg" for n in (0, 1, 2, NUMBER - 1))
@@ -20,15 +20,15 @@ PAST = 86_400
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     """A folder whose photos were labelled already."""
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", NUMBER)
     assert place.label()["labelled_now"] == NUMBER
     return place
 
 
-def _fresh(place: Place, *args: str) -> bytes:
+def _fresh(place: RunFolder, *args: str) -> bytes:
     """Give the report of a run elsewhere that knows nothing of earlier ones."""
     ran = place.run("photos", "-o", "fresh.csv", "--fresh", *args)
     assert ran.returncode in (0, 3), ran.stderr
@@ -42,14 +42,14 @@ def _replace(photo: Path, number: int) -> None:
     (photo.parent / "new").rmdir()
 
 
-def test_nothing_is_labelled_where_nothing_has_changed(place: Place) -> None:
+def test_nothing_is_labelled_where_nothing_has_changed(place: RunFolder) -> None:
     report = place.report.read_bytes()
     counts = place.label()
     assert (counts["labelled_now"], counts["reused"]) == (0, NUMBER)
     assert place.report.read_bytes() == report == _fresh(place)
 
 
-def test_only_what_is_new_or_has_changed_is_labelled(place: Place) -> None:
+def test_only_what_is_new_or_has_changed_is_labelled(place: RunFolder) -> None:
     photos = place.folder / "photos"
     _replace(place.folder / FIRST, 101)
     make_photos(photos, 1, first=102)
@@ -65,7 +65,7 @@ def test_only_what_is_new_or_has_changed_is_labelled(place: Place) -> None:
     assert not {SECOND, LAST} & set(place.rows())
 
 
-def test_a_photo_that_was_gone_for_a_night_is_labelled_again(place: Place) -> None:
+def test_a_photo_that_was_gone_for_a_night_is_labelled_again(place: RunFolder) -> None:
     (place.folder / FIRST).rename(place.folder / "away.jpg")
     assert place.label()["found"] == NUMBER - 1
     (place.folder / "away.jpg").rename(place.folder / FIRST)
@@ -73,7 +73,9 @@ def test_a_photo_that_was_gone_for_a_night_is_labelled_again(place: Place) -> No
 
 
 @pytest.mark.parametrize("seconds", [FUTURE, PAST, -PAST])
-def test_the_clock_may_have_been_wrong_when_a_photo_was_written(place: Place, seconds: int) -> None:
+def test_the_clock_may_have_been_wrong_when_a_photo_was_written(
+    place: RunFolder, seconds: int
+) -> None:
     report = place.report.read_bytes()
     os.utime(place.folder / FIRST, (seconds, seconds))
     counts = place.label()
@@ -87,7 +89,7 @@ def test_the_clock_may_have_been_wrong_when_a_photo_was_written(place: Place, se
     assert place.report.read_bytes() == _fresh(place) != report
 
 
-def test_a_photo_put_in_place_with_the_size_and_time_of_another_is_seen(place: Place) -> None:
+def test_a_photo_put_in_place_with_the_size_and_time_of_another_is_seen(place: RunFolder) -> None:
     photo, before = place.folder / FIRST, (place.folder / FIRST).stat()
     make_photos(place.folder / "new", 1, first=101)
     other = (place.folder / "new" / "00101.jpg").read_bytes()
@@ -107,7 +109,7 @@ def test_a_photo_put_in_place_with_the_size_and_time_of_another_is_seen(place: P
     assert place.report.read_bytes() == _fresh(place)
 
 
-def test_a_restored_tree_costs_a_read_and_no_label(place: Place) -> None:
+def test_a_restored_tree_costs_a_read_and_no_label(place: RunFolder) -> None:
     report, photos = place.report.read_bytes(), place.folder / "photos"
     shutil.copytree(photos, place.folder / "restored")
     shutil.rmtree(photos)
@@ -123,7 +125,7 @@ def test_a_restored_tree_costs_a_read_and_no_label(place: Place) -> None:
     assert place.label()["by_cause"] == {}
 
 
-def test_failures_are_tried_again_until_they_are_repaired(place: Place) -> None:
+def test_failures_are_tried_again_until_they_are_repaired(place: RunFolder) -> None:
     whole, report = (place.folder / FIRST).read_bytes(), place.report.read_bytes()
     (place.folder / FIRST).write_bytes(whole[: len(whole) // 2])
     for _ in range(2):
@@ -137,12 +139,12 @@ def test_failures_are_tried_again_until_they_are_repaired(place: Place) -> None:
 
 
 def test_a_file_without_permission_keeps_its_answer_for_later(
-    place: Place,
+    place: RunFolder,
 ) -> None:
     report = place.report.read_bytes()
     (place.folder / FIRST).chmod(0)
     for _ in range(2):
-        ran = place.run("photos", "-o", REPORT, before=as_mortal())
+        ran = place.run("photos", "-o", REPORT, before=unprivileged_prefix())
         assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
         assert place.rows()[FIRST]["error"].startswith("unreadable: permission denied (owner ")
     assert place.counts()["labelled_now"] == 1
@@ -151,7 +153,7 @@ def test_a_file_without_permission_keeps_its_answer_for_later(
     assert place.report.read_bytes() == report
 
 
-def test_photos_that_are_gone_can_be_kept_and_are_marked(place: Place) -> None:
+def test_photos_that_are_gone_can_be_kept_and_are_marked(place: RunFolder) -> None:
     before = place.rows()
     for photo in (FIRST, THIRD):
         (place.folder / photo).unlink()
@@ -169,14 +171,14 @@ def test_photos_that_are_gone_can_be_kept_and_are_marked(place: Place) -> None:
     assert place.report.read_bytes() == _fresh(place)
 
 
-def test_fresh_labels_everything_anew(place: Place) -> None:
+def test_fresh_labels_everything_anew(place: RunFolder) -> None:
     report = place.report.read_bytes()
     assert place.label("--fresh")["labelled_now"] == NUMBER
     assert place.report.read_bytes() == report
     assert place.label()["labelled_now"] == 0
 
 
-def test_other_bytes_of_the_same_size_and_time_show_to_those_who_look(place: Place) -> None:
+def test_other_bytes_of_the_same_size_and_time_show_to_those_who_look(place: RunFolder) -> None:
     report, photo = place.report.read_bytes(), place.folder / LAST
     status = photo.stat()
     _replace(photo, 112)
@@ -193,15 +195,17 @@ def test_other_bytes_of_the_same_size_and_time_show_to_those_who_look(place: Pla
 
 
 @pytest.mark.parametrize("args", [("-m", "other.onnx"), ("--salvage",), ("--per-face",)])
-def test_what_changes_answers_labels_everything_anew(place: Place, args: tuple[str, ...]) -> None:
-    save(bright_model(bright_spec(unsure_below=0.9)), place.folder / "other.onnx")
+def test_what_changes_answers_labels_everything_anew(
+    place: RunFolder, args: tuple[str, ...]
+) -> None:
+    save_model(bright_model(bright_spec(unsure_below=0.9)), place.folder / "other.onnx")
     assert place.label(*args)["labelled_now"] == NUMBER
     assert place.label(*args)["labelled_now"] == 0
     assert place.report.read_bytes() == _fresh(place, *args)
 
 
-def test_the_log_says_why_known_photos_are_labelled_anew(place: Place) -> None:
-    save(bright_model(bright_spec(version="2.0.0")), place.folder / "other.onnx")
+def test_the_log_says_why_known_photos_are_labelled_anew(place: RunFolder) -> None:
+    save_model(bright_model(bright_spec(version="2.0.0")), place.folder / "other.onnx")
     make_photos(place.folder / "photos", 2, first=200)
     (place.folder / FIRST).write_bytes(b"")
     ran = place.run("photos", "-o", REPORT)
@@ -216,7 +220,7 @@ def test_the_log_says_why_known_photos_are_labelled_anew(place: Place) -> None:
     ), ran.stderr
 
 
-def test_one_journal_does_for_reports_of_any_kind(place: Place) -> None:
+def test_one_journal_does_for_reports_of_any_kind(place: RunFolder) -> None:
     state = ("--state", "photos.journal")
     assert place.label(*state)["labelled_now"] == NUMBER
     for name in ("again.csv", "r.jsonl", "r.parquet"):
@@ -229,7 +233,7 @@ def test_one_journal_does_for_reports_of_any_kind(place: Place) -> None:
         assert not (place.folder / f".{name}.journal").exists()
 
 
-def test_names_that_are_no_text_are_found_again(place: Place) -> None:
+def test_names_that_are_no_text_are_found_again(place: RunFolder) -> None:
     odd = os.fsencode(place.folder) + b"/photos/caf\xe9\n.jpg"
     shutil.copy(os.fsencode(place.folder / FIRST), odd)
     shutil.copy(place.folder / SECOND, place.folder / "photos" / "日本.jpg")
@@ -240,7 +244,7 @@ def test_names_that_are_no_text_are_found_again(place: Place) -> None:
     assert place.report.read_bytes() == _fresh(place)
 
 
-def test_a_fresh_start_that_is_cut_off_goes_on(place: Place) -> None:
+def test_a_fresh_start_that_is_cut_off_goes_on(place: RunFolder) -> None:
     report = place.report.read_bytes()
     broken = place.folder / "photos" / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
@@ -256,19 +260,21 @@ def test_a_fresh_start_that_is_cut_off_goes_on(place: Place) -> None:
     assert place.label("--fresh")["labelled_now"] == NUMBER
 
 
-def test_a_pattern_tells_of_folders_that_can_t_be_read_and_forgets_nothing(place: Place) -> None:
+def test_a_pattern_tells_of_folders_that_can_t_be_read_and_forgets_nothing(
+    place: RunFolder,
+) -> None:
     inside = place.folder / "photos" / "inside"
     make_photos(inside, 2, first=NUMBER)
     pattern = ("photos/**/*.jpg", "-o", REPORT)
     assert place.run(*pattern).returncode == ExitCode.OK
     inside.chmod(0)
     try:
-        ran = place.run(*pattern, before=as_mortal())
+        ran = place.run(*pattern, before=unprivileged_prefix())
         assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
         assert place.rows()["photos/inside"]["error"].startswith(
             "unreadable: permission denied (owner "
         )
-        assert place.run("photos/inside/*.jpg", before=as_mortal()).returncode == 3
+        assert place.run("photos/inside/*.jpg", before=unprivileged_prefix()).returncode == 3
     finally:
         inside.chmod(0o755)
     assert place.run(*pattern).returncode == ExitCode.OK

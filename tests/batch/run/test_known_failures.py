@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from tests.support.runs import REPORT, Place, as_mortal, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
 
 RUN = ("photos", "-o", REPORT)
 BROKEN = 7
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     """Three photos and seven broken ones."""
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 3)
     for number in range(BROKEN):
         (tmp_path / "photos" / f"x{number}.jpg").write_bytes(b"\xff\xd8\xff%d" % number)
     return place
 
 
-def test_the_first_failures_are_named_with_where_to_see_all(place: Place) -> None:
+def test_the_first_failures_are_named_with_where_to_see_all(place: RunFolder) -> None:
     ran = place.run(*RUN, "--quiet")
     assert ran.returncode == ExitCode.INCOMPLETE
     (line,) = [line for line in ran.stderr.splitlines() if "files failed" in line]
@@ -43,7 +43,7 @@ def test_the_first_failures_are_named_with_where_to_see_all(place: Place) -> Non
     assert all(file["reason"] and file["detail"] for file in event["files"])
 
 
-def test_too_many_failures_are_named_with_where_to_see_all(place: Place) -> None:
+def test_too_many_failures_are_named_with_where_to_see_all(place: RunFolder) -> None:
     ran = place.run(*RUN, "--max-failures", "2")
     assert ran.returncode == ExitCode.FAILED
     last = ran.stderr.splitlines()[-1]
@@ -56,7 +56,7 @@ def test_too_many_failures_are_named_with_where_to_see_all(place: Place) -> None
     assert (place.folder / "all.csv").read_text().count("failed") == BROKEN
 
 
-def test_accepted_failures_count_no_more_until_files_change(place: Place) -> None:
+def test_accepted_failures_count_no_more_until_files_change(place: RunFolder) -> None:
     metrics = place.folder / "label.prom"
     assert place.run(*RUN, "--accept-failures", "--max-failures", "0").returncode == ExitCode.OK
     for _ in range(2):
@@ -82,14 +82,14 @@ def test_accepted_failures_count_no_more_until_files_change(place: Place) -> Non
     assert place.run(*RUN, "--max-failures", "0").returncode == ExitCode.OK
 
 
-def test_one_accepted_empty_file_is_not_every_empty_file(place: Place) -> None:
+def test_one_accepted_empty_file_is_not_every_empty_file(place: RunFolder) -> None:
     for name in ("e1.jpg", "e2.jpg"):
         (place.folder / "photos" / name).touch()
         assert place.run(*RUN).returncode == ExitCode.INCOMPLETE
         assert place.run(*RUN, "--accept-failures").returncode == ExitCode.OK
 
 
-def test_what_can_t_be_opened_is_accepted_as_long_as_it_does_not_change(place: Place) -> None:
+def test_what_can_t_be_opened_is_accepted_as_long_as_it_does_not_change(place: RunFolder) -> None:
     photo = place.folder / "photos" / "00000.jpg"
     photo.chmod(0)
     command = ("photos", "-o", REPORT)
@@ -98,11 +98,11 @@ def test_what_can_t_be_opened_is_accepted_as_long_as_it_does_not_change(place: P
     for more in (("--accept-failures",), (), ()):
         if codes == [*accepted[:2]]:
             os.utime(photo, (1, 1))
-        codes.append(place.run(*command, *more, before=as_mortal()).returncode)
+        codes.append(place.run(*command, *more, before=unprivileged_prefix()).returncode)
     assert tuple(codes) == accepted
 
 
-def test_a_run_that_publishes_nothing_accepts_nothing(place: Place) -> None:
+def test_a_run_that_publishes_nothing_accepts_nothing(place: RunFolder) -> None:
     command = ("photos", "-o", REPORT, "--max-failures", "0")
     (place.folder / REPORT).unlink(missing_ok=True)
     (place.folder / REPORT).mkdir()
@@ -111,7 +111,7 @@ def test_a_run_that_publishes_nothing_accepts_nothing(place: Place) -> None:
     assert place.run(*command).returncode == ExitCode.FAILED
 
 
-def test_without_a_journal_nothing_can_be_accepted(place: Place) -> None:
+def test_without_a_journal_nothing_can_be_accepted(place: RunFolder) -> None:
     ran = place.run("photos", "--accept-failures")
     assert ran.returncode == ExitCode.USAGE
     assert "--state" in ran.stderr

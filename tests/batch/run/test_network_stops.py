@@ -18,9 +18,9 @@ from batch.errors import ExitCode
 from batch.stores import requests as retrying
 from batch.stores.requests import MAX_TIMEOUTS, call_store, retry, run_coroutine, wait_for_call
 from batch.stores.store import open_store
-from tests.support.hostile_server import answering, head, send, stall
-from tests.support.object_store import Bucket, bucket, failing, s3_server
-from tests.support.runs import REPORT, Place, ended, make_photos
+from tests.support.hostile_server import build_head, send_reply, serve_http, wait_for_close
+from tests.support.object_store import Bucket, bucket, run_failing_proxy, s3_server
+from tests.support.runs import REPORT, RunFolder, make_photos, wait_for_end
 
 pytest.importorskip("aiohttp")
 
@@ -34,12 +34,12 @@ LIMIT = 4  # seconds; a run takes one or two until it asks a server for photos
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     make_photos(tmp_path / "photos", PHOTOS)
     shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path, "photos")
     names = [f"photos/{number:05}.jpg\n" for number in range(PHOTOS)]
     (tmp_path / "list.txt").write_text("".join(names))
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 @contextmanager
@@ -52,16 +52,16 @@ def serve(
     def answer(connection: socket.socket, method: str, path: str) -> None:
         data = (folder / path[1:]).read_bytes()
         if stalls(method, path):
-            connection.sendall(head(f"Content-Length: {len(data)}"))
+            connection.sendall(build_head(f"Content-Length: {len(data)}"))
             connection.sendall(b"" if method == "HEAD" else data[: len(data) // 2])
             stalled.set()
-            stall(connection)
+            wait_for_close(connection)
         if method == "HEAD":
-            connection.sendall(head(f"Content-Length: {len(data)}"))
+            connection.sendall(build_head(f"Content-Length: {len(data)}"))
         else:
-            send(connection, data)
+            send_reply(connection, data)
 
-    with answering(answer) as server:
+    with serve_http(answer) as server:
         yield server, stalled
 
 
@@ -75,33 +75,33 @@ STALLS: dict[str, tuple[str, Callable[[str, str], bool]]] = {
 
 class TestARunAtAServerThatStalls:
     @pytest.mark.parametrize("what", STALLS)
-    def test_ends_by_a_signal(self, place: Place, what: str) -> None:
+    def test_ends_by_a_signal(self, place: RunFolder, what: str) -> None:
         name, stalls = STALLS[what]
         with serve(place.folder, stalls) as (server, stalled):
             run = place.start(f"{server}/{name}", "-o", REPORT)
             assert stalled.wait(60)
             started = time.monotonic()
             run.send_signal(signal.SIGTERM)
-            assert ended(run).returncode == ExitCode.TERMINATED
+            assert wait_for_end(run).returncode == ExitCode.TERMINATED
             assert time.monotonic() - started < SOON
         assert not place.report.exists()
 
-    def test_ends_by_a_signal_before_a_server_says_a_word(self, place: Place) -> None:
+    def test_ends_by_a_signal_before_a_server_says_a_word(self, place: RunFolder) -> None:
         asked = threading.Event()
 
         def answer(connection: socket.socket, method: str, path: str) -> None:
             asked.set()
-            stall(connection)
+            wait_for_close(connection)
 
-        with answering(answer) as server:
+        with serve_http(answer) as server:
             run = place.start(f"{server}/a.jpg", "-o", REPORT)
             assert asked.wait(60)
             run.send_signal(signal.SIGTERM)
             started = time.monotonic()
-            assert ended(run).returncode == ExitCode.TERMINATED
+            assert wait_for_end(run).returncode == ExitCode.TERMINATED
             assert time.monotonic() - started < SOON
 
-    def test_ends_by_the_time_limit_and_goes_on_next_time(self, place: Place) -> None:
+    def test_ends_by_the_time_limit_and_goes_on_next_time(self, place: RunFolder) -> None:
         name, stalls = STALLS["photo"]
         cured = False
         with serve(place.folder, lambda *asked: not cured and stalls(*asked)) as (server, _):
@@ -120,14 +120,14 @@ class TestARunAtAServerThatStalls:
         # All but the one that stalled may be done by then.
         assert place.counts()["reused"] < PHOTOS
 
-    def test_streams_what_was_done(self, place: Place) -> None:
+    def test_streams_what_was_done(self, place: RunFolder) -> None:
         name, stalls = STALLS["photo"]
         with serve(place.folder, stalls) as (server, stalled):
             run = place.start(f"{server}/{name}", "-o", "-")
             assert stalled.wait(60)
             time.sleep(1)  # in which a worker labels those before, as a rule
             run.send_signal(signal.SIGTERM)
-            ran = ended(run)
+            ran = wait_for_end(run)
         assert ran.returncode == ExitCode.TERMINATED, ran.stderr
         assert "photos that were done are written" in ran.stderr
         done = [row.partition(",")[0][-9:] for row in ran.stdout.splitlines()[1:]]
@@ -150,7 +150,7 @@ class TestARunAtAStoreThatStalls:
                 return 500
             return None
 
-        with failing(server, late) as proxy:
+        with run_failing_proxy(server, late) as proxy:
             try:
                 yield proxy.endpoint, stalled
             finally:
@@ -168,7 +168,7 @@ class TestARunAtAStoreThatStalls:
         ],
     )
     def test_ends_by_a_signal(
-        self, place: Place, bucket: Bucket, source: str, output: str, method: str, part: str
+        self, place: RunFolder, bucket: Bucket, source: str, output: str, method: str, part: str
     ) -> None:
         for photo in (place.folder / "photos").iterdir():
             bucket.write(f"photos/{photo.name}", photo.read_bytes())
@@ -186,7 +186,7 @@ class TestARunAtAStoreThatStalls:
             assert stalled.wait(60)
             run.send_signal(signal.SIGTERM)
             started = time.monotonic()
-            ran = ended(run)
+            ran = wait_for_end(run)
             assert ran.returncode == ExitCode.TERMINATED, ran.stderr
             assert time.monotonic() - started < SOON
 
@@ -221,9 +221,9 @@ def test_what_is_not_answered_in_time_is_asked_few_times(monkeypatch: pytest.Mon
 
     def answer(connection: socket.socket, method: str, path: str) -> None:
         asked.append(method)
-        stall(connection)
+        wait_for_close(connection)
 
-    with answering(answer) as server:
+    with serve_http(answer) as server:
         store, path = open_store(f"{server}/a.jpg")
         with pytest.raises(TimeoutError, match="no answer within 0 seconds"):
             retry(lambda: call_store(store, "info", path, seconds=0.3))

@@ -14,7 +14,7 @@ from PIL import Image
 from batch.errors import ExitCode
 from tests.conftest import Command
 from tests.support.abstaining import PAIR, save_abstaining
-from tests.support.tiny_models import bright_model, save
+from tests.support.tiny_models import bright_model, save_model
 
 RUN = ("many", "-o", "r.csv", "-m", "happy-sad")
 
@@ -67,7 +67,7 @@ def test_a_disk_that_is_away_for_a_night_costs_no_labelling(
 def test_drift_since_the_last_run_fails_on_demand(
     tmp_path: Path, command: Command, astronaut: Image.Image
 ) -> None:
-    save(bright_model(), tmp_path / "bright.onnx")
+    save_model(bright_model(), tmp_path / "bright.onnx")
     bright, dark = tmp_path / "bright", tmp_path / "dark"
     for folder, change in ((bright, 1.6), (dark, 0.4)):
         folder.mkdir()

@@ -9,15 +9,15 @@ from PIL import Image
 
 from batch.errors import ExitCode
 from batch.files.lock import hold_lock
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 PHOTO = "photos/00000.jpg"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def made(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A folder with photos, a report and a manifest of them."""
-    place = Place(tmp_path_factory.mktemp("overwriting"))
+    place = RunFolder(tmp_path_factory.mktemp("overwriting"))
     make_photos(place.folder / "photos", 3)
     for name in ("odd.csv", "odd.parquet", "odd.prom", "odd.html"):
         (place.folder / "photos" / name).write_bytes((place.folder / PHOTO).read_bytes())
@@ -60,7 +60,9 @@ EXPLAIN = ("explain", PHOTO, "-m", "bright.onnx", "--provider", "cpu", "-o")
         ((*EXPLAIN, "photos/mine.png"), "is a picture"),
     ],
 )
-def test_a_photo_or_an_input_is_not_replaced(made: Place, args: tuple[str, ...], why: str) -> None:
+def test_a_photo_or_an_input_is_not_replaced(
+    made: RunFolder, args: tuple[str, ...], why: str
+) -> None:
     before = state_of(made.folder)
     ran = made.command(*args)
     assert ran.returncode in (ExitCode.FAILED, ExitCode.USAGE), ran.stderr
@@ -70,7 +72,7 @@ def test_a_photo_or_an_input_is_not_replaced(made: Place, args: tuple[str, ...],
     assert state_of(made.folder) == before
 
 
-def test_an_explanation_replaces_an_earlier_one(made: Place, tmp_path: Path) -> None:
+def test_an_explanation_replaces_an_earlier_one(made: RunFolder, tmp_path: Path) -> None:
     for _ in range(2):
         ran = made.command(*EXPLAIN, tmp_path / "why.png")
         assert ran.returncode == ExitCode.OK, ran.stderr
@@ -87,7 +89,7 @@ def test_an_explanation_replaces_an_earlier_one(made: Place, tmp_path: Path) -> 
     ],
 )
 def test_one_process_at_a_time_writes_a_file(
-    made: Place, args: tuple[str, ...], output: str, code: int
+    made: RunFolder, args: tuple[str, ...], output: str, code: int
 ) -> None:
     with hold_lock(str(made.folder / output)):
         ran = made.command(*args, output)

@@ -11,7 +11,7 @@ import pytest
 
 from batch.errors import ExitCode
 from tests.conftest import REPOSITORY
-from tests.support.runs import JOURNAL, REPORT, USUAL, Place, ended, make_photos
+from tests.support.runs import BASE_ARGUMENTS, JOURNAL, REPORT, RunFolder, make_photos, wait_for_end
 
 NUMBER = 6
 # The command line, with a journal that SQLite can't write to any more from some call on.
@@ -32,9 +32,9 @@ batch.cli.main.main()
 """
 
 
-def _run(place: Place, method: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", REFUSING, method, *USUAL, "photos", "-o", REPORT]
-    return ended(
+def _run(place: RunFolder, method: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", REFUSING, method, *BASE_ARGUMENTS, "photos", "-o", REPORT]
+    return wait_for_end(
         subprocess.Popen(
             command,
             cwd=place.folder,
@@ -48,7 +48,7 @@ def _run(place: Place, method: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_journal_that_can_t_be_kept_up_is_told(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", NUMBER)
     place.label()
     report = place.report.read_bytes()
@@ -71,7 +71,7 @@ def test_a_journal_that_can_t_be_kept_up_is_told(tmp_path: Path) -> None:
 # By a note the journal says that it knows of no report that is up to date any more.
 @pytest.mark.parametrize("method", ["note", "add"])
 def test_rows_that_are_not_on_disk_publish_nothing(tmp_path: Path, method: str) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", NUMBER)
     place.label()
     report = place.report.read_bytes()

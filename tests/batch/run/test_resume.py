@@ -23,16 +23,16 @@ from tests.conftest import REPOSITORY
 from tests.support.runs import (
     JOURNAL,
     REPORT,
-    Crowd,
-    Place,
-    as_mortal,
-    drafts,
-    ended,
-    has_begun,
-    killed,
-    known,
+    BusyPhotos,
+    RunFolder,
+    count_journal_rows,
+    find_drafts,
+    has_uncommitted_rows,
+    kill_run,
     make_photos,
+    unprivileged_prefix,
     wait_for,
+    wait_for_end,
 )
 
 EARLIER = b"an earlier report\n"
@@ -41,12 +41,12 @@ COMMIT = 1.6
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    return Crowd.gathered(tmp_path_factory.mktemp("crowd"), seconds=3.0)
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> BusyPhotos:
+    return BusyPhotos.make_for(tmp_path_factory.mktemp("crowd"), seconds=3.0)
 
 
 @pytest.fixture
-def place(crowd: Crowd, tmp_path: Path) -> Place:
+def place(crowd: BusyPhotos, tmp_path: Path) -> RunFolder:
     """A folder with the crowd's photos and a report of earlier days."""
     place = crowd.place(tmp_path)
     place.report.write_bytes(EARLIER)
@@ -63,23 +63,23 @@ class End(StrEnum):
     BY_ITSELF = "nothing, it got to its end"
 
 
-def _kill(place: Place, moment: float, publishing: bool) -> End:
+def _kill(place: RunFolder, moment: float, publishing: bool) -> End:
     """Kill a run some seconds after its start, or after it began to write the report."""
-    before, left = place.report.read_bytes(), drafts(place.folder, REPORT)
+    before, left = place.report.read_bytes(), find_drafts(place.folder, REPORT)
     process = place.start("photos", "-o", REPORT)
     if publishing:
-        wait_for(lambda: bool(drafts(place.folder, REPORT) - left), process)
+        wait_for(lambda: bool(find_drafts(place.folder, REPORT) - left), process)
     time.sleep(moment)
-    if not killed(process):
+    if not kill_run(process):
         return End.BY_ITSELF
     if place.report.read_bytes() != before:
         return End.LATE
-    return End.PUBLISHING if drafts(place.folder, REPORT) - left else End.LABELLING
+    return End.PUBLISHING if find_drafts(place.folder, REPORT) - left else End.LABELLING
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_report(
-    crowd: Crowd, place: Place, tmp_path_factory: pytest.TempPathFactory, kills: int
+    crowd: BusyPhotos, place: RunFolder, tmp_path_factory: pytest.TempPathFactory, kills: int
 ) -> None:
     chance, ends, aside = random.Random(kills), Counter[End](), tmp_path_factory.mktemp("aside")
     done = 0
@@ -87,7 +87,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_report(
         publishing = number >= 0.75 * kills
         moment = chance.uniform(0, 0.1 if publishing else crowd.startup + COMMIT)
         end = _kill(place, moment, publishing)
-        now = known(place.journal, aside)
+        now = count_journal_rows(place.journal, aside)
         assert now >= done
         assert place.report.read_bytes() in (EARLIER, crowd.report)
         ends[End.EARLY if end is End.LABELLING and now == done else end] += 1
@@ -114,11 +114,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_report(
     ],
 )
 def test_a_run_that_was_stopped_by_a_signal_goes_on_with_the_next(
-    crowd: Crowd, place: Place, number: signal.Signals, code: ExitCode
+    crowd: BusyPhotos, place: RunFolder, number: signal.Signals, code: ExitCode
 ) -> None:
     process = place.begin()
     process.send_signal(number)
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == code
     assert number.name in ran.stderr.splitlines()[-1]
     assert place.report.read_bytes() == EARLIER
@@ -127,10 +127,10 @@ def test_a_run_that_was_stopped_by_a_signal_goes_on_with_the_next(
     assert place.report.read_bytes() == crowd.report
 
 
-def test_a_hang_up_that_is_ignored_stops_nothing(crowd: Crowd, place: Place) -> None:
+def test_a_hang_up_that_is_ignored_stops_nothing(crowd: BusyPhotos, place: RunFolder) -> None:
     process = place.begin(before=("nohup",))
     process.send_signal(signal.SIGHUP)
-    assert ended(process).returncode == ExitCode.OK
+    assert wait_for_end(process).returncode == ExitCode.OK
     assert place.report.read_bytes() == crowd.report
 
 
@@ -165,7 +165,7 @@ def _small_disk(folder: Path) -> Iterator[None]:
 def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_goes_on(
     tmp_path: Path,
 ) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 1_500)
     with _small_disk(tmp_path / "disk"):
         report, filler = tmp_path / "disk" / "r.csv", tmp_path / "disk" / "filler"
@@ -191,29 +191,29 @@ def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_goes_on(
         assert place.report.read_bytes() == report.read_bytes()
 
 
-def _moved_out(crowd: Crowd, folder: Path) -> tuple[Place, Path, subprocess.Popen[str]]:
+def _moved_out(crowd: BusyPhotos, folder: Path) -> tuple[RunFolder, Path, subprocess.Popen[str]]:
     """Begin a run whose report lies in a folder of its own."""
     place, out = crowd.place(folder), folder / "out"
     out.mkdir()
-    process = place.start("photos", "-o", "out/r.csv", before=as_mortal())
-    wait_for(lambda: has_begun(out / JOURNAL), process)
+    process = place.start("photos", "-o", "out/r.csv", before=unprivileged_prefix())
+    wait_for(lambda: has_uncommitted_rows(out / JOURNAL), process)
     return place, out, process
 
 
-def test_the_report_s_folder_may_vanish(crowd: Crowd, tmp_path: Path) -> None:
+def test_the_report_s_folder_may_vanish(crowd: BusyPhotos, tmp_path: Path) -> None:
     _, out, process = _moved_out(crowd, tmp_path)
     shutil.rmtree(out)
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.FAILED
     assert "out/" in ran.stderr.splitlines()[-1]
     assert "No such file or directory" in ran.stderr.splitlines()[-1]
     assert not out.exists()
 
 
-def test_the_report_s_folder_may_become_read_only(crowd: Crowd, tmp_path: Path) -> None:
+def test_the_report_s_folder_may_become_read_only(crowd: BusyPhotos, tmp_path: Path) -> None:
     place, out, process = _moved_out(crowd, tmp_path)
     out.chmod(0o500)
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.FAILED
     assert str(out / JOURNAL) in ran.stderr.splitlines()[-1]
     out.chmod(0o700)
@@ -221,8 +221,10 @@ def test_the_report_s_folder_may_become_read_only(crowd: Crowd, tmp_path: Path) 
     assert (out / "r.csv").read_bytes() == crowd.report
 
 
-def test_photos_that_change_during_the_run_have_their_rows(crowd: Crowd, tmp_path: Path) -> None:
-    place = Place(tmp_path)
+def test_photos_that_change_during_the_run_have_their_rows(
+    crowd: BusyPhotos, tmp_path: Path
+) -> None:
+    place = RunFolder(tmp_path)
     shutil.copytree(crowd.photos, tmp_path / "photos")
     process = place.begin()
     gone, replaced, cut, empty = sorted((tmp_path / "photos").iterdir())[-4:]
@@ -230,7 +232,7 @@ def test_photos_that_change_during_the_run_have_their_rows(crowd: Crowd, tmp_pat
     replaced.write_bytes((tmp_path / "photos" / "00003.jpg").read_bytes())
     os.truncate(cut, cut.stat().st_size // 2)
     os.truncate(empty, 0)
-    assert ended(process).returncode == ExitCode.INCOMPLETE
+    assert wait_for_end(process).returncode == ExitCode.INCOMPLETE
     rows = place.rows()
     assert place.counts()["found"] == len(rows) == crowd.number
     reasons = [rows[f"photos/{photo.name}"]["error"].split(":")[0] for photo in (gone, cut, empty)]

@@ -17,7 +17,7 @@ from batch.errors import InputError
 from batch.found import FoundFile
 from batch.options import Search
 from batch.records import Reason
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 SECRET = "/etc/passwd"
 
@@ -91,7 +91,7 @@ def test_what_a_list_names_is_no_manifest() -> None:
 
 
 def test_a_parquet_file_among_photos_has_a_row_that_says_so() -> None:
-    place = Place(Path.cwd())
+    place = RunFolder(Path.cwd())
     ran = place.run("photos/*", "-o", REPORT)
     assert ran.returncode == 3, ran.stderr
     rows = place.rows()

@@ -14,23 +14,31 @@ import pytest
 
 from batch.errors import ExitCode
 from tests.conftest import REPOSITORY
-from tests.support.runs import REPORT, Place, ended, has_begun, killed, make_photos, wait_for
+from tests.support.runs import (
+    REPORT,
+    RunFolder,
+    has_uncommitted_rows,
+    kill_run,
+    make_photos,
+    wait_for,
+    wait_for_end,
+)
 
 NUMBER = 6
 FIRST, LAST = "photos/00000.jpg", f"photos/{NUMBER - 1:05}.jpg"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     """A folder whose photos were labelled already, and whose report is up to date."""
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", NUMBER)
     assert place.label()["labelled_now"] == NUMBER
     assert not place.record()["up_to_date"]
     return place
 
 
-def _is_kept(place: Place, *args: str, photos: str = "photos", report: str = REPORT) -> bool:
+def _is_kept(place: RunFolder, *args: str, photos: str = "photos", report: str = REPORT) -> bool:
     """Run again and tell whether the report is the same file as before."""
     before = place.folder / report
     inode = before.stat().st_ino if before.exists() else None
@@ -45,7 +53,7 @@ def _is_kept(place: Place, *args: str, photos: str = "photos", report: str = REP
 
 
 def test_a_report_stays_as_it_is_and_the_record_is_that_of_one_that_is_written(
-    place: Place,
+    place: RunFolder,
 ) -> None:
     report = place.report.read_bytes()
     assert _is_kept(place, "--metrics-file", "m.prom")
@@ -69,7 +77,7 @@ def test_a_report_stays_as_it_is_and_the_record_is_that_of_one_that_is_written(
 
 
 def test_no_worker_starts_where_there_is_nothing_to_label(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A program of this name is what workers run: without it, none of them could.
     package = place.folder / "package"
@@ -84,26 +92,26 @@ def test_no_worker_starts_where_there_is_nothing_to_label(
     assert "labelling_program" in ran.stderr
 
 
-def _edit(place: Place) -> None:
+def _edit(place: RunFolder) -> None:
     status = place.report.stat()
     data = place.report.read_bytes()
     place.report.write_bytes(data.replace(b"photos/00000", b"photos/99999"))
     os.utime(place.report, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _delete_photo(place: Place) -> None:
+def _delete_photo(place: RunFolder) -> None:
     (place.folder / FIRST).unlink()
 
 
-def _rename_photo(place: Place) -> None:
+def _rename_photo(place: RunFolder) -> None:
     (place.folder / FIRST).rename(place.folder / "photos" / "zzzzz.jpg")
 
 
-def _touch_photo(place: Place) -> None:
+def _touch_photo(place: RunFolder) -> None:
     os.utime(place.folder / FIRST, (4_000_000_000, 4_000_000_000))
 
 
-def _have_another_version(place: Place) -> None:
+def _have_another_version(place: RunFolder) -> None:
     """What an older program has noted is no longer what this one would write."""
 
     def alter(note: dict[str, dict[str, str]]) -> None:
@@ -113,13 +121,13 @@ def _have_another_version(place: Place) -> None:
     _alter_note(place, alter)
 
 
-def _damage_note(place: Place) -> None:
+def _damage_note(place: RunFolder) -> None:
     with sqlite3.connect(place.journal) as database:
         database.execute("DELETE FROM notes WHERE name = 'report'")
     database.close()
 
 
-def _alter_note(place: Place, alter: Callable[[dict[str, dict[str, str]]], None]) -> None:
+def _alter_note(place: RunFolder, alter: Callable[[dict[str, dict[str, str]]], None]) -> None:
     from batch.journal.journal import Journal
 
     with Journal(place.journal, b"") as journal:
@@ -133,7 +141,7 @@ def _alter_note(place: Place, alter: Callable[[dict[str, dict[str, str]]], None]
     [_edit, _delete_photo, _rename_photo, _touch_photo, _have_another_version, _damage_note],
 )
 def test_a_report_is_written_where_anything_differs(
-    place: Place, change: Callable[[Place], None]
+    place: RunFolder, change: Callable[[RunFolder], None]
 ) -> None:
     change(place)
     assert not _is_kept(place)
@@ -146,7 +154,7 @@ def test_a_report_is_written_where_anything_differs(
 @pytest.mark.parametrize(
     "options", [("--min-confidence", "0.99"), ("--always-answer",), ("--shard", "1/1")]
 )
-def test_a_report_is_written_for_other_options(place: Place, options: tuple[str, ...]) -> None:
+def test_a_report_is_written_for_other_options(place: RunFolder, options: tuple[str, ...]) -> None:
     report = place.report.read_bytes()
     assert not _is_kept(place, *options)
     assert _is_kept(place, *options)
@@ -154,7 +162,7 @@ def test_a_report_is_written_for_other_options(place: Place, options: tuple[str,
     assert place.report.read_bytes() == report
 
 
-def test_photos_in_another_order_have_their_rows_in_it(place: Place) -> None:
+def test_photos_in_another_order_have_their_rows_in_it(place: RunFolder) -> None:
     lists = place.folder / "list.txt"
     lists.write_text(f"{FIRST}\n{LAST}\n")
     assert not _is_kept(place, "--max-gone", "0", photos="list.txt")
@@ -168,14 +176,14 @@ def test_photos_in_another_order_have_their_rows_in_it(place: Place) -> None:
 def test_a_report_without_photos_is_written_for_other_columns(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     (tmp_path / "photos").mkdir()
     place.label()
     assert _is_kept(place)
     assert not _is_kept(place, *options)
 
 
-def test_a_report_of_another_name_is_written(place: Place) -> None:
+def test_a_report_of_another_name_is_written(place: RunFolder) -> None:
     state = ("--state", place.journal.name)
     assert not _is_kept(place, *state, report="other.csv")
     assert _is_kept(place, *state, report="other.csv")
@@ -183,7 +191,7 @@ def test_a_report_of_another_name_is_written(place: Place) -> None:
     assert not _is_kept(place, *state)
 
 
-def test_a_photo_that_fails_or_is_missing_has_the_report_written(place: Place) -> None:
+def test_a_photo_that_fails_or_is_missing_has_the_report_written(place: RunFolder) -> None:
     (place.folder / FIRST).write_bytes(b"\xff\xd8\xff")
     for _ in range(2):
         place.label()
@@ -196,7 +204,7 @@ def test_a_photo_that_fails_or_is_missing_has_the_report_written(place: Place) -
 
 @pytest.mark.parametrize("options", [(), ("--min-confidence", "0.9")])
 def test_what_was_labelled_for_a_report_that_was_not_published_gets_into_the_next(
-    place: Place, options: tuple[str, ...]
+    place: RunFolder, options: tuple[str, ...]
 ) -> None:
     """Then nothing is left to label, and yet the report has an old row."""
     photos, report = place.folder / "photos", place.report.read_bytes()
@@ -213,15 +221,18 @@ def test_what_was_labelled_for_a_report_that_was_not_published_gets_into_the_nex
     assert place.report.read_bytes() != report
 
 
-def test_a_run_that_was_killed_leaves_no_report_that_is_taken_for_the_last(place: Place) -> None:
+def test_a_run_that_was_killed_leaves_no_report_that_is_taken_for_the_last(
+    place: RunFolder,
+) -> None:
     make_photos(place.folder / "photos", 300, first=NUMBER)
     journal = place.journal.stat().st_mtime_ns
     process = place.start("photos", "-o", REPORT)
     wait_for(
-        lambda: has_begun(place.journal) and place.journal.stat().st_mtime_ns != journal, process
+        lambda: has_uncommitted_rows(place.journal) and place.journal.stat().st_mtime_ns != journal,
+        process,
     )
     process.send_signal(signal.SIGKILL)
-    killed(process)
+    kill_run(process)
     # Once those that it did not get to are gone, nothing is left to label.
     with sqlite3.connect(place.journal) as database:
         paths = [os.fsdecode(path) for (path,) in database.execute("SELECT path FROM photos")]
@@ -233,7 +244,7 @@ def test_a_run_that_was_killed_leaves_no_report_that_is_taken_for_the_last(place
     assert set(place.rows()) == set(paths)
 
 
-def test_a_report_that_is_streamed_or_a_dataset_is_always_written(place: Place) -> None:
+def test_a_report_that_is_streamed_or_a_dataset_is_always_written(place: RunFolder) -> None:
     for output in ("-", "dataset/"):
         for _ in range(2):
             ran = place.run("photos", "-o", output, "--state", "other.journal")
@@ -243,18 +254,18 @@ def test_a_report_that_is_streamed_or_a_dataset_is_always_written(place: Place) 
                 assert ran.stdout.count("\n") == NUMBER + 1
 
 
-def test_a_pipe_in_the_report_s_place_is_not_read(place: Place) -> None:
+def test_a_pipe_in_the_report_s_place_is_not_read(place: RunFolder) -> None:
     place.report.unlink()
     os.mkfifo(place.report)
     process = place.start("photos", "-o", REPORT)
     with place.report.open("rb") as reader:
         assert reader.read().count(b"\n") == NUMBER + 1
-    assert ended(process).returncode == ExitCode.OK
+    assert wait_for_end(process).returncode == ExitCode.OK
 
 
 @pytest.mark.parametrize("between", ["-", "dataset/"])
 def test_thresholds_of_a_run_that_published_elsewhere_are_not_taken_for_the_report_s(
-    place: Place, between: str
+    place: RunFolder, between: str
 ) -> None:
     state = ("--state", "journal")
     for output, threshold in (("a.csv", "0.05"), (between, "0.99")):
@@ -265,7 +276,7 @@ def test_thresholds_of_a_run_that_published_elsewhere_are_not_taken_for_the_repo
 
 
 def test_a_report_with_rows_that_another_shard_does_not_have_is_written(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "q", 6)
     for name in ("00000", "00002", "00003", "00004"):  # 1 is in both shards, 5 in one
         (tmp_path / f"q/{name}.jpg").unlink()

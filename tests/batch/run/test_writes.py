@@ -13,7 +13,7 @@ import pytest
 
 from batch.errors import ExitCode
 from tests.fuzz.cases import case
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 # What a run with all of its options leaves behind.
 OWN = {REPORT, f"{REPORT}.run.json", "state.db", "labels.prom"}
@@ -21,14 +21,14 @@ OPTIONS = ("-o", f"out/{REPORT}", "--state", "out/state.db", "--metrics-file", "
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     """A folder of sound and broken photos, and an empty one for what is written."""
     photos = make_photos(tmp_path / "photos" / "sub", 3).parent
     for number in range(40):
         made = case(5, number)
         (photos / made.file_name).write_bytes(made.data)
     (tmp_path / "out").mkdir()
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -42,7 +42,7 @@ def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def test_a_run_leaves_the_photos_as_they_are(place: Place) -> None:
+def test_a_run_leaves_the_photos_as_they_are(place: RunFolder) -> None:
     before = state_of(place.folder / "photos")
     assert len(before) == 44
     for _ in range(2):
@@ -52,7 +52,7 @@ def test_a_run_leaves_the_photos_as_they_are(place: Place) -> None:
     assert {path.name for path in place.folder.iterdir()} == {"photos", "out", "bright.onnx"}
 
 
-def test_no_system_call_changes_anything_elsewhere(place: Place) -> None:
+def test_no_system_call_changes_anything_elsewhere(place: RunFolder) -> None:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
@@ -86,7 +86,7 @@ def changed_paths(trace: str) -> set[str]:
 
 
 @pytest.mark.parametrize("umask", [0o027, 0o077, 0o022])
-def test_new_files_have_the_rights_that_the_umask_leaves(place: Place, umask: int) -> None:
+def test_new_files_have_the_rights_that_the_umask_leaves(place: RunFolder, umask: int) -> None:
     before = os.umask(umask)
     try:
         assert place.run("photos/sub", *OPTIONS).returncode == ExitCode.OK
@@ -100,7 +100,7 @@ def test_new_files_have_the_rights_that_the_umask_leaves(place: Place, umask: in
     assert set(rights.values()) == {0o666 & ~umask}
 
 
-def test_what_a_run_writes_among_the_photos_is_no_photo(place: Place) -> None:
+def test_what_a_run_writes_among_the_photos_is_no_photo(place: RunFolder) -> None:
     rows = []
     for name in ("r.csv", "r.csv", "r.jsonl", "r.parquet", "r.csv"):
         options = ("-o", f"photos/{name}", "--metrics-file", "photos/labels.prom", "--hidden")

@@ -25,10 +25,10 @@ from batch.stores import http as answers
 from batch.stores import requests as retrying
 from batch.stores.listing_pages import _list_s3
 from batch.stores.store import open_store
-from tests.support.hostile_server import MEGABYTE, answering, head, little_memory, send
+from tests.support.hostile_server import MEGABYTE, build_head, limit_memory, send_reply, serve_http
 from tests.support.object_store import Bucket, bucket, s3_server
-from tests.support.runs import REPORT, Place, make_photos
-from tests.support.tiny_models import bright_model, save
+from tests.support.runs import REPORT, RunFolder, make_photos
+from tests.support.tiny_models import bright_model, save_model
 
 pytest.importorskip("aiohttp")
 
@@ -41,9 +41,9 @@ ENDLESS = 200
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RunFolder:
     make_photos(tmp_path / "photos", 1)
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fetched(answer: Callable[[socket.socket], None], size: int | None = None) -> bytes | Failure:
     """Fetch a file that a server answers in this manner."""
-    with answering(lambda connection, method, path: answer(connection)) as server:
+    with serve_http(lambda connection, method, path: answer(connection)) as server:
         return Fetcher(MAX).fetch(Url(f"{server}/a.jpg", size=size)).content
 
 
@@ -63,7 +63,7 @@ def failure(content: bytes | Failure) -> tuple[Reason, str]:
 
 
 def send_without_end(connection: socket.socket, *headers: str, status: str = "200 OK") -> None:
-    connection.sendall(head(*headers, status=status))
+    connection.sendall(build_head(*headers, status=status))
     for _ in range(ENDLESS):
         connection.sendall(MEGABYTE)
 
@@ -74,12 +74,12 @@ class TestABody:
         sent: list[None] = []
 
         def send_much(connection: socket.socket) -> None:
-            connection.sendall(head())
+            connection.sendall(build_head())
             for _ in range(ENDLESS):
                 connection.sendall(MEGABYTE)
                 sent.append(None)
 
-        with little_memory(MAX):
+        with limit_memory(MAX):
             content = fetched(send_much, size)
         assert failure(content)[0] is Reason.TOO_LARGE
         assert len(sent) < ENDLESS / 2  # with what the system holds
@@ -87,8 +87,8 @@ class TestABody:
     def test_that_is_packed_is_unpacked_to_the_limit(self) -> None:
         packed = gzip.compress(MEGABYTE * ENDLESS, 1)
         assert len(packed) < len(MEGABYTE)
-        with little_memory(MAX + len(packed)):
-            content = fetched(lambda c: send(c, packed, "Content-Encoding: gzip"))
+        with limit_memory(MAX + len(packed)):
+            content = fetched(lambda c: send_reply(c, packed, "Content-Encoding: gzip"))
         assert failure(content)[0] is Reason.TOO_LARGE
 
     @pytest.mark.parametrize(
@@ -101,7 +101,9 @@ class TestABody:
         ],
     )
     def test_that_is_packed_unasked_is_read(self, packed: bytes, encoding: str) -> None:
-        assert fetched(lambda c: send(c, packed, f"Content-Encoding: {encoding}")) == b"a photo"
+        assert (
+            fetched(lambda c: send_reply(c, packed, f"Content-Encoding: {encoding}")) == b"a photo"
+        )
 
     @pytest.mark.parametrize(
         ("packed", "encoding", "why"),
@@ -119,13 +121,13 @@ class TestABody:
     def test_that_can_t_be_unpacked_is_unreadable(
         self, packed: bytes, encoding: str, why: str
     ) -> None:
-        content = fetched(lambda c: send(c, packed, f"Content-Encoding: {encoding}"))
+        content = fetched(lambda c: send_reply(c, packed, f"Content-Encoding: {encoding}"))
         reason, detail = failure(content)
         assert reason is Reason.UNREADABLE
         assert why in detail
 
     def test_that_is_shorter_than_was_said_is_unreadable(self) -> None:
-        content = fetched(lambda c: c.sendall(head("Content-Length: 1000") + b"ten bytes."))
+        content = fetched(lambda c: c.sendall(build_head("Content-Length: 1000") + b"ten bytes."))
         assert failure(content)[0] is Reason.UNREADABLE
 
     @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ class TestABody:
         monkeypatch.setattr(download, "MIN_BYTES_SECONDS", 0.5)
 
         def trickle(connection: socket.socket) -> None:
-            connection.sendall(head() + bytes(before))
+            connection.sendall(build_head() + bytes(before))
             for _ in range(100):
                 connection.sendall(b"x")
                 time.sleep(0.05)
@@ -161,14 +163,14 @@ class TestABody:
     ) -> None:
         def stall(connection: socket.socket, method: str, path: str) -> None:
             if method == "GET":
-                connection.sendall(head("Content-Length: 10") + b"x")
+                connection.sendall(build_head("Content-Length: 10") + b"x")
                 time.sleep(10)
-            send(connection, b"")
+            send_reply(connection, b"")
 
-        model = str(save(bright_model(), tmp_path / "bright.onnx"))
+        model = str(save_model(bright_model(), tmp_path / "bright.onnx"))
         limits = batch.FileLimits(decode_timeout=1)
         options = batch.Options(model=model, provider=batch.Provider.CPU, file_limits=limits)
-        with answering(stall) as server:
+        with serve_http(stall) as server:
             started = time.monotonic()
             (row,) = batch.label(f"{server}/a.jpg", options)
             assert time.monotonic() - started < 8
@@ -180,7 +182,7 @@ class TestABody:
         piece = bytes(download.MIN_BYTES)
 
         def send_slowly(connection: socket.socket) -> None:
-            connection.sendall(head())
+            connection.sendall(build_head())
             for _ in range(10):
                 connection.sendall(piece)
                 time.sleep(0.1)
@@ -195,8 +197,8 @@ def test_many_bodies_without_an_end_take_no_more_memory_than_is_allowed_ahead(
     number, most = fetching.MAX_FETCHES, 5 * MAX
     # Each fetcher has a piece of its file beside what was counted for it.
     with (
-        answering(lambda c, *asked: send_without_end(c)) as server,
-        little_memory(most + number * len(MEGABYTE)),
+        serve_http(lambda c, *asked: send_without_end(c)) as server,
+        limit_memory(most + number * len(MEGABYTE)),
     ):
         for item in Fetcher(most).prefetch([Url(f"{server}/{n}") for n in range(number)]):
             assert isinstance(item, FetchedFile)
@@ -209,7 +211,9 @@ class TestARedirect:
 
         def redirect(connection: socket.socket) -> None:
             asked.append(None)
-            connection.sendall(head("Location: /again", "Content-Length: 0", status="302 Found"))
+            connection.sendall(
+                build_head("Location: /again", "Content-Length: 0", status="302 Found")
+            )
 
         assert failure(fetched(redirect))[0] is Reason.UNREADABLE
         assert len(asked) <= 11
@@ -220,7 +224,7 @@ class TestARedirect:
         secret.write_bytes(b"secret")
         location = f"Location: {target.format(secret)}"
         content = fetched(
-            lambda c: c.sendall(head(location, "Content-Length: 0", status="302 Found"))
+            lambda c: c.sendall(build_head(location, "Content-Length: 0", status="302 Found"))
         )
         assert failure(content)[0] is Reason.UNREADABLE
 
@@ -231,7 +235,9 @@ class TestARedirect:
      ("403 Forbidden", Reason.UNREADABLE), ("503 Unavailable", Reason.UNREADABLE)],
 )  # fmt: skip
 def test_only_what_is_gone_is_said_to_be(status: str, reason: Reason) -> None:
-    with answering(lambda c, *asked: c.sendall(head("Content-Length: 0", status=status))) as server:
+    with serve_http(
+        lambda c, *asked: c.sendall(build_head("Content-Length: 0", status=status))
+    ) as server:
         (found,) = list_urls([f"{server}/a.jpg"], Search(), lambda path, why: None)
     assert found.failure is not None
     assert found.failure.reason is reason
@@ -254,7 +260,7 @@ class TestAList:
     )
     def test_names_nothing_on_this_machine(self, tmp_path: Path, line: str) -> None:
         text = f"b.jpg\n\n{line.format(tmp_path / 'a.jpg')}\n".encode()
-        with answering(lambda c, *asked: send(c, text)) as server:
+        with serve_http(lambda c, *asked: send_reply(c, text)) as server:
             sound, refused = Discovery([f"{server}/list.txt"], Search())
         assert sound.path == f"{server}/b.jpg"
         assert refused.path == f"{server}/list.txt#3"
@@ -272,7 +278,7 @@ class TestAList:
         ]
         relative = ["/a", "b::/etc/passwd", "12:30.jpg"]
         text = "\r\n".join(lines + relative).encode()
-        with answering(lambda c, *asked: send(c, text)) as server:
+        with serve_http(lambda c, *asked: send_reply(c, text)) as server:
             listed = read_url_list(f"{server}/b/list.txt")
         there = [f"{server}/a", f"{server}/b/b::/etc/passwd", f"{server}/b/12:30.jpg"]
         assert listed == [(line, "") for line in lines + there]
@@ -280,14 +286,16 @@ class TestAList:
     def test_without_an_end_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(listing, "MAX_LIST_BYTES", MAX)
         with (
-            answering(lambda c, *asked: send_without_end(c)) as server,
-            little_memory(MAX),
+            serve_http(lambda c, *asked: send_without_end(c)) as server,
+            limit_memory(MAX),
             pytest.raises(InputError, match="has more than 2,097,152 bytes; split it"),
         ):
             read_url_list(f"{server}/list.txt")
 
 
-def test_an_object_s_name_leads_to_no_file_of_this_machine(place: Place, bucket: Bucket) -> None:
+def test_an_object_s_name_leads_to_no_file_of_this_machine(
+    place: RunFolder, bucket: Bucket
+) -> None:
     photo = next((place.folder / "photos").iterdir())
     bucket.write(f"photos/x::{photo}", b"x")
     bucket.write(f"photos/zip://a.jpg::{photo}", b"x")
@@ -308,11 +316,11 @@ def test_a_page_of_a_listing_without_an_end_is_not_held(
     monkeypatch.setattr(answers, "MAX_RESPONSE_BYTES", MAX)
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
         monkeypatch.setenv(f"AWS_{name}", "us-east-1")
-    with answering(lambda c, *asked: send_without_end(c, status=status)) as server:
+    with serve_http(lambda c, *asked: send_without_end(c, status=status)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server)
         s3fs.S3FileSystem.clear_instance_cache()
         store, path = open_store("s3://bucket/a")
         store.connect()  # loads what S3's client knows of all services
-        with little_memory(MAX), pytest.raises(answers.ResponseError, match="than 2,097,152 bytes"):
+        with limit_memory(MAX), pytest.raises(answers.ResponseError, match="than 2,097,152 bytes"):
             list(_list_s3(store, path, recursive=True))
     s3fs.S3FileSystem.clear_instance_cache()

@@ -10,7 +10,14 @@ from batch.stores import requests as retrying
 from batch.stores.requests import MAX_ATTEMPTS, is_transient, retry
 from batch.stores.store import open_store, translate_store_errors
 from tests.conftest import REPOSITORY
-from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
+from tests.support.object_store import (
+    CUT_CONNECTION,
+    Bucket,
+    bucket,
+    fail_first,
+    run_failing_proxy,
+    s3_server,
+)
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -96,11 +103,11 @@ def test_the_program_s_own_errors_pass() -> None:
 
 
 @pytest.mark.usefixtures("no_pause")
-@pytest.mark.parametrize("status", [500, 503, CUT])
+@pytest.mark.parametrize("status", [500, 503, CUT_CONNECTION])
 def test_what_fails_for_a_while_is_done_in_the_end(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    with failing(bucket.endpoint, first(5, status, "PUT")) as proxy:
+    with run_failing_proxy(bucket.endpoint, fail_first(5, status, "PUT")) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         store, path = open_store(bucket.url("r.csv"))
         retry(lambda: store.pipe_file(path, b"rows"))

@@ -20,8 +20,15 @@ from batch.files.staging import STAGED_STEM, StagingFolder
 from batch.reports.output import check_destination, open_destination
 from batch.reports.report import report_format
 from tests.conftest import REPOSITORY
-from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
-from tests.support.runs import Place, ended, has_begun, make_photos, wait_for
+from tests.support.object_store import (
+    CUT_CONNECTION,
+    Bucket,
+    bucket,
+    fail_first,
+    run_failing_proxy,
+    s3_server,
+)
+from tests.support.runs import RunFolder, has_uncommitted_rows, make_photos, wait_for, wait_for_end
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -57,23 +64,23 @@ for _ in range(150):
 
 
 @pytest.fixture
-def place(tmp_path: Path, bucket: Bucket) -> Place:
+def place(tmp_path: Path, bucket: Bucket) -> RunFolder:
     """A folder of three photos, and the environment of a bucket."""
     make_photos(tmp_path / "photos", 3)
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
-def local_report(place: Place, name: str) -> bytes:
+def local_report(place: RunFolder, name: str) -> bytes:
     assert place.run("photos", "-o", name).returncode == ExitCode.OK
     return (place.folder / name).read_bytes()
 
 
-def journals(place: Place) -> list[str]:
+def journals(place: RunFolder) -> list[str]:
     return sorted(path.name for path in (place.folder / "state" / "batch-label").iterdir())
 
 
 @pytest.mark.parametrize("name", ["r.csv", "r.jsonl", "r.parquet"])
-def test_the_object_is_the_file_to_the_byte(place: Place, bucket: Bucket, name: str) -> None:
+def test_the_object_is_the_file_to_the_byte(place: RunFolder, bucket: Bucket, name: str) -> None:
     ran = place.run("photos", "-o", bucket.url(f"deep/{name}"))
     assert ran.returncode == ExitCode.OK, ran.stderr
     assert bucket.read(f"deep/{name}") == local_report(place, name)
@@ -84,7 +91,7 @@ def test_the_object_is_the_file_to_the_byte(place: Place, bucket: Bucket, name: 
     assert record["report"] == bucket.url(f"deep/{name}")
 
 
-def test_a_second_run_knows_the_first_one_s_photos(place: Place, bucket: Bucket) -> None:
+def test_a_second_run_knows_the_first_one_s_photos(place: RunFolder, bucket: Bucket) -> None:
     for reused in (0, 3):
         assert place.run("photos", "-o", bucket.url("r.csv")).returncode == ExitCode.OK
         record = json.loads(bucket.read("r.csv.run.json"))
@@ -97,20 +104,20 @@ def test_a_second_run_knows_the_first_one_s_photos(place: Place, bucket: Bucket)
         "bright.onnx", "home", "photos", "state"}  # fmt: skip
 
 
-def test_every_url_has_a_journal_of_its_own(place: Place, bucket: Bucket) -> None:
+def test_every_url_has_a_journal_of_its_own(place: RunFolder, bucket: Bucket) -> None:
     for key in ("a-b.csv", "a/b.csv"):
         assert place.run("photos", "-o", bucket.url(key)).returncode == ExitCode.OK
     assert len(journals(place)) == 2
 
 
-def test_another_journal_is_named_by_state(place: Place, bucket: Bucket) -> None:
+def test_another_journal_is_named_by_state(place: RunFolder, bucket: Bucket) -> None:
     ran = place.run("photos", "-o", bucket.url("r.csv"), "--state", "mine.db")
     assert ran.returncode == ExitCode.OK
     assert (place.folder / "mine.db").is_file()
     assert not (place.folder / "state").exists()
 
 
-def test_the_state_s_usual_folder_is_in_the_home(place: Place, bucket: Bucket) -> None:
+def test_the_state_s_usual_folder_is_in_the_home(place: RunFolder, bucket: Bucket) -> None:
     # By the spec a path that is not absolute is to be ignored.
     ran = place.run("photos", "-o", bucket.url("r.csv"), XDG_STATE_HOME="relative")
     assert ran.returncode == ExitCode.OK
@@ -118,26 +125,26 @@ def test_the_state_s_usual_folder_is_in_the_home(place: Place, bucket: Bucket) -
     assert journal.suffix == ".journal"
 
 
-@pytest.mark.parametrize("status", [500, 503, CUT])
+@pytest.mark.parametrize("status", [500, 503, CUT_CONNECTION])
 def test_an_upload_that_fails_for_a_while_succeeds(
-    place: Place, bucket: Bucket, status: int
+    place: RunFolder, bucket: Bucket, status: int
 ) -> None:
     fails = failing_puts(2, status)
-    with failing(bucket.endpoint, fails) as proxy:
+    with run_failing_proxy(bucket.endpoint, fails) as proxy:
         ran = place.run("photos", "-o", bucket.url("r.csv"), AWS_ENDPOINT_URL=proxy.endpoint)
     assert ran.returncode == ExitCode.OK, ran.stderr
     assert bucket.read("r.csv") == local_report(place, "r.csv")
 
 
 def failing_puts(number: int, status: int) -> Callable[[str, str], int | None]:
-    return first(number, status, "PUT")
+    return fail_first(number, status, "PUT")
 
 
 def test_a_failed_upload_costs_no_work_and_leaves_the_earlier_report(
-    place: Place, bucket: Bucket
+    place: RunFolder, bucket: Bucket
 ) -> None:
     bucket.write("r.csv", b"the earlier report")
-    with failing(bucket.endpoint, failing_puts(10_000, 403)) as proxy:
+    with run_failing_proxy(bucket.endpoint, failing_puts(10_000, 403)) as proxy:
         ran = place.run("photos", "-o", bucket.url("r.csv"), AWS_ENDPOINT_URL=proxy.endpoint)
     assert ran.returncode == ExitCode.FAILED
     assert f"report s3://{bucket.name}/r.csv can't be written (" in ran.stderr
@@ -160,7 +167,9 @@ def test_a_failed_upload_costs_no_work_and_leaves_the_earlier_report(
         ("nowhere://bucket/r.csv", "Protocol not known"),
     ],
 )
-def test_a_place_that_does_not_do_is_told_before_the_work(place: Place, url: str, why: str) -> None:
+def test_a_place_that_does_not_do_is_told_before_the_work(
+    place: RunFolder, url: str, why: str
+) -> None:
     ran = place.run("photos", "-o", url)
     assert ran.returncode in (ExitCode.FAILED, ExitCode.USAGE)
     assert why in ran.stderr
@@ -177,28 +186,28 @@ def test_the_check_asks_for_the_right_to_write_and_leaves_nothing(
     check_destination(bucket.url("r.csv"))
     assert not bucket.keys()
     assert not bucket.unfinished()
-    with failing(bucket.endpoint, denied) as proxy:
+    with run_failing_proxy(bucket.endpoint, denied) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         type(bucket.store).clear_instance_cache()
         with pytest.raises(OutputError, match="check the credentials and what they allow"):
             check_destination(bucket.url("r.csv"))
 
 
-def test_a_run_that_is_stopped_uploads_nothing(place: Place, bucket: Bucket) -> None:
+def test_a_run_that_is_stopped_uploads_nothing(place: RunFolder, bucket: Bucket) -> None:
     make_photos(place.folder / "photos", 400)
     run = place.start("photos", "-o", bucket.url("r.csv"))
     folder = place.folder / "state" / "batch-label"
     wait_for(lambda: folder.is_dir() and any(folder.glob("*.journal-journal")), run)
     run.send_signal(signal.SIGTERM)
-    assert ended(run).returncode == ExitCode.TERMINATED
+    assert wait_for_end(run).returncode == ExitCode.TERMINATED
     assert bucket.keys() == {"r.csv.run.json"}
 
 
-def test_two_runs_on_the_same_machine_have_one_lock(place: Place, bucket: Bucket) -> None:
+def test_two_runs_on_the_same_machine_have_one_lock(place: RunFolder, bucket: Bucket) -> None:
     make_photos(place.folder / "photos", 400)
     run = place.start("photos", "-o", bucket.url("r.csv"))
     folder = place.folder / "state" / "batch-label"
-    wait_for(lambda: any(map(has_begun, folder.glob("*.journal"))), run)
+    wait_for(lambda: any(map(has_uncommitted_rows, folder.glob("*.journal"))), run)
     run.send_signal(signal.SIGSTOP)  # or it might be done before the other has started
     other = place.run("photos", "-o", bucket.url("r.csv"))
     run.kill()
@@ -207,7 +216,9 @@ def test_two_runs_on_the_same_machine_have_one_lock(place: Place, bucket: Bucket
     assert f"another run is writing the report s3://{bucket.name}/r.csv" in other.stderr
 
 
-def test_differences_are_read_from_a_store_and_written_to_it(place: Place, bucket: Bucket) -> None:
+def test_differences_are_read_from_a_store_and_written_to_it(
+    place: RunFolder, bucket: Bucket
+) -> None:
     for name in ("old.csv", "new.parquet"):
         bucket.write(name, local_report(place, name))
         make_photos(place.folder / "photos", 1, first=3)

@@ -10,21 +10,23 @@ from batch.models.contract import load_model
 from batch.models.model import Model
 from batch.options import Options
 from batch.vision.basis import compute_basis
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
-    return load_model(save(bright_model(), tmp_path / "bright.onnx"))
+    return load_model(save_model(bright_model(), tmp_path / "bright.onnx"))
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Model:
-    return load_model(save(bright_model(bright_spec(version="1.0.1")), tmp_path / "other.onnx"))
+    return load_model(
+        save_model(bright_model(bright_spec(version="1.0.1")), tmp_path / "other.onnx")
+    )
 
 
 def test_the_same_things_have_the_same_basis(model: Model, tmp_path: Path) -> None:
-    copy = load_model(save(bright_model(), tmp_path / "copy-elsewhere.onnx"))
+    copy = load_model(save_model(bright_model(), tmp_path / "copy-elsewhere.onnx"))
     options = Options()
     assert compute_basis([model], options) == compute_basis(
         [copy], replace(options, workers=3, batch_size=1)

@@ -15,24 +15,24 @@ from PIL import Image, ImageFile
 
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode, decode_bytes
-from tests.support.decoded import NAME, encoded, failure, heif, photo
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode, heif
 
 __all__ = ["heif"]
 
 
 class TestBroken:
     def test_no_bytes(self) -> None:
-        assert failure(b"").reason is Reason.EMPTY
+        assert decode_failure(b"").reason is Reason.EMPTY
 
     @pytest.mark.parametrize(
         "data", [b"x", b"just a text\n" * 99, b"%PDF-1.7\n", b"RIFF\x24\0\0\0WAVEfmt ", bytes(999)]
     )
     def test_no_image(self, data: bytes) -> None:
-        assert failure(data).reason is Reason.NOT_AN_IMAGE
+        assert decode_failure(data).reason is Reason.NOT_AN_IMAGE
 
     def test_a_format_that_is_not_known_is_not_opened(self, astronaut: Image.Image) -> None:
         for form in ("ICO", "TGA", "PCX"):
-            assert failure(encoded(astronaut, form)).reason is Reason.NOT_AN_IMAGE
+            assert decode_failure(encode(astronaut, form)).reason is Reason.NOT_AN_IMAGE
 
     @pytest.mark.parametrize("left", [20, 60, 300, 0.5, 0.9])
     @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ class TestBroken:
     ) -> None:
         name, _, compression = form.partition(" ")
         how = {"compression": f"tiff_{compression}"} if compression else {}
-        data = encoded(astronaut, name, **how)
+        data = encode(astronaut, name, **how)
         end = int(left * len(data)) if isinstance(left, float) else left
-        assert failure(data[:end]).reason is Reason.TRUNCATED
+        assert decode_failure(data[:end]).reason is Reason.TRUNCATED
 
     def test_a_jpeg_whose_end_was_never_written(self, astronaut: Image.Image) -> None:
-        data = encoded(astronaut, "JPEG")
+        data = encode(astronaut, "JPEG")
         half = len(data) // 2
-        assert failure(data[:half] + bytes(len(data) - half)).reason is Reason.TRUNCATED
+        assert decode_failure(data[:half] + bytes(len(data) - half)).reason is Reason.TRUNCATED
 
     @pytest.mark.parametrize(
         ("form", "how"),
@@ -62,17 +62,17 @@ class TestBroken:
         ],
     )
     def test_flipped_bits(self, form: str, how: dict[str, Any], astronaut: Image.Image) -> None:
-        data = bytearray(encoded(astronaut, form, **how))
+        data = bytearray(encode(astronaut, form, **how))
         third = len(data) // 3
         for at in range(third, 2 * third, 1009):
             data[at] ^= 0xFF
-        assert failure(bytes(data)).reason is Reason.CORRUPT
+        assert decode_failure(bytes(data)).reason is Reason.CORRUPT
 
     @pytest.mark.parametrize("form", ["PNG", "AVIF", "HEIF"])
     def test_a_broken_header(self, form: str, astronaut: Image.Image, heif: None) -> None:
-        data = bytearray(encoded(astronaut, form))
+        data = bytearray(encode(astronaut, form))
         data[40:80] = bytes(40)
-        result = failure(bytes(data))
+        result = decode_failure(bytes(data))
         assert result.reason is Reason.CORRUPT
         assert form in result.detail
 
@@ -80,7 +80,7 @@ class TestBroken:
     def test_noise_is_a_value_and_never_an_exception(
         self, form: str, astronaut: Image.Image, heif: None
     ) -> None:
-        data = encoded(astronaut.resize((64, 64)), form)
+        data = encode(astronaut.resize((64, 64)), form)
         random = np.random.default_rng(7)
         for _ in range(60):
             noisy = bytearray(data)
@@ -108,7 +108,7 @@ class TestBroken:
             raise error
 
         monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-        result = failure(encoded(astronaut, "BMP"))
+        result = decode_failure(encode(astronaut, "BMP"))
         assert result.reason is reason
         assert len(result.detail) <= 200
 
@@ -123,8 +123,8 @@ class TestWarnings:
         palette.putpalette([7] * 768)
         exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x03\0"
         return [
-            encoded(astronaut, "JPEG", exif=exif),
-            encoded(palette, "PNG", transparency=bytes(range(256))),
+            encode(astronaut, "JPEG", exif=exif),
+            encode(palette, "PNG", transparency=bytes(range(256))),
         ]
 
     def test_pillow_alone_would_warn(self, odd: list[bytes], tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ class TestWarnings:
         def work(number: int) -> None:
             barrier.wait()
             for _ in range(5):
-                photo(odd[number % len(odd)])
+                decode_photo(odd[number % len(odd)])
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(work, range(8)))

@@ -20,7 +20,16 @@ from batch.records import Reason
 from batch.vision import decode as decode_module
 from batch.vision.decode import WORKING_SIDE
 from batch.vision.pillow import has_reader
-from tests.support.decoded import NAME, SIDE, distance, encoded, failure, heif, photo, pixels_like
+from tests.support.decoded import (
+    NAME,
+    SIDE,
+    are_pixels_close,
+    decode_failure,
+    decode_photo,
+    encode,
+    heif,
+    mean_difference,
+)
 
 __all__ = ["heif"]
 
@@ -59,14 +68,14 @@ def with_checksums(data: bytes) -> bytes:
 class TestFormats:
     @pytest.mark.parametrize("form", LOSSLESS)
     def test_lossless(self, form: str, astronaut: Image.Image) -> None:
-        result = photo(encoded(astronaut, form))
-        assert pixels_like(result.pixels, astronaut)
+        result = decode_photo(encode(astronaut, form))
+        assert are_pixels_close(result.pixels, astronaut)
         assert (result.path, result.width, result.height) == (NAME, SIDE, SIDE)
 
     @pytest.mark.parametrize("form", LOSSY)
     def test_lossy(self, form: str, astronaut: Image.Image, heif: None) -> None:
-        result = photo(encoded(astronaut, form, quality=90))
-        assert distance(result.pixels, astronaut) < LOSSY[form]
+        result = decode_photo(encode(astronaut, form, quality=90))
+        assert mean_difference(result.pixels, astronaut) < LOSSY[form]
 
     @pytest.mark.parametrize(
         "how",
@@ -80,19 +89,19 @@ class TestFormats:
     def test_lossless_compressions(
         self, how: tuple[str, dict[str, Any]], astronaut: Image.Image
     ) -> None:
-        assert pixels_like(photo(encoded(astronaut, how[0], **how[1])).pixels, astronaut)
+        assert are_pixels_close(decode_photo(encode(astronaut, how[0], **how[1])).pixels, astronaut)
 
     def test_gif_shows_its_palette(self, astronaut: Image.Image) -> None:
         few = astronaut.quantize(64)
-        assert pixels_like(photo(encoded(few, "GIF")).pixels, few)
+        assert are_pixels_close(decode_photo(encode(few, "GIF")).pixels, few)
 
     @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF", "AVIF", "MPO", "HEIF"])
     def test_the_first_frame_counts(self, form: str, astronaut: Image.Image, heif: None) -> None:
         later = [ImageOps.invert(astronaut), Image.new("RGB", astronaut.size, "red")]
-        data = encoded(astronaut, form, save_all=True, append_images=later)
+        data = encode(astronaut, form, save_all=True, append_images=later)
         with Image.open(io.BytesIO(data)) as image:
             assert getattr(image, "n_frames", 1) == 3
-        assert distance(photo(data).pixels, astronaut) < 8
+        assert mean_difference(decode_photo(data).pixels, astronaut) < 8
 
     def test_heic_without_its_extra_says_what_to_install(
         self, astronaut: Image.Image, heif: None, monkeypatch: pytest.MonkeyPatch
@@ -100,7 +109,7 @@ class TestFormats:
         monkeypatch.setitem(sys.modules, "pillow_heif", None)
         has_reader.cache_clear()
         try:
-            result = failure(encoded(astronaut, "HEIF"))
+            result = decode_failure(encode(astronaut, "HEIF"))
         finally:
             has_reader.cache_clear()
         assert result.reason is Reason.UNSUPPORTED
@@ -110,7 +119,7 @@ class TestFormats:
         self, astronaut: Image.Image, heif: None, tmp_path: Path, repository: Path
     ) -> None:
         path = tmp_path / "photo.heic"
-        path.write_bytes(encoded(astronaut, "HEIF"))
+        path.write_bytes(encode(astronaut, "HEIF"))
         code = (
             "import sys; from pathlib import Path; from batch.vision.decode import decode;"
             "print(decode(Path(sys.argv[1])).pixels.shape)"
@@ -128,8 +137,8 @@ class TestModes:
     def test_without_transparency(self, mode: str, form: str, astronaut: Image.Image) -> None:
         converted = astronaut.convert(mode)
         how = {"quality": 100} if form == "JPEG" else {}
-        result = photo(encoded(converted, form, **how))
-        assert pixels_like(result.pixels, converted, tolerance=3 if form == "JPEG" else 0)
+        result = decode_photo(encode(converted, form, **how))
+        assert are_pixels_close(result.pixels, converted, tolerance=3 if form == "JPEG" else 0)
 
     @pytest.mark.parametrize(("mode", "form"), [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "WEBP")])
     def test_alpha_is_laid_on_white(self, mode: str, form: str, astronaut: Image.Image) -> None:
@@ -139,8 +148,8 @@ class TestModes:
         how = {"lossless": True, "exact": True} if form == "WEBP" else {}
         white = Image.new("RGBA", clear.size, "white")
         expected = Image.alpha_composite(white, clear.convert("RGBA"))
-        pixels = photo(encoded(clear, form, **how)).pixels
-        assert pixels_like(pixels, expected, tolerance=1)
+        pixels = decode_photo(encode(clear, form, **how)).pixels
+        assert are_pixels_close(pixels, expected, tolerance=1)
         assert (pixels[np.asarray(alpha) == 0] == 255).all()
 
     def test_large_pictures_with_alpha_are_shrunk_and_laid_on_white(
@@ -149,14 +158,14 @@ class TestModes:
         clear = astronaut.resize((2000, 2000))
         clear.putalpha(Image.linear_gradient("L").resize(clear.size))
         expected = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).reduce(2)
-        assert pixels_like(photo(encoded(clear, "PNG")).pixels, expected, tolerance=2)
+        assert are_pixels_close(decode_photo(encode(clear, "PNG")).pixels, expected, tolerance=2)
 
     @pytest.mark.parametrize("form", ["PNG", "GIF"])
     def test_a_palette_entry_may_be_transparent(self, form: str) -> None:
         picture = Image.new("P", (4, 4), 1)
         picture.putpalette([255, 0, 0, 0, 0, 255])
         picture.paste(0, (0, 0, 2, 4))
-        pixels = photo(encoded(picture, form, transparency=0)).pixels
+        pixels = decode_photo(encode(picture, form, transparency=0)).pixels
         assert (pixels[:, :2] == 255).all()
         assert (pixels[:, 2:] == (0, 0, 255)).all()
 
@@ -164,18 +173,18 @@ class TestModes:
         picture = Image.new("P", (2, 1), 1)
         picture.putpalette([255, 0, 0, 0, 0, 255])
         picture.putpixel((0, 0), 0)
-        pixels = photo(encoded(picture, "PNG", transparency=b"\x00\xff")).pixels
+        pixels = decode_photo(encode(picture, "PNG", transparency=b"\x00\xff")).pixels
         assert pixels.tolist() == [[[255, 255, 255], [0, 0, 255]]]
 
     def test_a_colour_may_be_transparent(self) -> None:
         picture = Image.new("RGB", (2, 1), (1, 2, 3))
         picture.putpixel((0, 0), (9, 9, 9))
-        pixels = photo(encoded(picture, "PNG", transparency=(9, 9, 9))).pixels
+        pixels = decode_photo(encode(picture, "PNG", transparency=(9, 9, 9))).pixels
         assert pixels.tolist() == [[[255, 255, 255], [1, 2, 3]]]
 
     def test_cmyk_jpeg_is_not_negative(self, astronaut: Image.Image) -> None:
-        result = photo(encoded(astronaut.convert("CMYK"), "JPEG", quality=95))
-        assert distance(result.pixels, astronaut) < LOSSY["JPEG"]
+        result = decode_photo(encode(astronaut.convert("CMYK"), "JPEG", quality=95))
+        assert mean_difference(result.pixels, astronaut) < LOSSY["JPEG"]
 
     def test_ycck_jpeg_is_not_negative(self, astronaut: Image.Image) -> None:
         """A YCCK file is a CMYK file whose Adobe marker says that it was transformed."""
@@ -183,27 +192,27 @@ class TestModes:
         # Adobe stores ink inverted, which Pillow's writer does too: here it is undone.
         stored = [ImageOps.invert(plane) for plane in planes]
         no_black = Image.new("L", astronaut.size, 0)
-        data = bytearray(encoded(Image.merge("CMYK", (*stored, no_black)), "JPEG", quality=95))
+        data = bytearray(encode(Image.merge("CMYK", (*stored, no_black)), "JPEG", quality=95))
         marker = data.index(b"Adobe")
         assert data[marker + 11] == 0
         data[marker + 11] = 2
-        assert distance(photo(bytes(data)).pixels, astronaut) < 6
+        assert mean_difference(decode_photo(bytes(data)).pixels, astronaut) < 6
 
     @pytest.mark.parametrize("form", ["PNG", "TIFF"])
     def test_sixteen_bit_grey_is_scaled_and_not_clipped(self, form: str) -> None:
         ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-        pixels = photo(encoded(Image.fromarray(ramp), form)).pixels
+        pixels = decode_photo(encode(Image.fromarray(ramp), form)).pixels
         assert (pixels == (ramp >> 8)[..., None]).all()
 
     @pytest.mark.parametrize("kind", [np.int32, np.float32])
     def test_thirty_two_bit_grey_is_stretched(self, kind: type) -> None:
         ramp: npt.NDArray[Any] = np.linspace(-1000, 50000, 256).reshape(16, 16).astype(kind)
-        pixels = photo(encoded(Image.fromarray(ramp), "TIFF")).pixels
+        pixels = decode_photo(encode(Image.fromarray(ramp), "TIFF")).pixels
         assert np.abs(pixels[..., 0].ravel() - np.arange(256.0)).max() <= 1
 
     def test_floats_that_are_no_numbers_harm_nothing(self) -> None:
         values = np.array([[np.nan, np.inf], [-np.inf, 2.0], [1.0, 1.5]], dtype=np.float32)
-        pixels = photo(encoded(Image.fromarray(values), "TIFF")).pixels
+        pixels = decode_photo(encode(Image.fromarray(values), "TIFF")).pixels
         assert pixels[..., 0].tolist() == [[0, 255], [0, 255], [0, 128]]
 
     @pytest.mark.parametrize(
@@ -224,12 +233,12 @@ class TestModes:
         values: npt.NDArray[Any] = grey.astype(kind)
         values[:rows] = low
         values[-1, -1] = high
-        pixels = photo(encoded(Image.fromarray(values), "TIFF")).pixels[..., 0]
+        pixels = decode_photo(encode(Image.fromarray(values), "TIFF")).pixels[..., 0]
         off = np.abs(pixels[rows:-1].astype(int) - grey[rows:-1])
         assert off.max() <= 8
         assert set(pixels[:rows].ravel().tolist()) <= {0, 255}
         flat = np.full((2, 2), 7.0, dtype=np.float32)
-        assert photo(encoded(Image.fromarray(flat), "TIFF")).pixels.max() == 0
+        assert decode_photo(encode(Image.fromarray(flat), "TIFF")).pixels.max() == 0
 
 
 class TestOrientation:
@@ -245,17 +254,17 @@ class TestOrientation:
         stored = upright if turn is None else upright.transpose(turn)
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation
-        result = photo(encoded(stored, form, exif=exif.tobytes()))
+        result = decode_photo(encode(stored, form, exif=exif.tobytes()))
         assert (result.width, result.height) == (320, 240)
         assert result.pixels.shape == (240, 320, 3)
-        assert distance(result.pixels, upright) < 6
+        assert mean_difference(result.pixels, upright) < 6
 
     def test_sizes_are_the_files_own_where_a_jpeg_is_turned_and_scaled(
         self, astronaut: Image.Image
     ) -> None:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 6
-        result = photo(encoded(astronaut.resize((2600, 1300)), "JPEG", exif=exif))
+        result = decode_photo(encode(astronaut.resize((2600, 1300)), "JPEG", exif=exif))
         assert (result.width, result.height) == (1300, 2600)
         assert result.pixels.shape == (650, 325, 3)
 
@@ -263,7 +272,7 @@ class TestOrientation:
     def test_unknown_turns_are_none(self, value: int, astronaut: Image.Image) -> None:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = value
-        assert pixels_like(photo(encoded(astronaut, "PNG", exif=exif)).pixels, astronaut)
+        assert are_pixels_close(decode_photo(encode(astronaut, "PNG", exif=exif)).pixels, astronaut)
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF"])
     @pytest.mark.parametrize("body", [b"", b"XXXX\0\0\0\0", b"II*\0", b"II*\0\xff\xff\xff\x7f"])
@@ -273,13 +282,13 @@ class TestOrientation:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 1
         good = exif.tobytes()
-        data = encoded(astronaut, form, exif=good)
+        data = encode(astronaut, form, exif=good)
         tiff = good.removeprefix(b"Exif\0\0")
         if tiff in data:  # AVIF keeps orientation elsewhere, and drops an EXIF that says no more
             data = data.replace(tiff, body.ljust(len(tiff), b"\xff"))
         if form == "PNG":
             data = with_checksums(data)
-        assert photo(data).pixels.shape == (SIDE, SIDE, 3)
+        assert decode_photo(data).pixels.shape == (SIDE, SIDE, 3)
 
 
 class TestSize:
@@ -300,15 +309,15 @@ class TestSize:
     def test_a_jpeg_is_scaled_while_it_is_decoded(
         self, width: int, height: int, scale: int, astronaut: Image.Image
     ) -> None:
-        result = photo(encoded(astronaut.resize((width, height)), "JPEG", quality=50))
+        result = decode_photo(encode(astronaut.resize((width, height)), "JPEG", quality=50))
         assert (result.width, result.height) == (width, height)
         assert result.pixels.shape[:2] == (-(-height // scale), -(-width // scale))
         assert max(result.pixels.shape) >= WORKING_SIDE or scale == 1
         assert max(result.pixels.shape) <= MAX_SIDE
 
     def test_scaling_keeps_the_picture(self, astronaut: Image.Image) -> None:
-        data = encoded(astronaut.resize((2560, 2560)), "JPEG", quality=95)
-        assert distance(photo(data).pixels, astronaut.resize((640, 640))) < 3
+        data = encode(astronaut.resize((2560, 2560)), "JPEG", quality=95)
+        assert mean_difference(decode_photo(data).pixels, astronaut.resize((640, 640))) < 3
 
     @pytest.mark.parametrize(
         ("width", "height", "factor"),
@@ -318,18 +327,18 @@ class TestSize:
         self, width: int, height: int, factor: int, astronaut: Image.Image
     ) -> None:
         picture = astronaut.resize((width, height))
-        result = photo(encoded(picture, "BMP"))
+        result = decode_photo(encode(picture, "BMP"))
         assert (result.width, result.height) == (width, height)
-        assert pixels_like(result.pixels, picture.reduce(factor))
+        assert are_pixels_close(result.pixels, picture.reduce(factor))
         assert WORKING_SIDE <= max(result.pixels.shape) <= MAX_SIDE
 
     def test_one_pixel(self) -> None:
         for form in ("PNG", "JPEG", "GIF", "WEBP", "AVIF"):
-            assert photo(encoded(Image.new("RGB", (1, 1)), form)).pixels.shape == (1, 1, 3)
+            assert decode_photo(encode(Image.new("RGB", (1, 1)), form)).pixels.shape == (1, 1, 3)
 
     def test_a_bomb_fails_before_a_pixel_is_decoded(self) -> None:
         started = time.perf_counter()
-        result = failure(png(20_000, 20_000))
+        result = decode_failure(png(20_000, 20_000))
         assert time.perf_counter() - started < 0.5
         assert result.reason is Reason.TOO_LARGE
         assert "20000 x 20000 = 400,000,000" in result.detail
@@ -337,22 +346,22 @@ class TestSize:
 
     def test_a_huge_jpeg_counts_as_it_is_scaled(self) -> None:
         # Of one colour, so that the file is small: what counts is its size in pixels.
-        data = encoded(Image.new("L", (20_000, 10_000), 99), "JPEG")
-        result = photo(data)
+        data = encode(Image.new("L", (20_000, 10_000), 99), "JPEG")
+        result = decode_photo(data)
         assert (result.width, result.height) == (20_000, 10_000)
         assert result.pixels.shape == (625, 1250, 3)
         assert (result.pixels == 99).all()
 
     def test_the_limit_is_exact(self, astronaut: Image.Image) -> None:
-        data = encoded(astronaut, "PNG")
-        assert failure(data, max_pixels=SIDE * SIDE - 1).reason is Reason.TOO_LARGE
-        photo(data, max_pixels=SIDE * SIDE)
+        data = encode(astronaut, "PNG")
+        assert decode_failure(data, max_pixels=SIDE * SIDE - 1).reason is Reason.TOO_LARGE
+        decode_photo(data, max_pixels=SIDE * SIDE)
 
     def test_a_progressive_jpeg_counts_whole(self, astronaut: Image.Image) -> None:
         large = astronaut.resize((1280, 1280))
-        photo(encoded(large, "JPEG"), max_pixels=640 * 640)
-        data = encoded(large, "JPEG", progressive=True)
-        assert failure(data, max_pixels=640 * 640).reason is Reason.TOO_LARGE
+        decode_photo(encode(large, "JPEG"), max_pixels=640 * 640)
+        data = encode(large, "JPEG", progressive=True)
+        assert decode_failure(data, max_pixels=640 * 640).reason is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize("archive", ["photos.zip", "people.zip"])
@@ -360,6 +369,6 @@ def test_real_photos_decode(archive: str, shared_data: Path) -> None:
     with zipfile.ZipFile(shared_data / archive) as photos:
         names = [name for name in photos.namelist() if name.endswith((".jpg", ".png"))][::4]
         for name in names:
-            result = photo(photos.read(name))
+            result = decode_photo(photos.read(name))
             assert max(result.pixels.shape) <= MAX_SIDE
     assert len(names) > 100

@@ -31,7 +31,7 @@ from batch.vision.yunet_graph import build_detector_graph
 from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
-from tests.support.decoded import distance, encoded, heif, photo
+from tests.support.decoded import decode_photo, encode, heif, mean_difference
 
 __all__ = ["heif"]
 
@@ -61,7 +61,7 @@ def crowd(
 
 def large(image: Image.Image, form: str = "JPEG", **how: Any) -> Photo:
     """Encode and decode a picture."""
-    decoded = decode_bytes(Path("large"), encoded(image, form, **how))
+    decoded = decode_bytes(Path("large"), encode(image, form, **how))
     assert isinstance(decoded, Photo)
     return decoded
 
@@ -104,7 +104,7 @@ class TestDetail:
         assert (whole.detail.width, whole.detail.height) == (whole.width, whole.height)
         assert whole.detail.pixels.shape == (1500, 1000, 3)
         upright = picture.transpose(Image.Transpose.ROTATE_270).resize((1000, 1500))
-        assert distance(whole.detail.pixels, upright) < 3
+        assert mean_difference(whole.detail.pixels, upright) < 3
 
     def test_it_is_not_decoded_twice_where_the_pixels_are_there(
         self, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
@@ -134,7 +134,7 @@ class TestDetail:
     ) -> None:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 6
-        data = encoded(astronaut.resize((2600, 500)), form, exif=exif, **how)
+        data = encode(astronaut.resize((2600, 500)), form, exif=exif, **how)
         again = decode_image(Path("large"), data, in_detail=True)
         whole = decode_bytes(Path("large"), data)
         monkeypatch.setattr("batch.vision.decode.open_image", None)
@@ -163,14 +163,14 @@ class TestDetail:
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
     def test_what_is_there_of_a_truncated_photo(self, form: str, astronaut: Image.Image) -> None:
-        data = encoded(astronaut.resize((2600, 1500)), form, quality=80, compress_level=1)
+        data = encode(astronaut.resize((2600, 1500)), form, quality=80, compress_level=1)
         cut = decode_bytes(Path("cut"), data[: len(data) * 4 // 5], salvage=True)
         assert isinstance(cut, Photo)
         assert isinstance(cut.detail, Photo)
         assert cut.detail.salvaged == cut.salvaged != ""
 
     def test_a_small_photo_has_none(self, astronaut: Image.Image) -> None:
-        assert photo(encoded(astronaut.resize((LARGE_SIDE, 1000)), "JPEG")).detail is None
+        assert decode_photo(encode(astronaut.resize((LARGE_SIDE, 1000)), "JPEG")).detail is None
 
 
 class TestFaces:
@@ -281,7 +281,7 @@ class TestFaces:
 class TestElsewhere:
     def test_another_process_gives_the_same(self, tmp_path: Path, astronaut: Image.Image) -> None:
         path = tmp_path / "large.jpg"
-        path.write_bytes(encoded(astronaut.resize((4000, 3000)), "JPEG"))
+        path.write_bytes(encode(astronaut.resize((4000, 3000)), "JPEG"))
         here = decode_bytes(path, path.read_bytes())
         with WorkerPool(WorkerTask(FileLimits())) as workers:
             there = workers.process(WorkerRequest(path)).content
@@ -299,11 +299,11 @@ class TestElsewhere:
         self, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         path = tmp_path / "large.jpg"
-        path.write_bytes(encoded(astronaut.resize((4000, 3000)), "JPEG"))
+        path.write_bytes(encode(astronaut.resize((4000, 3000)), "JPEG"))
         with WorkerPool(WorkerTask(FileLimits())) as workers:
             whole = workers.process(WorkerRequest(path)).content
             assert isinstance(whole, Photo)
-            path.write_bytes(encoded(astronaut.resize((3000, 4000)), "JPEG"))
+            path.write_bytes(encode(astronaut.resize((3000, 4000)), "JPEG"))
             assert isinstance(whole.detail, Failure)
             assert (whole.detail.stage, whole.detail.reason) == (Stage.READ, Reason.UNREADABLE)
 

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode_bytes
 from batch.vision.jpeg import SCAN, has_all_scans, iter_segments, read_frame
-from tests.support.decoded import NAME, encoded, failure, photo
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode
 
 
 @pytest.mark.parametrize("size", [(512, 512), (1700, 1300)])
@@ -24,12 +24,12 @@ from tests.support.decoded import NAME, encoded, failure, photo
 def test_only_the_end_s_mark_may_be_missing(
     size: tuple[int, int], how: dict[str, Any], mode: str, astronaut: Image.Image
 ) -> None:
-    data = encoded(astronaut.resize(size).convert(mode), "JPEG", **how)
-    whole = photo(data)
+    data = encode(astronaut.resize(size).convert(mode), "JPEG", **how)
+    whole = decode_photo(data)
     for end in (data[:-1], data[:-2], data[:-2] + bytes(999)):
-        assert np.array_equal(photo(end).pixels, whole.pixels)
+        assert np.array_equal(decode_photo(end).pixels, whole.pixels)
     for missing in (3, 4, 10, 100, 5000):
-        assert failure(data[:-missing]).reason is Reason.TRUNCATED
+        assert decode_failure(data[:-missing]).reason is Reason.TRUNCATED
 
 
 def test_a_file_is_handed_to_the_decoder_at_once(
@@ -44,17 +44,17 @@ def test_a_file_is_handed_to_the_decoder_at_once(
         return part
 
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load_read", load_read)
-    data = encoded(astronaut, "JPEG", quality=100)
+    data = encode(astronaut, "JPEG", quality=100)
     assert len(data) > 2 * ImageFile.MAXBLOCK
-    photo(data)
+    decode_photo(data)
     assert sizes == [len(data)]
 
 
 def test_what_was_never_written_is_not_taken_for_pixels(astronaut: Image.Image) -> None:
-    data = encoded(astronaut, "JPEG")
+    data = encode(astronaut, "JPEG")
     half = len(data) // 2
     for rest in (bytes(half), b"\xff" * half, b"", b"\0\xff" * 100):
-        assert failure(data[:half] + rest).reason is Reason.TRUNCATED
+        assert decode_failure(data[:half] + rest).reason is Reason.TRUNCATED
 
 
 @pytest.mark.parametrize("size", [(512, 512), (501, 333)])
@@ -70,15 +70,15 @@ def test_what_was_never_written_is_not_taken_for_pixels(astronaut: Image.Image) 
 def test_a_cut_at_a_restart_marker_is_found(
     size: tuple[int, int], how: dict[str, Any], mode: str, astronaut: Image.Image
 ) -> None:
-    data = encoded(astronaut.resize(size).convert(mode), "JPEG", quality=90, **how)
-    assert np.array_equal(photo(data[:-2]).pixels, photo(data).pixels)
+    data = encode(astronaut.resize(size).convert(mode), "JPEG", quality=90, **how)
+    assert np.array_equal(decode_photo(data[:-2]).pixels, decode_photo(data).pixels)
     markers = [match.start() for match in re.finditer(rb"\xff[\xd0-\xd7]", data)]
     for at in (markers[3], markers[len(markers) // 2], markers[-1]):
         rest = len(data) - at
         for fill in (b"", bytes(rest), b"\xff" * rest, b"\0\xff" * rest, b"\xf6" * rest):
-            assert failure(data[:at] + fill).reason is Reason.TRUNCATED
+            assert decode_failure(data[:at] + fill).reason is Reason.TRUNCATED
         for end in (at + 1, at + 2):
-            assert failure(data[:end]).reason is Reason.TRUNCATED
+            assert decode_failure(data[:end]).reason is Reason.TRUNCATED
     most = decode_bytes(NAME, data[: markers[int(0.9 * len(markers))]], salvage=True)
     assert isinstance(most, Photo)
     assert most.salvaged
@@ -89,13 +89,13 @@ def test_a_cut_at_a_restart_marker_is_found(
 def test_a_progressive_photo_is_whole_only_with_its_last_scan(
     how: dict[str, Any], mode: str, astronaut: Image.Image
 ) -> None:
-    data = encoded(astronaut.convert(mode), "JPEG", progressive=True, **how)
+    data = encode(astronaut.convert(mode), "JPEG", progressive=True, **how)
     found = list(iter_segments(data, to_end=True))
     first = next(at for at, segment in enumerate(found) if segment.marker == SCAN)
     assert sum(segment.marker == SCAN for segment in found) > 5
     for segment in found[first + 1 :]:
         for end in (segment.start, segment.end - 1, segment.end):
-            assert failure(data[:end]).reason is Reason.TRUNCATED
+            assert decode_failure(data[:end]).reason is Reason.TRUNCATED
 
 
 def test_a_frame_or_scan_that_makes_no_sense_is_no_end() -> None:
@@ -117,18 +117,18 @@ def test_a_frame_or_scan_that_makes_no_sense_is_no_end() -> None:
 def test_fill_that_becomes_pixels_without_an_error_is_found(
     quality: int, share: float, fill: bytes, astronaut: Image.Image
 ) -> None:
-    data = encoded(astronaut, "JPEG", quality=quality)
+    data = encode(astronaut, "JPEG", quality=quality)
     cut = data[: int(share * len(data))] + fill * (500_000 // len(fill))
-    assert failure(cut).reason is Reason.TRUNCATED
+    assert decode_failure(cut).reason is Reason.TRUNCATED
     whole = data[:-2] + bytes(500_000)
-    assert np.array_equal(photo(whole).pixels, photo(data).pixels)
+    assert np.array_equal(decode_photo(whole).pixels, decode_photo(data).pixels)
     behind = data + fill * 1000  # what stands behind the end is not looked at
-    assert np.array_equal(photo(behind).pixels, photo(data).pixels)
+    assert np.array_equal(decode_photo(behind).pixels, decode_photo(data).pixels)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_fill_is_not_salvaged(share: float, astronaut: Image.Image) -> None:
-    data = encoded(astronaut, "JPEG", quality=100)
+    data = encode(astronaut, "JPEG", quality=100)
     at = int(share * len(data))
     result = decode_bytes(NAME, data[:at] + bytes(500_000), salvage=True)
     if share < 0.5:
@@ -160,16 +160,16 @@ def test_fill_is_not_salvaged(share: float, astronaut: Image.Image) -> None:
 def test_an_odd_head_is_passed_over(odd: bytes, astronaut: Image.Image) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    data = encoded(astronaut, "JPEG", exif=exif)
+    data = encode(astronaut, "JPEG", exif=exif)
     at = data.index(b"\xff\xdb")
-    whole = photo(data)
-    assert np.array_equal(photo(data[:at] + odd + data[at:]).pixels, whole.pixels)
-    assert np.array_equal(photo(data[:at] + odd + data[at:-2]).pixels, whole.pixels)
-    assert failure(data[:at] + odd + data[at : len(data) // 2]).reason is Reason.TRUNCATED
+    whole = decode_photo(data)
+    assert np.array_equal(decode_photo(data[:at] + odd + data[at:]).pixels, whole.pixels)
+    assert np.array_equal(decode_photo(data[:at] + odd + data[at:-2]).pixels, whole.pixels)
+    assert decode_failure(data[:at] + odd + data[at : len(data) // 2]).reason is Reason.TRUNCATED
 
 
 def test_an_odd_head_does_not_keep_a_photo_from_being_salvaged(astronaut: Image.Image) -> None:
-    data = encoded(astronaut, "JPEG")
+    data = encode(astronaut, "JPEG")
     odd = data[:2] + b"\xff\xee\0\x08Adobe\0" + data[2 : int(0.9 * len(data))]
     result = decode_bytes(NAME, odd, salvage=True)
     assert isinstance(result, Photo)
@@ -183,11 +183,11 @@ def test_an_odd_head_does_not_keep_a_photo_from_being_salvaged(astronaut: Image.
 def test_other_processes_are_named(
     marker: int, name: str, before: bytes, astronaut: Image.Image
 ) -> None:
-    data = encoded(astronaut, "JPEG")
+    data = encode(astronaut, "JPEG")
     frame = data.index(b"\xff\xc0")
     tables = data[2:frame] if marker != 0xF7 or before else b""
     odd = data[:2] + before + tables + bytes((0xFF, marker)) + data[frame + 2 :]
-    result = failure(odd)
+    result = decode_failure(odd)
     assert result.reason is Reason.UNSUPPORTED
     assert name in result.detail
 

@@ -14,7 +14,13 @@ from batch.timings import CLASSIFY, CROP, FACES
 from batch.vision.faces import Glance
 from batch.vision.labeller import Labeller
 from batch.vision.yunet_graph import build_detector_graph
-from tests.support.tiny_models import as_schema_1, bright_model, bright_outputs, bright_spec, save
+from tests.support.tiny_models import (
+    bright_model,
+    bright_outputs,
+    bright_spec,
+    downgrade_to_schema_1,
+    save_model,
+)
 
 CPU = Device(Provider.CPU)
 
@@ -28,7 +34,7 @@ def _labeller(model: str = "happy-sad+people", always_answer: bool = False) -> L
 
 @pytest.fixture
 def labeller(tmp_path: Path) -> Labeller:
-    return _labeller(str(save(bright_model(), tmp_path / "bright.onnx")))
+    return _labeller(str(save_model(bright_model(), tmp_path / "bright.onnx")))
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ def test_abstain_outputs_of_the_graph_become_a_status(
     tmp_path: Path, photo: Photo, grey: int, always: bool, expected: tuple[Status, str, float]
 ) -> None:
     spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.3})
-    model = save(bright_model(spec), tmp_path / "whole.onnx")
+    model = save_model(bright_model(spec), tmp_path / "whole.onnx")
     row = _labeller(str(model), always_answer=always).label(
         Photo(photo.path, Image.new("RGB", (512, 512), (grey,) * 3), 512, 512)
     )
@@ -119,9 +125,9 @@ def test_abstain_outputs_of_the_graph_become_a_status(
 
 
 def test_a_model_of_schema_1_labels_as_ever(tmp_path: Path, photo: Photo) -> None:
-    old = _labeller(str(save(as_schema_1(bright_model()), tmp_path / "old.onnx")))
+    old = _labeller(str(save_model(downgrade_to_schema_1(bright_model()), tmp_path / "old.onnx")))
     row = old.label(photo)
-    assert row == _labeller(str(save(bright_model(), tmp_path / "new.onnx"))).label(photo)
+    assert row == _labeller(str(save_model(bright_model(), tmp_path / "new.onnx"))).label(photo)
     assert (row.status, row.source) == (Status.UNSURE, Source.FACE)
     assert row.answer is not None
     assert row.answer.label == "happy"
@@ -163,6 +169,6 @@ def test_a_device_that_fails_ends_the_run(
 
 
 def test_a_model_of_whole_photos_needs_no_detector(tmp_path: Path, photo: Photo) -> None:
-    model = save(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
+    model = save_model(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
     plan = LabellingPlan(load_ensemble(Options(model=str(model))), b"", batch_size=1)
     assert Labeller(plan, CPU).label(photo).source is Source.IMAGE

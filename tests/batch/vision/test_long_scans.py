@@ -15,7 +15,7 @@ from batch.errors import ExitCode
 from batch.options import Search
 from batch.records import Reason
 from tests.batch.discovery.test_discover import find, without_privileges
-from tests.support.runs import REPORT, Place, ended, wait_for
+from tests.support.runs import REPORT, RunFolder, wait_for, wait_for_end
 
 MANY = 60_000
 OFTEN = 10  # calls of a check before it ends the scan
@@ -77,7 +77,7 @@ def test_a_pattern_is_left_in_the_midst_of_matching(many: Path, pattern: str) ->
 
 
 def test_a_signal_ends_a_scan_at_once(many: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     for number in range(20):  # so that it takes some seconds
         (tmp_path / "photos" / str(number)).parent.mkdir(exist_ok=True)
         (tmp_path / "photos" / str(number)).symlink_to(many)
@@ -88,7 +88,7 @@ def test_a_signal_ends_a_scan_at_once(many: Path, tmp_path: Path) -> None:
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     sent = time.monotonic()
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.TERMINATED, ran.stderr
     assert time.monotonic() - sent < 1.5
     assert not (tmp_path / "m.parquet").exists()
@@ -117,7 +117,7 @@ def test_a_link_that_the_system_does_not_follow_costs_itself(
 
 
 def test_a_line_of_a_list_that_no_system_takes_costs_itself(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     (tmp_path / "list").write_bytes(b"n" * 1_100_000 + b".jpg\n" + b"gone.jpg\n")
     ran = place.run("-", "-o", REPORT, before=("sh", "-c", 'exec "$@" < list', "sh"))
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr

@@ -15,7 +15,7 @@ from batch.file_types import RAW_TYPE, detect_file_type
 from batch.options import Search
 from batch.records import Reason
 from batch.vision.tiff import MIN_PREVIEW_SIDE, find_preview
-from tests.support.decoded import distance, encoded, failure, photo
+from tests.support.decoded import decode_failure, decode_photo, encode, mean_difference
 
 DNG = (50706, "B", 4, (1, 6, 0, 0), True)
 
@@ -28,7 +28,7 @@ def upright(astronaut: Image.Image) -> Image.Image:
 def preview(image: Image.Image, **how: Any) -> bytes:
     """What a camera puts in: the shot as it lies on the sensor, and a thumbnail."""
     small = image.resize((160, 128))
-    return encoded(small, "JPEG") + bytes(99) + encoded(image, "JPEG", quality=92, **how)
+    return encode(small, "JPEG") + bytes(99) + encode(image, "JPEG", quality=92, **how)
 
 
 def tiff_raw(inside: bytes, orientation: int = 1, **how: Any) -> bytes:
@@ -81,24 +81,24 @@ def test_the_preview_is_decoded_upright(make: str, orientation: int, upright: Im
         data = tiff_raw(inside, orientation)
         head = {"cr2": b"II*\0", "orf": b"IIRO", "rw2": b"IIU\0"}.get(make, data[:4])
         data = head + data[4:]
-    result = photo(data)
+    result = decode_photo(data)
     assert (result.width, result.height) == upright.size
-    assert distance(result.pixels, upright) < 4
+    assert mean_difference(result.pixels, upright) < 4
 
 
 def test_tiles_of_a_lossy_raw_are_no_preview(upright: Image.Image) -> None:
     pytest.importorskip("imagecodecs")
     tiles = {"photometric": 34892, "compression": "jpeg", "tile": (512, 512)}
     file = tiff_raw(b"", tags=[DNG])
-    assert failure(file).reason is Reason.UNSUPPORTED
+    assert decode_failure(file).reason is Reason.UNSUPPORTED
     tifffile = pytest.importorskip("tifffile")
     written = io.BytesIO()
     pixels = np.asarray(upright.resize((1024, 1024)))
     tifffile.imwrite(written, pixels, metadata=None, extratags=[DNG], **tiles)
-    result = failure(written.getvalue())
+    result = decode_failure(written.getvalue())
     assert result.reason is Reason.UNSUPPORTED
     assert "without a preview" in result.detail
-    result_with = photo(written.getvalue() + preview(upright))
+    result_with = decode_photo(written.getvalue() + preview(upright))
     assert (result_with.width, result_with.height) == upright.size
 
 
@@ -112,37 +112,37 @@ def test_strips_and_tiles_of_a_preview_are_no_preview(
     shot = upright.resize((1024, 1024))
     tags = {"metadata": None, "extratags": [DNG], "compression": "jpeg"}
     tifffile.imwrite(written, np.asarray(shot), photometric="rgb", **tags, **how)
-    result = photo(written.getvalue())
+    result = decode_photo(written.getvalue())
     assert (result.width, result.height) == shot.size
-    assert distance(result.pixels, shot) < 4
+    assert mean_difference(result.pixels, shot) < 4
     other = io.BytesIO()
     how = {"bigtiff": True, "byteorder": ">", **how}
     tifffile.imwrite(other, np.asarray(shot), photometric="rgb", **tags, **how)
-    assert failure(other.getvalue()).reason is Reason.UNSUPPORTED
+    assert decode_failure(other.getvalue()).reason is Reason.UNSUPPORTED
 
 
 def test_a_preview_of_another_kind_is_not_called_small(upright: Image.Image) -> None:
-    inside = encoded(upright.convert("CMYK"), "JPEG")
-    result = failure(tiff_raw(inside))
+    inside = encode(upright.convert("CMYK"), "JPEG")
+    result = decode_failure(tiff_raw(inside))
     assert result.reason is Reason.UNSUPPORTED
     assert "that can be read here (a JPEG of 8 bits, grey or YCbCr, not lossless)" in result.detail
 
 
 def test_a_thumbnail_is_not_enough(upright: Image.Image) -> None:
-    small = encoded(upright.resize((MIN_PREVIEW_SIDE - 1, 200)), "JPEG")
-    result = failure(tiff_raw(small))
+    small = encode(upright.resize((MIN_PREVIEW_SIDE - 1, 200)), "JPEG")
+    result = decode_failure(tiff_raw(small))
     assert result.reason is Reason.UNSUPPORTED
     assert f"without a preview of {MIN_PREVIEW_SIDE} pixels" in result.detail
 
 
 def test_a_preview_that_is_cut_off_is_truncated(upright: Image.Image) -> None:
     data = tiff_raw(preview(upright))
-    assert failure(data[:-2000]).reason is Reason.TRUNCATED
+    assert decode_failure(data[:-2000]).reason is Reason.TRUNCATED
 
 
 def test_an_ordinary_tiff_is_none(upright: Image.Image) -> None:
-    data = encoded(upright, "TIFF") + preview(upright.resize((999, 999)))
-    assert photo(data).width == upright.width
+    data = encode(upright, "TIFF") + preview(upright.resize((999, 999)))
+    assert decode_photo(data).width == upright.width
 
 
 def test_a_file_full_of_starts_costs_little() -> None:

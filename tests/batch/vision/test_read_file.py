@@ -11,7 +11,7 @@ from batch.options import MAX_FILE_BYTES
 from batch.records import Failure, Photo, Reason, Stage
 from batch.vision.decode import decode
 from batch.vision.read_file import read_file
-from tests.support.decoded import encoded, pixels_like
+from tests.support.decoded import are_pixels_close, encode
 
 NOBODY = 65534
 
@@ -19,12 +19,12 @@ NOBODY = 65534
 class TestRead:
     def test_bytes(self, tmp_path: Path, astronaut: Image.Image) -> None:
         path = tmp_path / "photo.txt"
-        path.write_bytes(encoded(astronaut, "PNG"))
+        path.write_bytes(encode(astronaut, "PNG"))
         assert read_file(path) == path.read_bytes()
         result = decode(path)
         assert isinstance(result, Photo)
         assert result.path == path
-        assert pixels_like(result.pixels, astronaut)
+        assert are_pixels_close(result.pixels, astronaut)
 
     def refused(self, path: Path) -> Reason:
         result = decode(path)

@@ -19,7 +19,7 @@ from batch.row_json import pack_row, unpack_row
 from batch.vision.decide import apply_thresholds
 from batch.vision.labeller import Labeller
 from batch.vision.yunet_graph import build_detector_graph
-from tests.support.runs import Place as RunPlace
+from tests.support.runs import RunFolder as RunPlace
 from tests.support.runs import make_photos
 
 PATH = Path("p.jpg")

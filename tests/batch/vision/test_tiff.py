@@ -15,8 +15,8 @@ from PIL import Image
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode_bytes
 from batch.vision.tiff import COMPRESSIONS, iter_directories, read_first_directory
-from tests.support.decoded import NAME, encoded, failure, photo
-from tests.support.tiff_variants import RIGHT, Variant, variants
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode
+from tests.support.tiff_variants import RIGHT, Variant, list_variants
 
 SIZE = (61, 47)  # of which neither is a multiple of a tile's
 
@@ -29,7 +29,7 @@ def judge(variant: Variant, data: bytes) -> str:
 def judge_all(image: Image.Image, full: bool) -> Counter[str]:
     pytest.importorskip("imagecodecs")
     found: dict[str, list[str]] = {}
-    for variant in variants(image.resize(SIZE), full):
+    for variant in list_variants(image.resize(SIZE), full):
         if data := variant.encode():
             found.setdefault(judge(variant, data), []).append(str(variant))
     assert set(found) == {RIGHT, Reason.UNSUPPORTED}, [
@@ -58,7 +58,7 @@ def written(image: Image.Image | npt.NDArray[Any], **how: Any) -> bytes:
 def test_grey_whose_white_is_zero_is_no_negative(kind: str, astronaut: Image.Image) -> None:
     grey = np.asarray(astronaut.convert("L")).astype(kind)
     stored = (255 - grey) * 257 if kind == "u2" else (255 - grey) / 255
-    pixels = photo(written(stored.astype(kind), photometric="miniswhite")).pixels
+    pixels = decode_photo(written(stored.astype(kind), photometric="miniswhite")).pixels
     assert np.abs(pixels[..., 0] - grey).max() <= 2
 
 
@@ -79,35 +79,35 @@ def test_a_palette_may_have_values_of_8_bits(
     grey = struct.pack(f"{byteorder}HHIH", 262, 3, 1, 1)
     palette = struct.pack(f"{byteorder}HHIH", 262, 3, 1, 3)
     assert data.count(grey) == 1
-    result = photo(data.replace(grey, palette))
+    result = decode_photo(data.replace(grey, palette))
     assert np.array_equal(result.pixels, np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize("code", [6, 34712, 34887, 34892, 34933, 50001, 50002, 60606])
 def test_an_unknown_compression_is_named(code: int, astronaut: Image.Image) -> None:
-    data = bytearray(encoded(astronaut, "TIFF", compression="tiff_lzw"))
+    data = bytearray(encode(astronaut, "TIFF", compression="tiff_lzw"))
     at = data.index(struct.pack("<HHI", 259, 3, 1))
     data[at + 8 : at + 10] = struct.pack("<H", code)
-    result = failure(bytes(data))
+    result = decode_failure(bytes(data))
     assert result.reason is Reason.UNSUPPORTED
     assert COMPRESSIONS.get(code, str(code)) in result.detail
 
 
 def test_what_is_not_decoded_is_described(astronaut: Image.Image) -> None:
-    result = failure(written(astronaut, photometric="rgb", bigtiff=True, byteorder=">"))
+    result = decode_failure(written(astronaut, photometric="rgb", bigtiff=True, byteorder=">"))
     assert result.reason is Reason.UNSUPPORTED
     assert "BigTIFF in big-endian byte order" in result.detail
     planes = np.moveaxis(np.asarray(astronaut).astype("u2") * 257, 2, 0)
     how = {"photometric": "rgb", "planarconfig": "separate"}
-    result = failure(written(planes, **how))
+    result = decode_failure(written(planes, **how))
     assert "RGB, 3 x 16 bit unsigned, in separate planes, no compression" in result.detail
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
 def test_an_end_that_is_missing(share: float, compression: str, astronaut: Image.Image) -> None:
-    data = encoded(astronaut, "TIFF", compression=compression)
-    assert failure(data[: int(share * len(data))]).reason is Reason.TRUNCATED
+    data = encode(astronaut, "TIFF", compression=compression)
+    assert decode_failure(data[: int(share * len(data))]).reason is Reason.TRUNCATED
 
 
 def test_directories_that_lead_anywhere_end() -> None:

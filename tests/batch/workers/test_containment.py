@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from tests.support.runs import REPORT, Place, children, ended, make_photos, wait_for
+from tests.support.runs import REPORT, RunFolder, list_children, make_photos, wait_for, wait_for_end
 
 NUMBER = 1200
 LOST = 2
@@ -33,14 +33,14 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, many: Path) -> Place:
+def place(tmp_path: Path, many: Path) -> RunFolder:
     (tmp_path / "photos").symlink_to(many)
-    return Place(tmp_path)
+    return RunFolder(tmp_path)
 
 
 def decoders(pid: int) -> list[int]:
     """Number the processes that decode for a run and have come to the end of their start."""
-    return [child for child in children(pid) if oom_score(child) > oom_score(pid)]
+    return [child for child in list_children(pid) if oom_score(child) > oom_score(pid)]
 
 
 def oom_score(pid: int) -> int:
@@ -71,12 +71,12 @@ def lose(process: subprocess.Popen[str], number: signal.Signals | None) -> None:
     ],
 )
 def test_a_decoder_that_is_lost_costs_a_row_and_the_next_run_makes_up_for_it(
-    number: signal.Signals | None, reason: str, detail: str, place: Place
+    number: signal.Signals | None, reason: str, detail: str, place: RunFolder
 ) -> None:
     process = place.begin("--decode-timeout", "1s")
     for _ in range(LOST):
         lose(process, number)
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
     counts = place.counts()
     assert counts["found"] == NUMBER
@@ -88,11 +88,13 @@ def test_a_decoder_that_is_lost_costs_a_row_and_the_next_run_makes_up_for_it(
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_whole_group_costs_no_photo(number: signal.Signals, place: Place) -> None:
+def test_a_signal_to_the_whole_group_costs_no_photo(
+    number: signal.Signals, place: RunFolder
+) -> None:
     process = place.begin(before=GROUP)
     (child,) = decoders(process.pid)
     os.killpg(process.pid, number)
-    assert ended(process).returncode == 128 + number
+    assert wait_for_end(process).returncode == 128 + number
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
     record = place.record()
@@ -102,7 +104,7 @@ def test_a_signal_to_the_whole_group_costs_no_photo(number: signal.Signals, plac
 
 
 def test_the_limits_of_a_file_are_the_user_s(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (101, 100)).save(tmp_path / "photos" / "large.png")
     Image.new("RGB", (100, 100)).save(tmp_path / "photos" / "small.png")
@@ -137,6 +139,6 @@ def test_what_libraries_print_does_not_reach_the_log(tmp_path: Path) -> None:
         text=True,
     )
     assert alone.stderr
-    ran = Place(tmp_path).run("photos", "-o", REPORT, "--log-format", "json")
+    ran = RunFolder(tmp_path).run("photos", "-o", REPORT, "--log-format", "json")
     assert ran.returncode == ExitCode.INCOMPLETE
     assert all(json.loads(line)["event"] for line in ran.stderr.splitlines())

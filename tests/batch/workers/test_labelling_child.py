@@ -35,13 +35,13 @@ from batch.workers.process import (
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
 from tests.batch.workers.test_pool import linux
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 KNOWN = Row(Path("known.jpg"), Status.NO_FACE, width=1, height=1)
 
 
 def _plan(folder: Path, **changes: object) -> LabellingPlan:
-    model = save(bright_model(bright_spec(**changes)), folder / "bright.onnx")
+    model = save_model(bright_model(bright_spec(**changes)), folder / "bright.onnx")
     return LabellingPlan(
         load_ensemble(Options(model=str(model))), build_detector_graph(), batch_size=4
     )
@@ -201,7 +201,9 @@ def launched() -> Iterator[LaunchedWorker]:
 def test_a_worker_that_was_started_early_is_the_first_to_label(
     launched: LaunchedWorker, tmp_path: Path, photo: Path
 ) -> None:
-    options = Options(model=str(save(bright_model(), tmp_path / "m.onnx")), provider=Provider.CPU)
+    options = Options(
+        model=str(save_model(bright_model(), tmp_path / "m.onnx")), provider=Provider.CPU
+    )
     with closing(LocalEngine(options, launched=launched, check_now=False)) as pipeline:
         pipeline.check_models()
         (worker,) = pipeline._workers._idle
@@ -216,7 +218,7 @@ def test_a_worker_that_was_started_early_opens_no_model_that_answers_wrongly(
 ) -> None:
     golden = bright_spec().golden
     wrong = bright_model(bright_spec(golden=GoldenSamples(golden.inputs, golden.outputs[::-1])))
-    options = Options(model=str(save(wrong, tmp_path / "m.onnx")), provider=Provider.CPU)
+    options = Options(model=str(save_model(wrong, tmp_path / "m.onnx")), provider=Provider.CPU)
     with (
         closing(LocalEngine(options, launched=launched, check_now=False)) as pipeline,
         pytest.raises(ModelError, match="golden samples wrongly"),

@@ -32,15 +32,15 @@ from batch.workers.worker import WorkerTask
 from tests.support.bombs import bombs
 from tests.support.hostile_photos import (
     HOSTILE,
-    TIGHT,
+    TIGHT_LIMITS,
     Deed,
-    decoded_well,
     deed,
-    failed,
+    get_failure,
+    has_process_ended,
     hostile,
-    is_gone,
+    is_decoded,
     open_descriptors,
-    wait_until_gone,
+    wait_for_process_end,
 )
 from tests.support.hostile_worker import GRACE, SLOW
 
@@ -134,8 +134,8 @@ class TestSoundFiles:
                     Path(os.fsdecode(name)).write_bytes(sound)
                 except OSError:  # macOS has only names in UTF-8
                     continue
-                assert decoded_well(decoders.process(WorkerRequest(Path(os.fsdecode(name)))))
-            too_long = failed(decoders.process(WorkerRequest(Path("x" * 100_000))))
+                assert is_decoded(decoders.process(WorkerRequest(Path(os.fsdecode(name)))))
+            too_long = get_failure(decoders.process(WorkerRequest(Path("x" * 100_000))))
         assert (too_long.stage, too_long.reason) == (Stage.READ, Reason.UNREADABLE)
 
 
@@ -144,7 +144,7 @@ class TestBadFiles:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "empty").touch()
         reasons = {
-            name: failed(decoders.process(WorkerRequest(tmp_path / name))).reason
+            name: get_failure(decoders.process(WorkerRequest(tmp_path / name))).reason
             for name in ("pipe", "empty", "nothing")
         }
         assert reasons == {
@@ -153,17 +153,18 @@ class TestBadFiles:
             "nothing": Reason.VANISHED,
         }
         assert (
-            failed(decoders.process(WorkerRequest(Path("/dev/zero")))).reason is Reason.NOT_A_FILE
+            get_failure(decoders.process(WorkerRequest(Path("/dev/zero")))).reason
+            is Reason.NOT_A_FILE
         )
 
     def test_the_limits_are_the_given_ones(self, hostile: WorkerPool, tmp_path: Path) -> None:
         path = tmp_path / "photo.png"
         Image.new("RGB", (1001, 1000)).save(path)
-        failure = failed(hostile.process(WorkerRequest(path)))
+        failure = get_failure(hostile.process(WorkerRequest(path)))
         assert failure.reason is Reason.TOO_LARGE
         assert "more than --max-pixels 1,000,000" in failure.detail
         path.write_bytes(bytes(1_000_001))
-        failure = failed(hostile.process(WorkerRequest(path)))
+        failure = get_failure(hostile.process(WorkerRequest(path)))
         assert failure.reason is Reason.TOO_LARGE
         assert "1,000,001 bytes, more than --max-file-size 1,000,000" in failure.detail
 
@@ -172,7 +173,7 @@ class TestBadFiles:
         path = tmp_path / name
         path.write_bytes(bombs()[name])
         started = time.monotonic()
-        failure = failed(decoders.process(WorkerRequest(path)))
+        failure = get_failure(decoders.process(WorkerRequest(path)))
         assert time.monotonic() - started < 5
         assert failure.reason in (Reason.TOO_LARGE, Reason.CORRUPT, Reason.TRUNCATED)
         assert failure == decode(path)
@@ -198,12 +199,12 @@ class TestBadFiles:
         decoded = hostile.process(WorkerRequest(deed(word)))
         assert time.monotonic() - started < 5
         assert decoded.state is None
-        failure = failed(decoded)
+        failure = get_failure(decoded)
         assert (failure.path, failure.stage) == (deed(word), Stage.DECODE)
         assert failure.reason is reason
         assert detail in failure.detail
-        assert is_gone(before)
-        assert decoded_well(hostile.process(WorkerRequest(deed(""))))
+        assert has_process_ended(before)
+        assert is_decoded(hostile.process(WorkerRequest(deed(""))))
 
     @pytest.mark.parametrize(
         ("word", "reason", "detail"),
@@ -219,7 +220,7 @@ class TestBadFiles:
         if word == "eat" and sys.platform != "linux":
             pytest.skip("the system does not keep a process from taking memory")
         before = self.processes(hostile, deed)
-        failure = failed(hostile.process(WorkerRequest(deed(word))))
+        failure = get_failure(hostile.process(WorkerRequest(deed(word))))
         assert (failure.reason, failure.detail) == (reason, detail)
         assert self.processes(hostile, deed) == before
 
@@ -228,12 +229,12 @@ class TestBadFiles:
         self, size: int, hostile: WorkerPool, deed: Deed
     ) -> None:
         def known(path: Location, state: FileState) -> None:
-            time.sleep(TIGHT.decode_timeout + GRACE + 0.7)
+            time.sleep(TIGHT_LIMITS.decode_timeout + GRACE + 0.7)
 
         path = deed("")
         path.write_bytes(path.read_bytes() + bytes(size))
         worked = hostile.process(_question(path), known)
-        assert decoded_well(worked)
+        assert is_decoded(worked)
         assert sum(worked.seconds.values()) + worked.read_seconds < 0.7
 
     def test_a_wait_for_the_run_gives_no_more_time(self, hostile: WorkerPool, deed: Deed) -> None:
@@ -244,13 +245,13 @@ class TestBadFiles:
         path.write_bytes(path.read_bytes() + bytes(200_000))
         started = time.monotonic()
         worked = hostile.process(_question(path), known)
-        assert failed(worked).reason is Reason.TIMEOUT
+        assert get_failure(worked).reason is Reason.TIMEOUT
         passed = time.monotonic() - started
-        assert TIGHT.decode_timeout + 0.4 < passed < 5
-        assert 0.9 * TIGHT.decode_timeout < worked.seconds[DECODE] < passed - 0.4
+        assert TIGHT_LIMITS.decode_timeout + 0.4 < passed < 5
+        assert 0.9 * TIGHT_LIMITS.decode_timeout < worked.seconds[DECODE] < passed - 0.4
 
     def processes(self, decoders: WorkerPool, deed: Deed) -> list[int]:
-        assert decoded_well(decoders.process(WorkerRequest(deed(""))))
+        assert is_decoded(decoders.process(WorkerRequest(deed(""))))
         return [decoder.pid for decoder in decoders._idle]
 
 
@@ -258,11 +259,11 @@ class TestProcesses:
     def test_one_that_was_killed_while_it_was_idle_costs_no_row(
         self, hostile: WorkerPool, deed: Deed
     ) -> None:
-        assert decoded_well(hostile.process(WorkerRequest(deed(""))))
+        assert is_decoded(hostile.process(WorkerRequest(deed(""))))
         pid = hostile._idle[0].pid
         os.kill(pid, signal.SIGKILL)
-        wait_until_gone(pid, 5)
-        assert decoded_well(hostile.process(WorkerRequest(deed(""))))
+        wait_for_process_end(pid, 5)
+        assert is_decoded(hostile.process(WorkerRequest(deed(""))))
 
     def test_threads_have_one_each(
         self, decoders: WorkerPool, tmp_path: Path, astronaut: Image.Image
@@ -281,16 +282,16 @@ class TestProcesses:
         words = ["wait", "segfault", "", "abort", "", "wait"]
         with ThreadPoolExecutor(2) as pool:
             results = list(pool.map(hostile.process, [WorkerRequest(deed(word)) for word in words]))
-        assert [decoded_well(result) for result in results] == [
+        assert [is_decoded(result) for result in results] == [
             word in ("", "wait") for word in words
         ]
 
     def test_a_thousand_photos_leave_nothing_behind(self, deed: Deed) -> None:
         sound, crash = deed(""), deed("exit")
         before = open_descriptors()
-        with WorkerPool(WorkerTask(TIGHT, HOSTILE)) as decoders:
+        with WorkerPool(WorkerTask(TIGHT_LIMITS, HOSTILE)) as decoders:
             for n in range(1000):
-                assert decoded_well(
+                assert is_decoded(
                     decoders.process(WorkerRequest(crash if n % 100 == 99 else sound))
                 ) is (n % 100 != 99)
                 # The socket and the shared file.
@@ -302,12 +303,12 @@ class TestProcesses:
                 os.kill(pid, 0)
 
     def test_one_in_use_while_all_are_closed_ends_afterwards(self, deed: Deed) -> None:
-        decoders = WorkerPool(WorkerTask(TIGHT, HOSTILE))
+        decoders = WorkerPool(WorkerTask(TIGHT_LIMITS, HOSTILE))
         with ThreadPoolExecutor(1) as pool:
             result = pool.submit(decoders.process, WorkerRequest(deed("wait")))
             time.sleep(SLOW / 2)
             decoders.close()
-            assert decoded_well(result.result())
+            assert is_decoded(result.result())
         assert not decoders._idle
 
     @linux
@@ -327,7 +328,7 @@ class TestProcesses:
         assert core.split()[4:6] == ["0", "0"]
         assert resource.prlimit(hostile._idle[0].pid, resource.RLIMIT_AS)[
             1
-        ] < 2 * compute_memory_limit(TIGHT)
+        ] < 2 * compute_memory_limit(TIGHT_LIMITS)
 
     @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
     def test_memory_is_kept_from_photo_to_photo(
@@ -349,7 +350,7 @@ class TestProcesses:
         self, decoders: WorkerPool, deed: Deed
     ) -> None:
         with WorkerPool(WorkerTask(FileLimits())) as fresh:
-            assert decoded_well(fresh.process(WorkerRequest(deed(""))))
+            assert is_decoded(fresh.process(WorkerRequest(deed(""))))
             maps = Path(f"/proc/{fresh._idle[0].pid}/maps").read_text()
         assert "_imaging" in maps
         assert "onnxruntime" not in maps

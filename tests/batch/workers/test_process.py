@@ -22,15 +22,15 @@ from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import Worker, WorkerTask
 from tests.conftest import REPOSITORY
 from tests.support.hostile_photos import (
-    TIGHT,
+    TIGHT_LIMITS,
     Deed,
-    decoded_well,
     deed,
-    failed,
+    get_failure,
+    has_process_ended,
     hostile,
-    is_gone,
+    is_decoded,
     open_descriptors,
-    wait_until_gone,
+    wait_for_process_end,
 )
 from tests.support.hostile_worker import GRACE, SLOW
 
@@ -100,7 +100,7 @@ class TestSignals:
         pid = hostile._idle[0].pid
         timer = threading.Timer(SLOW / 2, os.kill, (pid, number))
         timer.start()
-        assert decoded_well(hostile.process(WorkerRequest(deed("wait"))))
+        assert is_decoded(hostile.process(WorkerRequest(deed("wait"))))
         assert [decoder.pid for decoder in hostile._idle] == [pid]
 
     def test_a_start_is_not_disturbed(self, deed: Deed) -> None:
@@ -134,8 +134,8 @@ class TestSignals:
         finally:
             timer.join()
             signal.signal(signal.SIGUSR1, before)
-        assert is_gone(pid)
-        vanished = failed(hostile.process(WorkerRequest(Path("nowhere"))))
+        assert has_process_ended(pid)
+        vanished = get_failure(hostile.process(WorkerRequest(Path("nowhere"))))
         assert vanished.reason is Reason.VANISHED
 
     def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
@@ -144,11 +144,11 @@ class TestSignals:
         pid = int(ran.stdout.readline())
         time.sleep(SLOW / 2)
         os.killpg(ran.pid, signal.SIGSTOP)
-        time.sleep(1.2 * TIGHT.decode_timeout)
+        time.sleep(1.2 * TIGHT_LIMITS.decode_timeout)
         os.killpg(ran.pid, signal.SIGCONT)
         stdout, stderr = ran.communicate(timeout=30)
         assert (stdout, stderr) == ("(48, 64, 3)\n", "")
-        assert is_gone(pid)
+        assert has_process_ended(pid)
 
     @pytest.mark.parametrize("word", ["", "spin"])
     def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
@@ -163,7 +163,7 @@ class TestSignals:
             assert ran.stdout.readline() == "done\n"
         ran.kill()
         ran.communicate()
-        wait_until_gone(pid, TIGHT.decode_timeout + GRACE + 2)
+        wait_for_process_end(pid, TIGHT_LIMITS.decode_timeout + GRACE + 2)
 
 
 def script(code: str, photo: Path) -> subprocess.Popen[str]:

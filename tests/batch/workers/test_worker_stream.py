@@ -24,7 +24,7 @@ from batch.workers.process import LaunchedWorker
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import MAX_IN_FLIGHT, Worker, WorkerTask
 from tests.batch.workers.test_labelling_child import photo, plan, workers
-from tests.support.hostile_photos import Deed, decoded_well, deed, hostile, wait_until_gone
+from tests.support.hostile_photos import Deed, deed, hostile, is_decoded, wait_for_process_end
 
 __all__ = ["deed", "hostile", "photo", "plan", "workers"]
 
@@ -43,7 +43,7 @@ def test_a_slow_photo_keeps_no_other_waiting(hostile: WorkerPool, deed: Deed) ->
         assert len(list(stream)) == 3  # two workers have started
     with closing(hostile.stream(items, most=2)) as stream:
         results = list(stream)
-    assert all(decoded_well(worked) for _, worked in results)
+    assert all(is_decoded(worked) for _, worked in results)
     assert [question for question, _ in results].index(slow) > 0
     with closing(hostile.stream(items, most=2, in_order=True)) as stream:
         assert [question for question, _ in stream] == items
@@ -200,7 +200,7 @@ def test_what_was_done_counts_although_the_worker_is_lost_by_then(
             with suppress(BlockingIOError):
                 waiting = bytearray(worker._connection.recv(1 << 20, socket.MSG_PEEK))
         os.kill(worker.pid, signal.SIGKILL)
-        wait_until_gone(worker.pid, 5)
+        wait_for_process_end(worker.pid, 5)
         yield WorkerRequest(photo)
 
     with closing(workers.stream(items())) as stream:
@@ -218,7 +218,7 @@ def test_a_result_that_waits_for_others_holds_no_data(hostile: WorkerPool, deed:
     assert [question.location for question, _ in results] == [slow.location] + [
         question.location for question in quick
     ]
-    assert all(decoded_well(worked) for _, worked in results)
+    assert all(is_decoded(worked) for _, worked in results)
     assert all(question.data is None for question, _ in results)
 
 

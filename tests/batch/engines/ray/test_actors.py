@@ -32,7 +32,7 @@ from batch.vision.basis import compute_basis
 from batch.vision.decide import make_failed_row
 from tests.conftest import REPOSITORY
 from tests.support.ray_cluster import RayCluster, ray_cluster
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 __all__ = ["ray_cluster"]
 
@@ -66,7 +66,7 @@ ray = engine.RayEngine(job, Stop(), open_log(sys.stderr, "text"))
 finished = ray.label(Pending(Path(file), False) for file in {files!r})
 print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished}}))
 """
-    save(bright_model(), folder / "bright.onnx")
+    save_model(bright_model(), folder / "bright.onnx")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
         [sys.executable, "-c", program],
@@ -99,7 +99,7 @@ def test_actors_that_die_of_everything_end_the_run(ray_cluster: RayCluster, tmp_
 def orders(tmp_path: Path) -> ActorConfig:
     from importlib.metadata import version
 
-    save(bright_model(), tmp_path / "bright.onnx")
+    save_model(bright_model(), tmp_path / "bright.onnx")
     options = Options(model=str(tmp_path / "bright.onnx"), workers=1)
     ensemble = load_ensemble(options)
     basis = compute_basis(ensemble.models, options)
@@ -127,7 +127,7 @@ def test_an_actor_abstains_as_this_machine_does(
     orders: ActorConfig, tmp_path: Path, always_answer: bool, statuses: list[str]
 ) -> None:
     spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
-    save(bright_model(spec), tmp_path / "bright.onnx")
+    save_model(bright_model(spec), tmp_path / "bright.onnx")
     files = [tmp_path / "bright.png", tmp_path / "dark.png"]
     for file, grey in zip(files, (250, 0), strict=True):
         Image.new("L", (64, 48), grey).save(file)

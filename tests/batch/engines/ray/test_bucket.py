@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.memory import tree
-from tests.support.object_store import CUT, Bucket, bucket, failing, s3_server
+from bench.memory import list_process_tree
+from tests.support.object_store import CUT_CONNECTION, Bucket, bucket, run_failing_proxy, s3_server
 from tests.support.ray_cluster import ACTOR
-from tests.support.runs import REPORT, Place, ended, make_photos, wait_for
+from tests.support.runs import REPORT, RunFolder, make_photos, wait_for, wait_for_end
 
 __all__ = ["bucket", "s3_server"]
 
@@ -23,7 +23,7 @@ GONE = f"{PHOTOS - 1:05}.jpg"
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 def test_nothing_is_lost_or_doubled_whatever_fails(tmp_path: Path, bucket: Bucket) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     photos = make_photos(tmp_path / "photos", PHOTOS)
     for photo in sorted(photos.iterdir()):
         bucket.write(f"photos/{photo.name}", photo.read_bytes())
@@ -42,17 +42,17 @@ def test_nothing_is_lost_or_doubled_whatever_fails(tmp_path: Path, bucket: Bucke
             if len(fetched) == 5:
                 bucket.store.rm_file(f"{bucket.name}/photos/{GONE}")
         number = next(numbers)
-        return (500, 503, CUT)[number // 10 % 3] if number % 10 == 9 else None
+        return (500, 503, CUT_CONNECTION)[number // 10 % 3] if number % 10 == 9 else None
 
     # An actor fetches before it labels, so all that the bucket holds passes by the proxy.
-    with failing(bucket.endpoint, fails) as proxy:
+    with run_failing_proxy(bucket.endpoint, fails) as proxy:
         process = place.start(
             *(bucket.url("photos"), "-o", REPORT, "--engine", "ray", "--actors", "1"),
             AWS_ENDPOINT_URL=proxy.endpoint,
         )
         wait_for(lambda: len(fetched) > 80, process)
         os.kill(_actor(process.pid), signal.SIGKILL)
-        ran = ended(process)
+        ran = wait_for_end(process)
     assert ran.returncode == 3, ran.stderr
     lines = place.report.read_text().splitlines()
     assert lines[:-1] == due[:-1]
@@ -66,7 +66,7 @@ def _actor(run: int) -> int:
     """Number the process of an actor on the cluster that a run has started."""
     found = [
         process
-        for process in tree(run)
+        for process in list_process_tree(run)
         if Path(f"/proc/{process}/cmdline").read_bytes().startswith(ACTOR)
     ]
     return found[0]

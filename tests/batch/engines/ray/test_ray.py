@@ -15,7 +15,15 @@ import pytest
 
 from batch.errors import ExitCode
 from tests.support.ray_cluster import RayCluster, ray_cluster
-from tests.support.runs import JOURNAL, REPORT, Place, ended, killed, make_photos, wait_for
+from tests.support.runs import (
+    JOURNAL,
+    REPORT,
+    RunFolder,
+    kill_run,
+    make_photos,
+    wait_for,
+    wait_for_end,
+)
 
 __all__ = ["ray_cluster"]
 
@@ -42,27 +50,27 @@ def expected(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def place(crowd: Path, tmp_path: Path) -> Place:
+def place(crowd: Path, tmp_path: Path) -> RunFolder:
     return _place(crowd, tmp_path)
 
 
-def _place(crowd: Path, folder: Path) -> Place:
+def _place(crowd: Path, folder: Path) -> RunFolder:
     (folder / "photos").symlink_to(crowd)
-    return Place(folder)
+    return RunFolder(folder)
 
 
 def _on(cluster: RayCluster) -> tuple[str, ...]:
     return ("--engine", "ray", "--ray-address", cluster.address)
 
 
-def _begun(place: Place, cluster: RayCluster, *args: str) -> subprocess.Popen[str]:
+def _begun(place: RunFolder, cluster: RayCluster, *args: str) -> subprocess.Popen[str]:
     """Start a run and wait for its first parts."""
     process = place.start("photos", "-o", REPORT, *_on(cluster), *args)
     wait_for(lambda: len(_parts(place)) > 3, process)
     return process
 
 
-def _parts(place: Place) -> list[Path]:
+def _parts(place: RunFolder) -> list[Path]:
     folder = place.folder / PARTS
     return sorted(folder.glob("[!.]*.parquet")) if folder.exists() else []
 
@@ -74,7 +82,7 @@ def _rows_of(parts: list[Path]) -> int:
 
 
 def test_the_report_is_the_same_and_a_second_run_needs_no_cluster(
-    ray_cluster: RayCluster, place: Place, expected: bytes
+    ray_cluster: RayCluster, place: RunFolder, expected: bytes
 ) -> None:
     counts = place.label(*_on(ray_cluster))
     assert place.report.read_bytes() == expected
@@ -91,7 +99,7 @@ def test_the_report_is_the_same_and_a_second_run_needs_no_cluster(
 def test_nine_hundred_photos(ray_cluster: RayCluster, shared_data: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(shared_data / "photos.zip") as archive:
         archive.extractall(tmp_path)
-    place, default = Place(tmp_path), ("-m", "happy-sad+people")
+    place, default = RunFolder(tmp_path), ("-m", "happy-sad+people")
     assert place.label(*default, "--workers", "2")["found"] == 900
     local = place.report.read_bytes()
     place.journal.unlink()
@@ -100,11 +108,11 @@ def test_nine_hundred_photos(ray_cluster: RayCluster, shared_data: Path, tmp_pat
 
 
 def test_an_actor_that_is_killed_costs_nothing(
-    ray_cluster: RayCluster, place: Place, expected: bytes
+    ray_cluster: RayCluster, place: RunFolder, expected: bytes
 ) -> None:
     process = _begun(place, ray_cluster)
     ray_cluster.kill_an_actor()
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
     assert f"{MANY + 2} photos found" in ran.stderr
     assert ran.stdout == "", "that is where reports go"
@@ -114,10 +122,10 @@ def test_an_actor_that_is_killed_costs_nothing(
 
 @pytest.mark.parametrize("has_journal", [True, False])
 def test_a_run_that_was_killed_goes_on_from_the_parts(
-    ray_cluster: RayCluster, place: Place, expected: bytes, has_journal: bool
+    ray_cluster: RayCluster, place: RunFolder, expected: bytes, has_journal: bool
 ) -> None:
     process = _begun(place, ray_cluster)
-    assert killed(process)
+    assert kill_run(process)
     wait_for_nobody(ray_cluster)
     if not has_journal:  # as on another machine
         place.journal.unlink(missing_ok=True)
@@ -140,11 +148,11 @@ def wait_for_nobody(cluster: RayCluster) -> None:
 
 
 def test_a_run_that_is_stopped_keeps_what_is_done(
-    ray_cluster: RayCluster, place: Place, expected: bytes
+    ray_cluster: RayCluster, place: RunFolder, expected: bytes
 ) -> None:
     process = _begun(place, ray_cluster)
     process.send_signal(signal.SIGTERM)
-    ran = ended(process)
+    ran = wait_for_end(process)
     assert ran.returncode == ExitCode.TERMINATED, ran.stderr
     assert not place.report.exists()
     done = _rows_of(_parts(place))
@@ -153,14 +161,16 @@ def test_a_run_that_is_stopped_keeps_what_is_done(
     assert place.report.read_bytes() == expected
 
 
-def test_a_time_limit_ends_the_run_within_a_block(ray_cluster: RayCluster, place: Place) -> None:
+def test_a_time_limit_ends_the_run_within_a_block(
+    ray_cluster: RayCluster, place: RunFolder
+) -> None:
     ran = place.run("photos", "-o", REPORT, *_on(ray_cluster), "--time-limit", "3s")
     assert ran.returncode == ExitCode.TIME_IS_UP, ran.stderr
     assert place.record()["outcome"] == "time_is_up"
 
 
 def test_parts_that_are_torn_or_foreign_are_passed_over(
-    ray_cluster: RayCluster, place: Place, expected: bytes
+    ray_cluster: RayCluster, place: RunFolder, expected: bytes
 ) -> None:
     process = _begun(place, ray_cluster, "--per-face")
     process.kill()
@@ -181,17 +191,17 @@ def test_a_photo_that_vanishes_in_the_run_has_its_row(
     ray_cluster: RayCluster, crowd: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(crowd, tmp_path / "photos")
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     process = _begun(place, ray_cluster)
     gone = sorted((tmp_path / "photos").iterdir())[-3]
     gone.unlink()
-    assert ended(process).returncode == ExitCode.INCOMPLETE
+    assert wait_for_end(process).returncode == ExitCode.INCOMPLETE
     assert place.rows()[f"photos/{gone.name}"]["error"].startswith("vanished")
     assert place.counts()["by_reason"] == {"not_an_image": 1, "vanished": 1}
 
 
 def test_parts_may_be_kept_elsewhere(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 20)
     parts = ("--parts", "kept")
     place.label(*_on(ray_cluster), *parts)
@@ -210,7 +220,7 @@ def test_what_actors_can_not_see_ends_the_run(
     ray_cluster: RayCluster, tmp_path: Path, hidden: str, words: str
 ) -> None:
     """A folder that is mounted for the command alone stands for a disk that nodes lack."""
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     for name in ("photos", "out"):
         (tmp_path / name).mkdir()
     if hidden == "out":
@@ -231,7 +241,7 @@ def test_what_actors_can_not_see_ends_the_run(
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 1)
     ran = place.run("photos", "-o", REPORT, "--engine", "ray", RAY_ADDRESS="127.0.0.1:1")
     assert ran.returncode == ExitCode.FAILED
@@ -240,7 +250,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_cluster_is_started_where_none_is_named(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 40)
     ran = place.run(
         "photos", "-o", REPORT, "--engine", "ray", "--actors", "1", "--log-format", "json"

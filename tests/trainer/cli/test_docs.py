@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+import pytest
+
+from batch.models.contract import to_metadata
+from batch.models.fusion import Fusion, FusionWeights
+from batch.records import Abstain
+from tests.support.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
+from trainer.cli.main import cli
+from trainer.exporting.export import ExportOptions, export_model
+from trainer.training.config import Config, load_config
+
+MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+TRAINING = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, with the smaller headings there."""
+    after = text.split(f"\n{heading}\n", 1)[1]
+    level = len(heading.split()[0])
+    return re.split(rf"\n#{{1,{level}}} ", after, maxsplit=1)[0]
+
+
+def first_cells(text: str) -> list[str]:
+    return re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)
+
+
+def test_every_metadata_key_is_documented_in_order() -> None:
+    rule = FusionWeights((0.0, 0.0), 1.0, 1.0, {}, 0.0, 1.0, {})
+    fusion = Fusion("face", (), rule, rule, 0.8, 0.8, 0.9, 0.5, {})
+    spec = replace(tiny_export().spec, fusion=fusion)
+    documented = first_cells(section(MODELS, "## Metadata"))
+    assert documented[: len(to_metadata(spec))] == list(to_metadata(spec))
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    settings = asdict(Config())
+    augmentation = settings.pop("augmentation")
+    settings |= {f"augmentation.{name}": value for name, value in augmentation.items()}
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", TRAINING, flags=re.MULTILINE)
+    assert len({name for name, _ in rows}) == len(rows)
+    documented = {name: tomllib.loads(f"value = {value}")["value"] for name, value in rows}
+    assert documented == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()
+    }
+
+
+def test_the_toml_example_is_read(tmp_path: Path) -> None:
+    example = re.findall(r"```toml\n(.*?)```", TRAINING, flags=re.DOTALL)[0]
+    (tmp_path / "settings.toml").write_text(example)
+    config = load_config(tmp_path / "settings.toml")
+    assert (config.epochs, config.augmentation.rotation) == (100, 10.0)
+
+
+def test_the_bring_your_own_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ExportOptions(
+        name="raw",
+        created="2026-01-31",
+        labels={"happy": "happiness", "sad": "sadness"},
+        rest=Abstain.NEITHER,
+    )
+    exported = export_model(wide_training(), wide_dataset(), options)
+    Path("raw.onnx").write_bytes(exported.graph)
+    golden = exported.spec.golden
+    code = re.findall(r"```python\n(.*?)```", MODELS, flags=re.DOTALL)[0]
+    exec(code, {"pictures": golden.inputs, "answers": golden.outputs})
+    assert Path("my-model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["train", "crossvalidate", "fuse", "evaluate", "export", "adjust", "gate"]
+)
+def test_every_option_is_documented(name: str) -> None:
+    command = cli.commands[name]
+    assert f"trainer {name}" in TRAINING
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.opts[0] in section(TRAINING, f"## {name.capitalize()}")
+
+
+def test_the_options_and_columns_of_data_are_documented() -> None:
+    from trainer.datasets.drawn_faces import SPLIT_SIZES
+    from trainer.datasets.labelled_files import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+
+    data = section(TRAINING, "## Data")
+    for parameter in (*cli.commands["data"].params, *cli.commands["render"].params):
+        if parameter.name == "folder":
+            continue
+        assert re.search(rf"{parameter.opts[0]}\s", data)
+    assert ",".join((*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)) in data
+    assert first_cells(data)[: len(OPTIONAL_COLUMNS)] == list(OPTIONAL_COLUMNS)
+    assert f"{sum(count for count, _ in SPLIT_SIZES.values())} faces that the project draws" in data

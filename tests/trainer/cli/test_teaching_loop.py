@@ -1,0 +1,168 @@
+"""One turn from a night's report by way of a review to a model that takes the old one's place."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image, ImageChops
+
+from batch.cli.main import cli as batch_label
+from batch.models.contract import load_model
+from tests.support.review_data import Row, is_held, write_review, write_snapshots
+from tests.support.trainer_data import write_folders
+from trainer.cli.main import cli
+from trainer.datasets.drawn_faces import Mood
+
+SETTINGS = """
+widths = [8, 16, 32]
+batch_size = 16
+learning_rate = 0.01
+epochs = 16
+threads = 1
+dropout = 0.0
+review_weight = 5
+[augmentation]
+rotation = 5.0
+scale = 1.05
+contrast = 1.0
+brightness = 0.0
+low_resolution = 0.0
+noise = 0.0
+erase = 0.0
+"""
+SAMPLES = ("--region", "image", "--side", "32", "--rgb")
+
+
+def trainer(*arguments: object) -> Result:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exit_code in (0, 1), result.output
+    return result
+
+
+def label(*arguments: object) -> None:
+    result = CliRunner().invoke(batch_label, ["--provider", "cpu", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A first model, and a night of negatives, which it takes all for happy."""
+    home = tmp_path_factory.mktemp("loop")
+    (home / "mine.toml").write_text(SETTINGS)
+    data = write_folders(home / "data", 120)
+    arguments = ("--data", data, "--run", home / "first", "--config", home / "mine.toml", *SAMPLES)
+    assert trainer("train", *arguments).exit_code == 0
+    output = home / "models" / "mine.onnx"
+    assert trainer("export", "--run", home / "first", "--output", output).exit_code == 0
+    for mood in Mood:
+        for path in write_snapshots(home / "night", mood, learn=24, held=12, first_seed=9000):
+            invert(path)
+    return home
+
+
+def invert(path: Path) -> None:
+    """Make a picture a negative, which stays in its part."""
+    before = is_held(path)
+    with Image.open(path) as image:
+        negative = ImageChops.invert(image)
+    for level in range(10):
+        negative.save(path, compress_level=level)
+        if is_held(path) is before:
+            return
+
+
+def review(report: Path, home: Path) -> Path:
+    """Say of every answer what is right, as the names of the pictures have it."""
+    with report.open(newline="", encoding="utf-8") as file:
+        rows: list[Row] = [
+            {
+                "path": row["path"],
+                "said": row["label"],
+                "confidence": row["confidence"],
+                "label": Path(row["path"]).name.split("-")[0],
+            }
+            for row in csv.DictReader(file)
+        ]
+    return write_review(home / "review.csv", rows)
+
+
+def test_a_turn_of_the_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    label("night", "-o", "results.csv", "--model", "models/mine.onnx")
+    reviewed = review(home / "results.csv", home)
+    learn = ("--data", "data", "--review", reviewed, "--run", "second")
+    assert trainer("train", *learn, "--config", "mine.toml", *SAMPLES).exit_code == 0
+    without = CliRunner().invoke(cli, ["export", "--run", "second", "--output", "new.onnx"])
+    assert "give the same --data, --abstain, --beside and --review" in without.stderr
+    exported = trainer("export", *learn, "--name", "mine", "--output", "new.onnx")
+    assert exported.exit_code == 0, exported.output
+    assert "answers that people reviewed" in Path("new.md").read_text()
+    found = {}
+    for model in ("models/mine.onnx", "new.onnx"):
+        arguments = ("evaluate", model, "--review", reviewed, "--json", "figures.json")
+        result = trainer(*arguments)
+        assert "no sample of all photos" in result.stdout
+        found[model] = json.loads(Path("figures.json").read_text())
+    before, after = found["models/mine.onnx"], found["new.onnx"]
+    # The old model says again what the report has of it.
+    assert before["now"] == before["before"] == after["before"]
+    assert after["reviewed"] == before["reviewed"] >= 12
+    assert after["now"]["value"] > before["now"]["value"] + 0.2
+    gate = trainer(
+        "gate", "new.onnx", "models/mine.onnx", "--review", reviewed, "--data", "data",
+        "--split", "all", "--dry-run",
+    )  # fmt: skip
+    assert "On what people reviewed, held out:" in gate.stdout
+    opened = trainer("gate", "new.onnx", "models/mine.onnx", "--review", reviewed)
+    assert opened.exit_code == 0, opened.output
+    assert Path("models/mine.onnx").read_bytes() == Path("new.onnx").read_bytes()
+    label("night", "-o", "results.csv", "--model", "models/mine.onnx")
+    with Path("results.csv").open(newline="", encoding="utf-8") as file:
+        right = [Path(r["path"]).name.startswith(r["label"]) for r in csv.DictReader(file)]
+    assert sum(right) / len(right) > after["before"]["value"]
+
+
+def test_a_turn_without_the_data(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home / "night", "night")
+    first = home / "first.onnx"
+    arguments = ("export", "--run", home / "first", "--name", "mine", "--output", first)
+    assert trainer(*arguments).exit_code == 0
+    label("night", "-o", "results.csv", "--model", first)
+    reviewed = review(tmp_path / "results.csv", tmp_path)
+    # Half of the night is reviewed, the rest is what the model holds on to.
+    lines = reviewed.read_text().splitlines()
+    reviewed.write_text("\n".join([lines[0], *lines[1::2]]) + "\n")
+    adjusted = trainer(
+        "adjust", first, "--review", reviewed, "--report", "results.csv", "--output", "new.onnx",
+        "--decay", "0.01",
+    )  # fmt: skip
+    assert adjusted.exit_code == 0, adjusted.output
+    model = load_model(Path("new.onnx"))
+    assert (model.spec.name, model.spec.version) == ("mine", "1, adjusted")
+    assert f"{model.spec.metrics['accuracy']['value']:.4f}" in adjusted.stdout
+    again = trainer("evaluate", "new.onnx", "--review", reviewed)
+    assert f"right now            {model.spec.metrics['accuracy']['value']:.4f}" in again.stdout
+    gate = trainer("gate", "new.onnx", first, "--review", reviewed, "--dry-run")
+    assert "right by the candidate alone" in gate.stdout
+
+
+def test_what_does_not_go_together_is_a_wrong_argument(home: Path) -> None:
+    for arguments, said in (
+        (("evaluate", "m", "--review", "r", "--data", "d"), "--review stands alone"),
+        (("adjust", "m", "--report", "r", "--output", "o"), "give --review REVIEW.csv"),
+        (
+            ("train", "--review", home / "none.csv", "--data", home / "data"),
+            "none.csv can't be read",
+        ),
+    ):
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+        assert result.exit_code == 2
+        assert said in result.stderr

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.trainer_data import find_real_data
+from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
+from trainer.datasets.drawn_faces import Mood, draw_snapshot
+from trainer.datasets.duplicates import (
+    compute_perceptual_hash,
+    drop_near_duplicates,
+    find_near_duplicates,
+    group_near_duplicates,
+    merge_groups,
+)
+
+
+def snapshots(first_seed: int, count: int, channels: int = 1, side: int = 48) -> Pixels:
+    moods = tuple(Mood)
+    return np.stack(
+        [draw_snapshot(moods[n % 2], side, channels, first_seed + n) for n in range(count)]
+    )
+
+
+def part(pixels: Pixels) -> Split:
+    votes = np.eye(2, dtype=np.float32)[np.arange(len(pixels)) % 2]
+    return Split(pixels, votes, np.ones(len(pixels), np.bool_))
+
+
+def again(picture: Pixels, side: int, quality: int) -> Pixels:
+    """The same picture after another size and a lossy compression."""
+    from io import BytesIO
+
+    packed = BytesIO()
+    Image.fromarray(picture).resize((side, side)).save(packed, "JPEG", quality=quality)
+    with Image.open(packed) as image:
+        return np.asarray(image.resize(picture.shape[1::-1]))
+
+
+def bits_apart(first: np.uint64, second: np.uint64) -> int:
+    return int(first ^ second).bit_count()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_light_changes_no_bit_and_a_copy_few(astronaut: Image.Image, channels: int) -> None:
+    mode = "L" if channels == 1 else "RGB"
+    small = np.asarray(astronaut.convert(mode).resize((160, 120))).reshape(120, 160, channels)
+    darker = (small * 0.6 + 20).astype(np.uint8)
+    one, two = compute_perceptual_hash(np.stack([small, darker]))
+    assert bits_apart(one, two) <= 2
+    if channels == 3:
+        copies = np.stack([again(small, side, 30) for side in (80, 200)])
+        assert all(bits_apart(one, other) <= 4 for other in compute_perceptual_hash(copies))
+    upside_down = compute_perceptual_hash(small[None, ::-1].copy())[0]
+    assert bits_apart(one, upside_down) > 16
+
+
+def test_a_flat_picture_and_none_at_all_are_hashed() -> None:
+    flat = np.full((2, 24, 24, 1), 90, np.uint8)
+    assert len(set(compute_perceptual_hash(flat).tolist())) == 1
+    assert len(compute_perceptual_hash(flat[:0])) == 0
+    assert find_near_duplicates(flat[:0], flat).shape == (0,)
+    assert find_near_duplicates(flat, flat[:0]).tolist() == [-1, -1]
+    assert find_near_duplicates(flat, flat).tolist() == [-1, -1]  # nothing to tell them by
+
+
+def test_twins_are_copies_and_mirrored_copies_but_no_other_pictures() -> None:
+    others = snapshots(100, 120)
+    pixels = snapshots(1000, 40)
+    pixels[3] = np.clip(others[110].astype(int) + 15, 0, 255)
+    pixels[5] = others[7][:, ::-1]
+    pixels[8] = again(others[9, :, :, 0], 40, 40)[:, :, None]
+    wanted = np.full(40, -1)
+    wanted[[3, 5, 8]] = 110, 7, 9
+    np.testing.assert_array_equal(find_near_duplicates(pixels, others), wanted)
+
+
+def test_the_first_twin_is_named() -> None:
+    face = snapshots(1, 1)
+    assert find_near_duplicates(face, np.concatenate([snapshots(50, 9), face, face])).tolist() == [
+        9
+    ]
+
+
+def test_groups_join_what_is_near_by_way_of_others() -> None:
+    chain = [0, 0b1111, 0b11111111, 0xFFFF_FFFF_0000_0000, 0b111111111111]
+    hashes = np.array(chain, np.uint64)
+    assert group_near_duplicates(hashes, 4).tolist() == [0, 0, 0, 3, 0]
+    assert group_near_duplicates(hashes, 3).tolist() == [0, 1, 2, 3, 4]
+    assert group_near_duplicates(hashes, 8).tolist() == [0, 0, 0, 3, 0]
+    assert group_near_duplicates(hashes[:0]).tolist() == []
+
+
+def test_groups_find_every_pair_that_is_near() -> None:
+    chance = np.random.default_rng(5)
+    hashes = chance.integers(0, 2**64, 700, np.uint64)
+    for n in range(350):
+        flips = chance.choice(64, 6, replace=False)
+        hashes[n + 350] = hashes[n] ^ np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64))
+    groups = group_near_duplicates(hashes, 6)
+    np.testing.assert_array_equal(groups[350:], groups[:350])
+    assert len(np.unique(groups)) == 350
+    assert len(np.unique(group_near_duplicates(hashes, 5))) == 700
+
+
+def test_no_twin_is_in_two_parts_and_no_test_sample_is_lost() -> None:
+    train, validation, test = snapshots(0, 30), snapshots(100, 10), snapshots(200, 10)
+    train[4], train[6], validation[2] = test[1], validation[3], test[5]
+    train[9] = validation[2]  # of a sample that is itself left out
+    data = Dataset(
+        name="three",
+        labels=("happy", "sad"),
+        framing=Framing(),
+        train=part(train),
+        validation=part(validation),
+        test=part(test),
+        skipped=(("torn.png", "broken"),),
+    )
+    names = {
+        split: [f"{split}{n}" for n in range(len(getattr(data, split)))]
+        for split in ("train", "validation", "test")
+    }
+    apart = drop_near_duplicates(data, names)
+    assert apart.skipped == (
+        ("torn.png", "broken"),
+        ("validation2", "nearly the same as test5 of the test part"),
+        ("train4", "nearly the same as test1 of the test part"),
+        ("train6", "nearly the same as validation3 of the validation part"),
+        ("train9", "nearly the same as test5 of the test part"),
+    )
+    np.testing.assert_array_equal(apart.train.pixels, np.delete(train, [4, 6, 9], axis=0))
+    np.testing.assert_array_equal(apart.validation.pixels, np.delete(validation, 2, axis=0))
+    np.testing.assert_array_equal(apart.test.pixels, test)
+    assert apart.matches_fingerprint(data.fingerprint)
+    assert apart.matches_fingerprint(apart.fingerprint)
+    assert apart.fingerprint != data.fingerprint
+    assert not apart.matches_fingerprint(replace(data, labels=("sad", "happy")).fingerprint)
+    assert drop_near_duplicates(apart, names) is apart
+
+
+def test_the_real_ferplus_has_twins_across_its_parts() -> None:
+    from trainer.datasets.ferplus import load_ferplus
+
+    data = load_ferplus(find_real_data("ferplus.zip"))
+    near = [reason for _, reason in data.skipped if reason.startswith("nearly")]
+    assert len(near) == 1728 + 125
+    assert (find_near_duplicates(data.train.pixels, data.test.pixels) == -1).all()
+    assert (find_near_duplicates(data.train.pixels, data.validation.pixels) == -1).all()
+
+
+def test_named_groups_join_groups_of_near_duplicates() -> None:
+    numbers = np.array([0, 0, 2, 3, 3, 5])
+    names = np.array(["", "ann", "", "ann", "", "bob"])
+    assert merge_groups(numbers, names).tolist() == [0, 0, 2, 0, 0, 5]
+    assert merge_groups(numbers, np.full(6, "")).tolist() == numbers.tolist()
+    # The last sample of a group joins two others that only it connects.
+    chained = np.array(["a", "", "b", "", "a", "b"])
+    assert merge_groups(np.array([0, 1, 2, 3, 4, 4]), chained).tolist() == [0, 1, 0, 3, 0, 0]

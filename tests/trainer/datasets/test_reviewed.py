@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import batch
+from batch.errors import InputError, UsageError
+from batch.records import Photo, Region
+from batch.reports.columns import flatten_row
+from batch.vision.crop import crop
+from batch.vision.decode import decode
+from tests.support.review_data import Row, is_held, write_review, write_snapshots
+from tests.support.trainer_data import CONFIG, LABELS, drawn_dataset, write_folders
+from trainer.datasets.dataset import Dataset, Framing
+from trainer.datasets.drawn_faces import Mood
+from trainer.datasets.labelled_files import load_folders
+from trainer.datasets.review import Review
+from trainer.datasets.reviewed_samples import (
+    ELSEWHERE_REASON,
+    ReviewedData,
+    add_review,
+    read_reviewed,
+)
+from trainer.datasets.sources import add_pseudo_labels, load_dataset
+from trainer.evaluation.exported_models import derive_framing, open_model, predict_model
+from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
+from trainer.training.config import ConfigError, load_config
+from trainer.training.cross_validation import cross_validate
+from trainer.training.loop import train
+
+HAPPY_SAD = ("happy", "sad")
+PHOTO = Framing(Region.IMAGE, side=24, channels=3)
+
+
+def reviewed(folder: Path, *rows: Row, framing: Framing = PHOTO) -> ReviewedData:
+    files = (write_review(folder / "review.csv", rows),)
+    return read_reviewed(Review(files, folder), HAPPY_SAD, framing)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    return write_snapshots(tmp_path / "night", Mood.SAD, learn=6, held=3, first_seed=500)
+
+
+def rows_of(pictures: list[Path], said: str = "happy", label: str = "sad") -> list[Row]:
+    return [{"path": str(p), "said": said, "label": label} for p in pictures]
+
+
+def test_photos_in_stores_and_archives_are_left_out_under_their_own_names(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    urls = ["s3://bucket/a.jpg", "zip://inner/b.jpg::photos.zip"]
+    rows = rows_of(pictures[:1])
+    rows += ({"path": url, "label": "sad"} for url in urls)
+    found = reviewed(tmp_path, *rows)
+    assert len(found.learn) + len(found.held) == 1
+    assert [name for name, _ in found.skipped] == urls
+    assert {reason for _, reason in found.skipped} == {ELSEWHERE_REASON}
+
+
+def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Image) -> None:
+    path = tmp_path / "astronaut.jpg"
+    astronaut.save(path, quality=92)
+    (row,) = batch.label([path], batch.Options(model="happy-sad"))
+    (record,) = flatten_row(row, HAPPY_SAD, per_face=False)
+    box = {
+        name: record[name] for name in record if name.startswith("face_") and "score" not in name
+    }
+    verdict: Row = {"path": "astronaut.jpg", **box, "said": "happy", "label": "sad"}
+    model = open_model("happy-sad")
+    found = reviewed(tmp_path, verdict, framing=derive_framing(model))
+    (sample,) = (*found.learn, *found.held)
+    photo = decode(path)
+    assert isinstance(photo, Photo)
+    assert sample.box is not None
+    assert np.array_equal(sample.pixels, crop(photo, sample.box, 0.0, 48, 48, 1))
+    # The report's tenths of a pixel change next to nothing.
+    assert row.answer is not None
+    wanted = row.answer.probabilities["happy"]
+    assert predict_model(model, found.get_split([sample]))[0, 0] == pytest.approx(wanted, abs=0.02)
+    assert (sample.label, sample.confirms, bool(found.held)) == (1, False, is_held(path))
+
+
+def test_a_small_face_of_a_large_photo_is_cut_out_of_its_detail(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    scene = Image.new("RGB", (4000, 3000), (120, 130, 120))
+    scene.paste(astronaut.convert("RGB").resize((300, 300)), (1000, 1000))
+    path = tmp_path / "scene.jpg"
+    scene.save(path, quality=92)
+    (row,) = batch.label([path], batch.Options(model="happy-sad"))
+    assert row.answer is not None
+    box = row.answer.box
+    assert box is not None
+    (record,) = flatten_row(row, HAPPY_SAD, per_face=False)
+    verdict: Row = {"path": "scene.jpg", "said": "happy", "label": "sad"}
+    places = ("face_left", "face_top", "face_width", "face_height")
+    verdict |= {name: record[name] for name in places}
+    found = reviewed(tmp_path, verdict, framing=derive_framing(open_model("happy-sad")))
+    (sample,) = (*found.learn, *found.held)
+    photo = decode(path)
+    assert isinstance(photo, Photo)
+    assert isinstance(photo.detail, Photo)
+    seen = crop(photo.detail, box, 0.0, 48, 48, 1)
+    assert np.abs(sample.pixels.astype(int) - seen).mean() < 2
+
+
+def test_the_bytes_of_a_photo_decide_its_part(tmp_path: Path, pictures: list[Path]) -> None:
+    found = reviewed(tmp_path, *rows_of(pictures))
+    assert {sample.name for sample in found.learn} == {str(p) for p in pictures if not is_held(p)}
+    assert {sample.name for sample in found.held} == {str(p) for p in pictures if is_held(p)}
+    fewer = reviewed(tmp_path, *rows_of(pictures[::-1][:5]))
+    assert {s.digest for s in fewer.held} <= {s.digest for s in found.held}
+    assert {s.digest for s in fewer.learn} <= {s.digest for s in found.learn}
+    assert not found.skipped
+
+
+def test_a_near_duplicate_of_a_held_out_photo_is_not_learnt_from(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    held = next(path for path in pictures if is_held(path))
+    copy = tmp_path / "copy.jpg"
+    with Image.open(held) as image:
+        for quality in range(80, 100):
+            image.save(copy, quality=quality)
+            if not is_held(copy):
+                break
+    found = reviewed(tmp_path, *rows_of([*pictures, copy]))
+    assert found.skipped == ((str(copy), "nearly the same as a held-out sample of the review"),)
+    assert (len(found.learn), len(found.held)) == (6, 3)
+
+
+def test_what_can_not_be_used_is_told(
+    tmp_path: Path, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third, fourth, *rest = pictures
+    far: Row = {"face_left": 900, "face_top": 0, "face_width": 9, "face_height": 9}
+    (tmp_path / "again.png").write_bytes(third.read_bytes())
+    (tmp_path / "other.png").write_bytes(fourth.read_bytes())
+    boxed = {"face_left": 0, "face_top": 0, "face_width": 30, "face_height": 30}
+    rows: list[Row] = [
+        {"path": str(first), "said": "sad", "label": "not_a_person"},
+        {"path": "gone.jpg", **boxed, "said": "sad", "label": "sad"},
+        {"path": str(second), **far, "said": "sad", "label": "sad"},
+        {"path": str(third), **boxed, "said": "sad", "label": "sad"},
+        {"path": "again.png", **boxed, "said": "sad", "label": "sad"},
+        {"path": str(fourth), **boxed, "said": "sad", "label": "sad"},
+        {"path": "other.png", **boxed, "said": "sad", "label": "happy"},
+        {"path": str(rest[0]), "said": "sad", "label": "sad"},
+    ]
+    with caplog.at_level(logging.INFO):
+        found = reviewed(tmp_path, *rows, framing=Framing(side=24))
+    reasons = {Path(name).name: reason for name, reason in found.skipped}
+    assert len(found.learn) + len(found.held) == 1
+    assert reasons[first.name] == "the answer rests on no face"
+    assert reasons["gone.jpg"] == "No such file or directory"
+    assert reasons[second.name] == "its face lies outside of the photo, which has changed"
+    assert [r for r in reasons.values() if r.startswith("the same photo as")]
+    assert reasons["other.png"] == "the same photo is said to be happy and sad"
+    assert reasons[rest[0].name] == "the answer rests on no face"
+    assert len(found.skipped) == 7
+    assert "held out, 7 left out" in caplog.text
+    assert "1: No such file or directory (" in caplog.text
+
+
+def test_a_review_of_nothing_usable_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:
+    with pytest.raises(InputError, match=r"a\.jpg: No such file or directory; give --photos"):
+        reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "sad"})
+    with pytest.raises(InputError, match=r"nothing in .*review\.csv can be used, it has no rows"):
+        reviewed(tmp_path)
+    with pytest.raises(InputError, match="the answer rests on no face"):
+        reviewed(tmp_path, *rows_of(pictures), framing=Framing(side=24))
+    with pytest.raises(InputError, match="no_person is none of happy, sad"):
+        reviewed(tmp_path, *rows_of(pictures, label="no_person"))
+
+
+@pytest.mark.parametrize("label", ["neither", "no_person"])
+def test_abstentions_are_learnt_from_where_they_are_classes(
+    tmp_path: Path, pictures: list[Path], label: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    boxed = {"face_left": 0, "face_top": 0, "face_width": 30, "face_height": 30}
+    rows = [row | boxed for row in rows_of(pictures, label=label)]
+    rows[:1] = [rows[0] | {"label": "sad"}]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    classes = ("happy", "sad", label)
+    for framing in (PHOTO, Framing(side=24)):
+        found = read_reviewed(review, classes, framing)
+        assert not found.skipped
+        assert sorted(s.label for s in (*found.learn, *found.held)) == [1] + [2] * 8
+        assert found.get_split(found.learn).votes.shape == (6, 3)
+        with caplog.at_level(logging.INFO):
+            less = read_reviewed(review, ("happy", "sad"), framing)
+        assert len(less.learn) + len(less.held) == 1
+        assert len(less.skipped) == 8
+        assert f"  8: {label} is none of happy, sad ({pictures[1]}, " in caplog.text
+
+
+def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 2 says 'angry', which is none of happy, sad"):
+        reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "angry"})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    return load_folders(write_folders(tmp_path / "data", 25), PHOTO)
+
+
+def review_of(folder: Path, pictures: list[Path]) -> Review:
+    return Review((write_review(folder / "review.csv", rows_of(pictures)),), folder)
+
+
+def test_data_know_what_is_learnt_from_and_what_is_held(
+    tmp_path: Path, data: Dataset, pictures: list[Path]
+) -> None:
+    more = add_review(data, review_of(tmp_path, pictures))
+    assert more.reviewed is not None
+    assert more.held is not None
+    assert (len(more.reviewed), len(more.held)) == (6, 3)
+    assert more.reviewed.votes.tolist() == [[0.0, 1.0]] * 6
+    assert len(more.get_split("all")) == len(data.get_split("all"))
+    assert more.fingerprint != data.fingerprint
+    assert replace(more, held=None).fingerprint == more.fingerprint
+
+
+def test_a_class_that_gives_no_label_is_taught_by_a_review(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    folders = write_folders(tmp_path / "data", 25)
+    (folders / "neither").mkdir()
+    for path in sorted((folders / "sad").iterdir())[:10]:
+        path.rename(folders / "neither" / path.name)
+    rows = rows_of(pictures, label="neither")
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    more = add_review(load_folders(folders, PHOTO), review)
+    assert more.reviewed is not None
+    assert set(more.reviewed.targets.tolist()) == {more.labels.index("neither")}
+
+
+def test_what_the_data_hold_already_is_left_out(tmp_path: Path, data: Dataset) -> None:
+    own = [*sorted((tmp_path / "data" / "sad").iterdir())]
+    more = add_review(data, review_of(tmp_path, own))
+    assert more.reviewed is not None
+    assert more.held is not None
+    assert len(more.reviewed) == len(more.held) == 0
+    assert more.skipped[-1][1] == "nearly the same as a sample of the data"
+
+
+def test_a_label_may_go_by_its_synonym(tmp_path: Path, pictures: list[Path]) -> None:
+    gray = replace(drawn_dataset(), framing=Framing(Region.IMAGE, side=24, channels=1))
+    more = add_review(gray, review_of(tmp_path, pictures))
+    assert more.reviewed is not None
+    assert set(more.reviewed.targets.tolist()) == {LABELS.index("sadness")}
+
+
+def test_photos_beside_the_data_are_none_of_the_review(
+    tmp_path: Path, data: Dataset, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.datasets.sources.MAX_PSEUDO_SHARE", 1.0)
+    happy = write_snapshots(tmp_path / "night", Mood.HAPPY, learn=2, held=0, first_seed=900)
+    report = tmp_path / "report.csv"
+    lines = [f"{p},ok,sad" for p in pictures] + [f"{p},ok,happy" for p in happy]
+    report.write_text("path,status,label\n" + "\n".join(lines) + "\n")
+    held = [path for path in pictures if is_held(path)]
+    beside = add_pseudo_labels(add_review(data, review_of(tmp_path, held)), report).pseudo_labelled
+    assert beside is not None
+    assert len(beside) == 4
+    with pytest.raises(InputError, match="has no sure photo for each"):
+        add_pseudo_labels(add_review(data, review_of(tmp_path, pictures)), report)
+
+
+def test_every_fold_learns_from_them_and_none_is_judged_by_them(
+    tmp_path: Path, data: Dataset, pictures: list[Path]
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    plain = cross_validate(data, config, tmp_path / "plain", folds=2, seed=1)
+    more = add_review(data, review_of(tmp_path, pictures))
+    other = cross_validate(more, config, tmp_path / "more", folds=2, seed=1)
+    assert other.names == plain.names
+    assert not np.array_equal(other.logits, plain.logits)
+
+
+def test_the_weight_says_how_often_they_count(
+    tmp_path: Path, data: Dataset, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    more = add_review(data, review_of(tmp_path, pictures))
+    with caplog.at_level(logging.INFO):
+        train(more, replace(CONFIG, epochs=1, review_weight=3), tmp_path / "run")
+    assert f"{len(data.train) + 3 * 6} samples to learn from" in caplog.text
+    assert load_trained_network(tmp_path / "run").fingerprint == more.fingerprint
+    with pytest.raises(ConfigError, match="'review_weight' must be above 0"):
+        load_config(None, {"review_weight": 0})
+
+
+def test_a_training_without_a_review_goes_on_whatever_the_weight(
+    tmp_path: Path, data: Dataset
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    train(data, config, tmp_path)
+    before = (tmp_path / CHECKPOINT_FILE).stat().st_mtime_ns
+    train(data, replace(config, review_weight=2), tmp_path)
+    assert (tmp_path / CHECKPOINT_FILE).stat().st_mtime_ns == before
+
+
+def test_neither_a_review_alone_nor_one_beside_drawn_faces_will_do(
+    tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    review = review_of(tmp_path, pictures)
+    with pytest.raises(UsageError, match=r"review\.csv is a review: .*give it as --review"):
+        load_dataset(tmp_path / "review.csv", None)
+    with pytest.raises(UsageError, match="drawn faces and reviewed photos don't go together"):
+        load_dataset(Path("drawn"), None, review=review)

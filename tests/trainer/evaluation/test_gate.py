@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batch.models.contract import load_model
+from batch.models.model import Model
+from batch.models.shipped import list_shipped_models
+from batch.records import Region
+from tests.support.tiny_models import bright_model, bright_spec, save_model
+from tests.support.trainer_data import (
+    abstaining_training,
+    drawn_dataset,
+    tiny_export,
+    write_folders,
+)
+from tests.trainer.cli.test_cli import trainer
+from trainer.evaluation.gate import (
+    CandidateRejected,
+    Comparison,
+    Requirement,
+    _compare_decisions,
+    check_comparison,
+    check_compatible,
+    compare_models,
+    compare_predictions,
+)
+from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.evaluation.selective import Decisions
+from trainer.exporting.export import ExportOptions, export_model
+from trainer.exporting.publish_model import publish_model
+
+HERE = Path("new.onnx")
+TARGETS: Targets = np.arange(1000) % 2
+
+
+def right_about(share: float, seed: int, confidence: float | None = None) -> Probabilities:
+    """Answers of which that share is right, as sure as they are right unless it is said."""
+    right = np.random.default_rng(seed).random(len(TARGETS)) < share
+    true = np.where(right, confidence or share, 1 - (confidence or share))
+    probabilities = np.empty((len(TARGETS), 2), dtype=np.float32)
+    probabilities[np.arange(len(TARGETS)), TARGETS] = true
+    probabilities[np.arange(len(TARGETS)), 1 - TARGETS] = 1 - true
+    return probabilities
+
+
+def compared(candidate: Probabilities, shipped: Probabilities) -> Comparison:
+    return compare_predictions(candidate, shipped, TARGETS)
+
+
+def test_a_clear_gain_is_better() -> None:
+    comparison = compared(right_about(0.9, 1), right_about(0.8, 2))
+    assert comparison.accuracy.value == pytest.approx(0.1, abs=0.03)
+    assert comparison.won - comparison.lost == pytest.approx(100, abs=30)
+    check_comparison(comparison, Requirement.BETTER, HERE)
+
+
+def test_a_gain_that_chance_explains_is_none() -> None:
+    shipped = right_about(0.9, 1)
+    candidate = shipped.copy()
+    wrong, right = (
+        np.flatnonzero((shipped.argmax(axis=1) == TARGETS) == is_so) for is_so in (0, 1)
+    )
+    swapped = [*wrong[:12], *right[:8]]
+    candidate[swapped] = candidate[swapped, ::-1]
+    comparison = compared(candidate, shipped)
+    assert (comparison.won, comparison.lost) == (12, 8)
+    assert comparison.accuracy.low < 0 < comparison.accuracy.value
+    with pytest.raises(
+        CandidateRejected, match=r"new\.onnx is not better: the interval of its gain"
+    ):
+        check_comparison(comparison, Requirement.BETTER, HERE)
+
+
+def test_a_model_is_as_good_as_itself_but_no_better() -> None:
+    same = right_about(0.9, 1)
+    comparison = compared(same, same)
+    assert comparison.accuracy.low == comparison.accuracy.high == 0
+    assert comparison.calibration.low == comparison.calibration.high == 0
+    check_comparison(comparison, Requirement.AS_GOOD, HERE)
+    with pytest.raises(CandidateRejected, match="not better"):
+        check_comparison(comparison, Requirement.BETTER, HERE)
+
+
+def test_a_loss_is_not_as_good() -> None:
+    with pytest.raises(CandidateRejected, match="is not as good"):
+        check_comparison(
+            compared(right_about(0.85, 1), right_about(0.9, 2)), Requirement.AS_GOOD, HERE
+        )
+
+
+def test_more_right_answers_do_not_excuse_false_confidence() -> None:
+    boaster = right_about(0.9, 1, confidence=0.999)
+    with pytest.raises(CandidateRejected, match="calibration error grew by"):
+        check_comparison(compared(boaster, right_about(0.8, 2)), Requirement.BETTER, HERE)
+
+
+def test_pairing_finds_what_two_separate_intervals_do_not() -> None:
+    shipped = right_about(0.9, 1)
+    candidate = shipped.copy()
+    wrong = np.flatnonzero(shipped.argmax(axis=1) != TARGETS)[:12]
+    candidate[wrong] = candidate[wrong, ::-1]
+    comparison = compared(candidate, shipped)
+    assert (comparison.won, comparison.lost) == (12, 0)
+    # Unpaired, 12 of 1,000 lie well inside of either interval, which is 37 wide.
+    assert 0 < comparison.accuracy.low < comparison.accuracy.high < 0.025
+
+
+def test_classes_count_alike_however_many_samples_they_have() -> None:
+    targets = np.array([0] * 90 + [1] * 10)
+    always_first = np.tile(np.array([[0.9, 0.1]], dtype=np.float32), (100, 1))
+    right = np.eye(2, dtype=np.float32)[targets]
+    assert compare_predictions(right, always_first, targets).accuracy.value == pytest.approx(0.5)
+
+
+def decided(shares: tuple[float, float], seed: int) -> Decisions:
+    """Decisions on 1,000 samples of a label and 200 of ``neither``.
+
+    ``shares``: how many get a label that counts, and how many of these are wrong.
+    """
+    chance = np.random.default_rng(seed)
+    answered, wrong = chance.random((2, 1200)) < np.array(shares)[:, None]
+    truth = np.append(TARGETS, [3] * 200)
+    outcome = np.where(answered, np.where(wrong | (truth == 3), 1 - truth % 2, truth), 2)
+    return Decisions(np.zeros(1200, np.int64), np.zeros(1200), outcome)
+
+
+ABSTAINING: Targets = np.append(TARGETS, [2] * 200)
+
+
+def with_decisions(new: tuple[float, float], old: tuple[float, float]) -> Comparison:
+    risk, coverage = _compare_decisions(decided(new, 1), decided(old, 2), ABSTAINING, 2)
+    same = right_about(0.9, 1)
+    return replace(compared(same, same), risk=risk, coverage=coverage)
+
+
+def test_the_risk_of_labels_that_count_may_not_grow() -> None:
+    same = with_decisions((0.8, 0.05), (0.8, 0.05))
+    assert same.risk is not None
+    assert same.risk.low < 0 < same.risk.high
+    check_comparison(same, Requirement.AS_GOOD, HERE)
+    riskier = with_decisions((0.8, 0.15), (0.8, 0.05))
+    assert riskier.risk is not None
+    assert riskier.risk.value == pytest.approx(0.09, abs=0.03)
+    with pytest.raises(CandidateRejected, match="is wrong more often where it answers"):
+        check_comparison(riskier, Requirement.AS_GOOD, HERE)
+    check_comparison(with_decisions((0.8, 0.02), (0.8, 0.1)), Requirement.AS_GOOD, HERE)
+
+
+def test_a_risk_is_not_kept_by_answering_less() -> None:
+    with pytest.raises(
+        CandidateRejected, match="answers less: the share of samples that get their label"
+    ):
+        check_comparison(with_decisions((0.3, 0.05), (0.8, 0.05)), Requirement.AS_GOOD, HERE)
+    check_comparison(with_decisions((0.9, 0.05), (0.8, 0.05)), Requirement.AS_GOOD, HERE)
+    silent = with_decisions((0.0, 0.0), (0.8, 0.05))
+    assert silent.risk is not None
+    assert silent.risk.high < 0
+    with pytest.raises(CandidateRejected, match="answers less"):
+        check_comparison(silent, Requirement.AS_GOOD, HERE)
+
+
+def test_labels_are_compared_as_if_every_sample_with_one_got_one() -> None:
+    """Abstaining more changes nothing of it."""
+    shipped = np.array([[0.5, 0.1, 0.4], [0.1, 0.5, 0.4], [0.2, 0.2, 0.6]], np.float32)
+    shy = np.array([[0.3, 0.1, 0.6], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]], np.float32)
+    comparison = compare_predictions(shy, shipped, np.array([0, 1, 2]), 2)
+    assert comparison.accuracy.value == 0
+    assert (comparison.won, comparison.lost) == (0, 2)
+    nobody = compare_predictions(shy[2:], shipped[2:], np.array([2]), 2)
+    assert np.isnan(nobody.accuracy.value)
+    with pytest.raises(CandidateRejected, match="not better"):
+        check_comparison(nobody, Requirement.BETTER, HERE)
+
+
+def test_the_command_compares_models_that_abstain(tmp_path: Path) -> None:
+    trained, data = abstaining_training()
+    exported = export_model(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
+    for name in ("new", "old"):
+        publish_model(exported.graph, f"`{exported.digest}`", tmp_path / name / "t.onnx")
+    photos = tmp_path / "photos"
+    for n, sample in enumerate(data.test.pixels):
+        place = photos / (*data.labels[:2], "neither", "empty")[int(data.test.targets[n])]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample[:, :, 0]).save(place / f"{n}.png")
+    result = trainer(
+        "gate", tmp_path / "new" / "t.onnx", tmp_path / "old" / "t.onnx", "--data", photos,
+        "--abstain", "no_person=empty", "--split", "all", "--require", "as-good",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "growth of the risk of labels that count  +0.0000" in result.stdout
+    assert "gain in samples that get their label     +0.0000" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    publish_model(tiny_export().graph, f"# tiny\n\n`{tiny_export().digest}`\n", path)
+    return load_model(path)
+
+
+def test_real_models_answer_the_same_samples(tiny: Model) -> None:
+    data = drawn_dataset()
+    comparison = compare_models(tiny, tiny, data.test, data.labels)
+    assert (comparison.samples, comparison.won, comparison.lost) == (36, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "other"}, "its name is other, not tiny"),
+        ({"labels": ("sad", "happy")}, r"list of labels is \['sad', 'happy'\]"),
+        ({"region": Region.IMAGE}, "its region is image, not face"),
+        ({"margin": 0.5}, "its margin is 0.5, not 0.0"),
+    ],
+)
+def test_a_model_for_another_purpose_is_refused(
+    changes: dict[str, object], said: str, tiny: Model, tmp_path: Path
+) -> None:
+    spec = bright_spec(**{"name": "tiny", **changes})
+    other = load_model(save_model(bright_model(spec), tmp_path / "other.onnx"))
+    with pytest.raises(CandidateRejected, match=said):
+        check_compatible(other, tiny)
+
+
+def test_a_model_with_other_abstain_outputs_is_refused(tiny: Model) -> None:
+    shy = replace(tiny, spec=replace(tiny.spec, abstain_from={"neither": 0.5}))
+    with pytest.raises(
+        CandidateRejected, match=r"list of abstain outputs is \['neither'\], not \[\]"
+    ):
+        check_compatible(shy, tiny)
+
+
+def test_another_input_is_refused(tiny: Model) -> None:
+    with pytest.raises(CandidateRejected, match="input's channels is 3, not 1"):
+        check_compatible(replace(tiny, channels=3), tiny)
+
+
+def folder_with(shipped: Model, path: Path) -> tuple[bytes, str]:
+    """Put a model with a card in place, and give what is there then."""
+    publish_model(shipped.graph, f"shipped card `{shipped.digest}`", path)
+    return path.read_bytes(), path.with_suffix(".md").read_text()
+
+
+def test_the_command_replaces_the_file_only_if_the_gate_opens(tiny: Model, tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", 30)
+    shipped = tmp_path / "models" / "tiny.onnx"
+    before = folder_with(tiny, shipped)
+    arguments = ("gate", tiny.path, shipped, "--data", photos, "--split", "all")
+    refused = trainer(*arguments)
+    assert refused.exit_code == 1
+    assert "is not better" in refused.stderr
+    assert (shipped.read_bytes(), shipped.with_suffix(".md").read_text()) == before
+    assert trainer(*arguments, "--require", "as-good", "--dry-run").exit_code == 0
+    assert shipped.with_suffix(".md").read_text() == before[1]
+    opened = trainer(*arguments, "--require", "as-good")
+    assert opened.exit_code == 0, opened.output
+    assert shipped.with_suffix(".md").read_text() == f"# tiny\n\n`{tiny.digest}`\n"
+    assert tiny.digest in (shipped.parent / "SHA256SUMS").read_text()
+
+
+def test_a_shipped_model_that_is_named_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    shipped = list_shipped_models()["happy-sad"]
+    before = {path: path.read_bytes() for path in shipped.parent.iterdir()}
+    photos = write_folders(tmp_path / "photos", 6)
+    arguments = ("happy-sad", "--data", photos, "--split", "all", "--require", "as-good")
+    for name in ("happy-sad", "mine"):
+        for suffix in (".onnx", ".md"):
+            shutil.copy(shipped.with_suffix(suffix), tmp_path / f"{name}{suffix}")
+    refused = trainer("gate", tmp_path / "happy-sad.onnx", *arguments)
+    assert refused.exit_code == 2
+    assert "happy-sad is the name of a shipped model" in refused.stderr
+    opened = trainer("gate", tmp_path / "mine.onnx", *arguments)
+    assert opened.exit_code == 0, opened.output
+    own = tmp_path / "data" / "batch-label" / "models" / "mine.onnx"
+    assert f"{own} is now {tmp_path / 'mine.onnx'}" in opened.stdout
+    assert {path: path.read_bytes() for path in shipped.parent.iterdir()} == before
+    # The next turn replaces it by its name.
+    own.with_suffix(".md").write_text(f"an older card of `{load_model(own).digest}`")
+    assert trainer("gate", tmp_path / "mine.onnx", "mine", *arguments[1:]).exit_code == 0
+    assert own.with_suffix(".md").read_bytes() == (tmp_path / "mine.md").read_bytes()

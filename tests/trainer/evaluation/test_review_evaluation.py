@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch.errors import InputError, UsageError
+from tests.support.review_data import Row, is_held, write_review
+from tests.support.tiny_models import bright_model, save_model
+from trainer.datasets.review import Review
+from trainer.evaluation.exported_models import open_model
+from trainer.evaluation.review_evaluation import (
+    compare_with_report,
+    evaluate_review,
+    evaluate_review_end_to_end,
+    review_evaluation_to_json,
+)
+from trainer.evaluation.tables import format_review_evaluation
+
+
+def test_then_and_now_are_counted_apart() -> None:
+    confirms = [False] * 4 + [True] * 6
+    right = [True, True, True, False] + [True] * 5 + [False]
+    found = compare_with_report(confirms, right)
+    assert (found.corrections, found.confirmations) == (4, 6)
+    assert (found.before.value, found.now.value) == (0.6, 0.8)
+    assert [found.corrected.value, found.confirmed.value] == pytest.approx([3 / 4, 5 / 6])
+    assert found.now.low < 0.8 < found.now.high
+    text = format_review_evaluation(found)
+    assert "  of 4 corrected     0.7500" in text
+    assert "no sample of all photos" in text
+
+
+def test_what_nobody_corrected_has_no_line_of_its_own() -> None:
+    found = compare_with_report([True, True], [True, False])
+    assert "corrected" not in format_review_evaluation(found)
+    figures = review_evaluation_to_json(found)
+    assert (figures["reviewed"], figures["corrected"]) == (2, None)
+
+
+@pytest.fixture
+def bright(tmp_path: Path) -> Path:
+    """A model of faces that takes bright ones for happy."""
+    return save_model(bright_model(), tmp_path / "bright.onnx")
+
+
+def plain(folder: Path, level: int, held: bool) -> Path:
+    """Write a picture of one grey, with so many pixels that it is held out, or not."""
+    for side in range(20, 60):
+        path = folder / f"{level}-{side}.png"
+        Image.new("L", (side, side), level).save(path)
+        if is_held(path) is held:
+            return path
+        path.unlink()
+    raise AssertionError
+
+
+BOX: Row = {"face_left": 2, "face_top": 2, "face_width": 10, "face_height": 10}
+
+
+def review_of(folder: Path, *rows: tuple[Path, str, str]) -> Review:
+    written = [{"path": str(p), **BOX, "said": said, "label": label} for p, said, label in rows]
+    return Review((write_review(folder / "review.csv", written),), folder)
+
+
+def test_a_model_is_asked_about_the_held_out_part_or_all(bright: Path, tmp_path: Path) -> None:
+    review = review_of(
+        tmp_path,
+        (plain(tmp_path, 250, held=True), "sad", "happy"),
+        (plain(tmp_path, 10, held=True), "sad", "sad"),
+        (plain(tmp_path, 20, held=True), "happy", "no_person"),
+        (plain(tmp_path, 240, held=False), "happy", "sad"),
+    )
+    held = evaluate_review(open_model(str(bright)), review, "test")
+    assert (held.before.value, held.now.value, held.corrections) == (0.5, 1.0, 1)
+    both = evaluate_review(open_model(str(bright)), review, "all")
+    assert (both.corrections, both.corrected.value) == (2, 0.5)
+    with pytest.raises(UsageError, match="a review has no validation part"):
+        evaluate_review(open_model(str(bright)), review, "validation")
+
+
+def test_nothing_to_judge_by_is_an_error(bright: Path, tmp_path: Path) -> None:
+    review = review_of(tmp_path, (plain(tmp_path, 240, held=False), "happy", "sad"))
+    with pytest.raises(InputError, match=r"review\.csv has nothing to judge by"):
+        evaluate_review(open_model(str(bright)), review, "test")
+
+
+def test_the_runner_is_asked_again_about_whole_photos(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    path = tmp_path / "astronaut.png"
+    astronaut.save(path)
+    gone = tmp_path / "gone.png"
+    rows: list[Row] = [
+        {"path": "astronaut.png", "face": 1, **BOX, "said": "sad", "label": "happy"},
+        {"path": "astronaut.png", "face": 2, **BOX, "said": "sad", "label": "no_person"},
+        {"path": gone.name, "said": "sad", "label": "sad"},
+    ]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    found = evaluate_review_end_to_end("default", review, "all")
+    assert (found.corrections, found.confirmations, found.now.value) == (1, 0, 1.0)
+    foreign = Review((write_review(tmp_path / "f.csv", [{**rows[0], "label": "angry"}]),), tmp_path)
+    with pytest.raises(InputError, match=r"f\.csv, line 2 says 'angry'"):
+        evaluate_review_end_to_end("happy-sad", foreign, "all")
+
+
+def test_abstentions_are_asked_again_where_the_model_can_give_them(
+    tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows: list[Row] = [
+        {"path": "photos/coffee.jpg", "said": "no_person", "label": "no_person"},
+        {"path": "photos/astronaut.jpg", "said": "no_person", "label": "happy"},
+    ]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    for found in (
+        evaluate_review(open_model("people"), review, "all"),
+        evaluate_review_end_to_end("default", review, "all"),
+    ):
+        assert (found.confirmations, found.corrections) == (1, 1)
+        assert (found.before.value, found.confirmed.value) == (0.5, 1.0)
+    with caplog.at_level(logging.INFO):
+        alone = evaluate_review_end_to_end("happy-sad", review, "all")
+    assert (alone.confirmations, alone.corrections) == (0, 1)
+    assert "no_person is none of happy, sad, neither (" in caplog.text

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import pairwise
+
+from tests.support.trainer_data import (
+    CONFIG,
+    abstaining_training,
+    drawn_dataset,
+    tiny_export,
+    tiny_training,
+)
+from trainer.exporting.export import ExportOptions, export_model
+from trainer.exporting.model_card import card
+
+
+def test_the_card_says_what_the_file_says() -> None:
+    exported, data = tiny_export(), drawn_dataset()
+    text = card(exported, tiny_training(), data)
+    test = exported.test
+    for said in (
+        "# tiny\n",
+        "happy, sad",
+        exported.digest,
+        f"{len(exported.graph):,} bytes",
+        "uint8 [N, 24, 24, 1], grey",
+        data.credit,
+        data.fingerprint,
+        f"{test.accuracy.value:.1%} ({test.accuracy.low:.1%} to {test.accuracy.high:.1%})",
+        exported.speed.processor,
+        f"calibration error is {exported.uncalibrated:.1%}, with it",
+        f"temperature of {exported.calibration.temperature:g}",
+        "mean 0, standard deviation 0.5",
+        f"below {exported.spec.unsure_below:g} count as unsure",
+        f"of {exported.chosen.answered:,} are wrong, at most {exported.chosen.bound:.1%} with 95 %",
+        "| train | 180 | 162 |",
+        "4 of 4 epochs",
+        "## Use and misuse",
+    ):
+        assert said in text, said
+    for label, row in zip(test.labels, test.confusion, strict=True):
+        assert f"| {label} | {' | '.join(map(str, row))} |" in text
+    assert "Warning" not in text
+
+
+def test_a_card_of_a_model_that_abstains_says_what_its_decisions_come_to() -> None:
+    trained, data = abstaining_training()
+    exported = export_model(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
+    text = card(exported, trained, data)
+    found = exported.test.selective
+    assert found is not None
+    for said in (
+        "The output `neither` is for a face or person that shows none of them.",
+        "probabilities of happiness, sadness, neither, no_person",
+        f"Where `no_person` has {exported.spec.abstain_from['no_person']:g} or more",
+        f"| AUGRC (Traub et al. 2024) | {found.augrc.value:.4f} (",
+        "| kind | samples | ok | right | unsure | neither | no_person | none | always |",
+    ):
+        assert said in text, said
+    for row in found.kinds:
+        assert f"| {row.kind} | {row.samples} | {row.ok} | {row.right} |" in text
+    for name, counts in zip((*found.labels, *found.abstain), found.confusion, strict=True):
+        assert f"| {name} | {' | '.join(map(str, counts))} |" in text
+
+
+def test_a_warning_on_the_data_stands_in_front() -> None:
+    text = card(tiny_export(), tiny_training(), replace(drawn_dataset(), warning="Only drawn."))
+    assert text.splitlines()[2] == "> **Warning: Only drawn.**"
+
+
+def test_the_card_lists_every_setting_that_matters() -> None:
+    text = card(tiny_export(), tiny_training(), drawn_dataset())
+    for name in {*asdict(CONFIG)} - {"threads", "augmentation"}:
+        assert f"| `{name}` |" in text
+    for name in asdict(CONFIG.augmentation):
+        assert f"| `augmentation.{name}` |" in text
+
+
+def test_tables_have_as_many_cells_in_every_row() -> None:
+    lines = card(tiny_export(), tiny_training(), drawn_dataset()).splitlines()
+    for line, following in pairwise(lines):
+        if line.startswith("|") and following.startswith("|"):
+            assert line.count("|") == following.count("|")
+
+
+def test_a_training_with_duplicates_is_told_from_one_without() -> None:
+    elder = replace(tiny_training(), fingerprint="0" * 64)
+    text = card(tiny_export(), elder, drawn_dataset())
+    assert "`" + "0" * 64 + "`. The training saw near duplicates" in text
+    assert "duplicates" not in card(tiny_export(), tiny_training(), drawn_dataset())

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch.errors import InputError, UsageError
+from tests.support.trainer_data import CONFIG, SIDE, drawn_dataset
+from trainer.datasets.dataset import Dataset, Split, select_samples
+from trainer.datasets.drawn_faces import Mood, draw_snapshot
+from trainer.evaluation.out_of_fold import (
+    OUT_OF_FOLD_FILE,
+    assign_folds,
+    name_sample,
+    read_out_of_fold,
+)
+from trainer.training.checkpoint import load_trained_network
+from trainer.training.config import Config
+from trainer.training.cross_validation import cross_validate
+from trainer.training.loop import predict_logits, train
+
+SHORT = replace(CONFIG, epochs=1)
+
+
+def small() -> Dataset:
+    data = drawn_dataset()
+    few = np.arange(30)
+    return replace(data, train=select_samples(data.train, few), test=select_samples(data.test, few))
+
+
+def test_groups_stay_whole_and_classes_even() -> None:
+    groups = np.array([0, 0, 2, 3, 4, 5, 6, 7, 7, 9, 10, 11])
+    targets = np.array([0, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1])
+    dealt = assign_folds(groups, targets, 2, seed=1)
+    assert dealt[0] == dealt[1]
+    assert dealt[7] == dealt[8]
+    for fold in (0, 1):
+        assert 2 <= int((targets[dealt == fold] == 1).sum()) <= 3
+    assert not np.array_equal(dealt, assign_folds(groups, targets, 2, seed=2))
+    assert np.array_equal(dealt, assign_folds(groups, targets, 2, seed=1))
+
+
+def test_every_sample_is_answered_by_the_network_that_never_saw_it(tmp_path: Path) -> None:
+    data = small()
+    answers = cross_validate(data, SHORT, tmp_path, folds=2, seed=1)
+    pool = data.get_split("all")
+    assert len(answers.names) == len(pool) == len(answers.folds)
+    for fold in (0, 1):
+        held = answers.folds == fold
+        trained = load_trained_network(tmp_path / f"fold-{fold + 1}")
+        logits = predict_logits(trained.network, pool.pixels[held]).numpy()
+        assert np.array_equal(answers.logits[held], logits)
+    learnt = {answers.names[n] for n in np.flatnonzero(answers.folds == 0)}
+    assert not learnt & {answers.names[n] for n in np.flatnonzero(answers.folds == 1)}
+    assert answers.names[0] == name_sample(pool.pixels[0])
+
+
+def spy_on_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Dataset]:
+    """Collect what each fold's training gets, by the folder of the fold."""
+    seen: dict[str, Dataset] = {}
+
+    def spy(data: Dataset, config: Config, run: Path) -> object:
+        seen[run.name] = data
+        return train(data, config, run)
+
+    monkeypatch.setattr("trainer.training.cross_validation.train", spy)
+    return seen
+
+
+def test_no_fold_learns_from_a_sample_that_it_holds_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spy_on_training(monkeypatch)
+    answers = cross_validate(small(), SHORT, tmp_path, folds=3, seed=1)
+    for fold in range(3):
+        learnt = set(map(name_sample, seen[f"fold-{fold + 1}"].train.pixels))
+        held = {answers.names[n] for n in np.flatnonzero(answers.folds == fold)}
+        assert held
+        assert not learnt & held
+        assert learnt | held == set(answers.names)
+
+
+def test_a_group_is_held_out_as_a_whole_and_weights_are_learnt_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No two snapshots are near duplicates, so that only their groups keep them together.
+    faces = np.stack([draw_snapshot(tuple(Mood)[n % 2], SIDE, 1, n) for n in range(48)])
+    part = Split(
+        pixels=faces,
+        votes=np.eye(3, dtype=np.float32)[np.arange(48) % 2],
+        certain=np.ones(48, np.bool_),
+        weights=np.arange(1, 49, dtype=np.float32),
+        groups=np.array(["ann", "bob", "", "ann"] * 2 + [""] * 38 + ["bob", "ann"]),
+    )
+    parts = [select_samples(part, np.arange(at, at + 16)) for at in (0, 16, 32)]
+    data = replace(drawn_dataset(), train=parts[0], validation=parts[1], test=parts[2])
+    seen = spy_on_training(monkeypatch)
+    answers = cross_validate(data, SHORT, tmp_path, folds=4, seed=1)
+    for group in ("ann", "bob"):
+        assert len(set(answers.folds[part.groups == group].tolist())) == 1
+    for fold in range(4):
+        learnt = seen[f"fold-{fold + 1}"].train
+        assert np.array_equal(learnt.weights, part.weights[answers.folds != fold])
+        assert len(learnt) >= 32
+
+
+def test_the_answers_are_read_back_as_written(tmp_path: Path) -> None:
+    answers = cross_validate(small(), SHORT, tmp_path, folds=2, seed=1)
+    again = read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
+    assert (again.labels, again.names) == (answers.labels, answers.names)
+    assert np.array_equal(again.targets, answers.targets)
+    assert np.array_equal(again.folds, answers.folds)
+    assert np.allclose(again.logits, answers.logits, atol=1e-6)
+
+
+def test_what_can_not_be_judged_honestly_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="set patience = 0"):
+        cross_validate(small(), replace(SHORT, patience=2), tmp_path, folds=2, seed=1)
+    with pytest.raises(UsageError, match="fewer photos than 5000 folds"):
+        cross_validate(small(), SHORT, tmp_path, folds=5000, seed=1)
+
+
+def test_missing_or_damaged_answers_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trainer crossvalidate --run"):
+        read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
+    (tmp_path / OUT_OF_FOLD_FILE).write_text("sample,label,fold,a,b\nx,c,0,1,2\n")
+    with pytest.raises(InputError, match="is damaged"):
+        read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)

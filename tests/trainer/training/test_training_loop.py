@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from batch.errors import InputError, OutputError
+from tests.support.trainer_data import (
+    CONFIG,
+    REPOSITORY,
+    drawn_dataset,
+    tiny_run,
+    tiny_training,
+    write_folders,
+)
+from trainer.datasets.dataset import Framing, select_samples
+from trainer.datasets.labelled_files import load_folders
+from trainer.training.augment import jitter_boxes
+from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
+from trainer.training.config import Config, load_config
+from trainer.training.cross_validation import cross_validate
+from trainer.training.loop import (
+    _symmetric_divergence,
+    compute_learning_rate,
+    evaluate_loss,
+    limit_ema_decay,
+    predict_logits,
+    train,
+)
+
+COMMAND = [sys.executable, "-m", "trainer", "train"]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_trained_network(run).network.state_dict()
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    for (name, a), b in zip(weights(one).items(), weights(other).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_training_learns_and_leaves_its_figures() -> None:
+    run, trained = tiny_run(), tiny_training()
+    first, last = trained.history[0], trained.history[-1]
+    assert last.train_loss < first.train_loss
+    assert evaluate_loss(trained.network, drawn_dataset().validation) == pytest.approx(
+        (last.validation_loss, last.validation_accuracy), abs=1e-6
+    )
+    with (run / HISTORY_FILE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["train_loss"]) == last.train_loss
+    for part in ("train", "validation"):
+        assert list((run / "logs" / part).glob("events.out.tfevents.*"))
+    assert not list(run.glob("*.partial"))
+
+
+def test_the_checkpoint_knows_all_that_an_export_needs() -> None:
+    trained, data = tiny_training(), drawn_dataset()
+    assert trained.labels == data.labels
+    assert trained.framing == data.framing
+    assert trained.config == CONFIG
+    assert trained.fingerprint == data.fingerprint
+
+
+def test_a_checkpoint_without_framing_is_of_ferplus(tmp_path: Path) -> None:
+    state = torch.load(tiny_run() / CHECKPOINT_FILE, weights_only=True)
+    del state["framing"]
+    torch.save(state, tmp_path / CHECKPOINT_FILE)
+    assert load_trained_network(tmp_path).framing == Framing()
+
+
+def test_going_on_after_two_epochs_gives_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(Exception):
+        pass
+
+    def cut_after_two(*args: object) -> None:
+        if (tmp_path / CHECKPOINT_FILE).exists() and len(
+            load_trained_network(tmp_path).history
+        ) == 2:
+            raise Cut
+
+    monkeypatch.setattr("trainer.training.loop._log_epoch", cut_after_two)
+    with pytest.raises(Cut):
+        train(drawn_dataset(), CONFIG, tmp_path)
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    history = train(drawn_dataset(), CONFIG, tmp_path)
+    assert history == tiny_training().history
+    assert_same_weights(tmp_path, tiny_run())
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    before = (tiny_run() / CHECKPOINT_FILE).stat().st_mtime_ns
+    assert train(drawn_dataset(), CONFIG, tiny_run()) == tiny_training().history
+    assert (tiny_run() / CHECKPOINT_FILE).stat().st_mtime_ns == before
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    train(drawn_dataset(), replace(CONFIG, seed=2), tmp_path)
+    assert not torch.equal(
+        weights(tmp_path)["classifier.weight"], weights(tiny_run())["classifier.weight"]
+    )
+
+
+def test_a_run_of_other_settings_is_not_overwritten() -> None:
+    before = (tiny_run() / CHECKPOINT_FILE).read_bytes()
+    with pytest.raises(OutputError, match="other data or settings; give this one another --run"):
+        train(drawn_dataset(), replace(CONFIG, epochs=5), tiny_run())
+    assert (tiny_run() / CHECKPOINT_FILE).read_bytes() == before
+
+
+def test_a_broken_or_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"checkpoint\.pt does not exist"):
+        load_trained_network(tmp_path)
+    (tmp_path / CHECKPOINT_FILE).write_bytes((tiny_run() / CHECKPOINT_FILE).read_bytes()[:5000])
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        load_trained_network(tmp_path)
+
+
+def test_learning_rate_warms_up_and_ends_near_zero() -> None:
+    config = Config(learning_rate=1.0, warm_up=0.1)
+    rates = [compute_learning_rate(config, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == 1.0
+    assert rates[9] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.001
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def test_the_average_starts_short_and_grows_long() -> None:
+    assert limit_ema_decay(0) == 0.1
+    assert limit_ema_decay(10_000) > 0.999
+
+
+def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    # At this rate steps are too long, so that the validation loss soon climbs.
+    config = replace(CONFIG, epochs=30, patience=1, learning_rate=0.05, ema=0.0)
+    history = train(drawn_dataset(), config, tmp_path)
+    losses = [epoch.validation_loss for epoch in history]
+    best = losses.index(min(losses))
+    assert len(history) == best + 1 + 1 < 30
+    kept = evaluate_loss(load_trained_network(tmp_path).network, drawn_dataset().validation)
+    assert kept[0] == pytest.approx(losses[best], rel=1e-5)
+    assert train(drawn_dataset(), config, tmp_path) == history
+
+
+def test_balance_lets_a_rare_class_weigh_as_much(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    rare = data.train.targets == 1
+    rare[np.flatnonzero(rare)[:4]] = False
+    few = replace(data, train=select_samples(data.train, ~rare))
+    runs = {balanced: tmp_path / str(balanced) for balanced in (False, True)}
+    for balanced, run in runs.items():
+        train(few, replace(CONFIG, balanced=balanced), run)
+    found = {
+        balanced: (
+            predict_logits(load_trained_network(run).network, data.test.pixels).argmax(1) == 1
+        ).sum()
+        for balanced, run in runs.items()
+    }
+    assert found[True] > found[False]
+
+
+def test_a_sample_counts_by_its_weight(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    sad = data.train.targets == 1
+    counts: dict[float, int] = {}
+    for weight in (0.02, 1.0, 50.0):
+        weights = np.where(sad, weight, 1).astype(np.float32)
+        run = tmp_path / str(weight)
+        train(replace(data, train=replace(data.train, weights=weights)), CONFIG, run)
+        answers = predict_logits(load_trained_network(run).network, data.test.pixels).argmax(1)
+        counts[weight] = int((answers == 1).sum())
+    assert counts[0.02] < counts[1.0] < counts[50.0]
+
+
+def test_only_weights_relative_to_each_other_matter(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    heavy = replace(data.train, weights=np.full(len(data.train), 4, np.float32))
+    history = train(replace(data, train=heavy), CONFIG, tmp_path)
+    assert history == tiny_training().history
+    assert_same_weights(tmp_path, tiny_run())
+
+
+def test_the_divergence_of_two_answers_is_symmetric_and_0_for_the_same() -> None:
+    one, other = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 1.0], [3.0, 3.0]])
+    found = _symmetric_divergence(one, other)
+    assert torch.equal(found, _symmetric_divergence(other, one))
+    p, q = one.softmax(1), other.softmax(1)
+    wanted = ((p * (p / q).log()).sum(1) + (q * (q / p).log()).sum(1)) / 2
+    assert torch.allclose(found, wanted, atol=1e-6)
+    assert found[1].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_consistency_makes_answers_depend_less_on_the_box(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    pixels = torch.from_numpy(data.test.pixels).permute(0, 3, 1, 2).float()
+    moved = jitter_boxes(pixels, 0.2, torch.Generator().manual_seed(9))
+    boxed = moved.round().byte().permute(0, 2, 3, 1).numpy()
+    change = {}
+    for consistency in (0.0, 20.0):
+        config = replace(CONFIG, epochs=8, box_jitter=0.2, consistency=consistency)
+        train(data, config, tmp_path / str(consistency))
+        network = load_trained_network(tmp_path / str(consistency)).network
+        answers = [predict_logits(network, p) for p in (data.test.pixels, boxed)]
+        change[consistency] = float(_symmetric_divergence(*answers).mean())
+    assert change[20.0] < change[0.0] / 2
+
+
+def test_a_training_with_jitter_has_losses_of_the_same_scale(tmp_path: Path) -> None:
+    config = replace(CONFIG, box_jitter=1e-9, consistency=1.0)
+    history = train(drawn_dataset(), config, tmp_path)
+    # Both boxes of a pair are the same here, so that nothing diverges.
+    assert history[0].train_loss == pytest.approx(tiny_training().history[0].train_loss, rel=0.2)
+    assert 0 < history[-1].train_accuracy <= 1
+
+
+def test_a_training_on_all_parts_needs_a_cross_validation_to_be_judged(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, learn_from="all")
+    train(drawn_dataset(), config, tmp_path)
+    with pytest.raises(InputError, match="trainer crossvalidate --run"):
+        load_trained_network(tmp_path)
+    answers = cross_validate(drawn_dataset(), config, tmp_path, folds=2, seed=1)
+    held_out = load_trained_network(tmp_path).held_out
+    assert held_out is not None
+    assert held_out.names == answers.names
+    assert np.array_equal(held_out.targets, answers.targets)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", 60)
+    settings = tmp_path / "settings.toml"
+    settings.write_text("widths = [4, 8]\nbatch_size = 8\nthreads = 1\nepochs = 12\n")
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    command = [*COMMAND, "--data", str(photos), "--config", str(settings), "--run", str(killed)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / HISTORY_FILE).exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = len(load_trained_network(killed).history)
+    assert 1 <= done < 12
+    data, config = load_folders(photos, Framing()), load_config(settings)
+    train(data, config, killed)
+    train(data, config, straight)
+    assert load_trained_network(killed).history == load_trained_network(straight).history
+    assert_same_weights(killed, straight)

@@ -1,0 +1,73 @@
+"""``trainer crossvalidate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainer.cli.shared_options import (
+    abstain_option,
+    beside_option,
+    config_option,
+    data_option,
+    framing_options,
+    make_review,
+    review_options,
+    run_option,
+    show_progress,
+)
+
+
+@click.command()
+@data_option
+@beside_option
+@review_options("Learn from what people said of answers as well")
+@config_option
+@run_option(
+    "runs/crossvalidation",
+    "Where the folds' trainings and out-of-fold.csv go; what was cut off goes on.",
+)
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, metavar="N")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Start of all random numbers, those that deal out the photos among them.",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
+@framing_options
+@abstain_option
+def crossvalidate(
+    data: Path,
+    beside: Path | None,
+    review_files: tuple[Path, ...],
+    photos: Path,
+    config_file: Path | None,
+    run_folder: Path,
+    folds: int,
+    seed: int | None,
+    threads: int | None,
+    abstain: dict[str, str],
+    **framing: Any,
+) -> None:
+    """Judge a training's settings on small data: hold each photo out once.
+
+    Near duplicates are held out together.
+    """
+    from trainer.datasets.sources import load_dataset, make_framing
+    from trainer.evaluation.evaluate import evaluate
+    from trainer.evaluation.out_of_fold import cross_calibrate
+    from trainer.evaluation.tables import format_evaluation
+    from trainer.training.config import load_config
+    from trainer.training.cross_validation import cross_validate as hold_out
+
+    show_progress()
+    config = load_config(config_file, {"seed": seed, "threads": threads})
+    review = make_review(review_files, photos)
+    labelled = load_dataset(data, make_framing(**framing), beside, review, abstain)
+    answers = hold_out(labelled, config, run_folder, folds, config.seed)
+    click.echo(
+        format_evaluation(evaluate(cross_calibrate(answers), answers.targets, answers.labels))
+    )

@@ -1,0 +1,100 @@
+"""``trainer fuse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainer.cli.shared_options import (
+    abstain_option,
+    framing_options,
+    resolve_model,
+    risk_option,
+    run_option,
+    show_progress,
+    write_text,
+)
+
+FUSION_FILE = "fusion.json"
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="PATH",
+    help="The photos that were cross-validated: a folder or a table.",
+)
+@run_option("runs/crossvalidation", "The folder of the cross-validation; fusion.json goes there.")
+@click.option(
+    "--face",
+    default="happy-sad",
+    show_default=True,
+    metavar="MODEL",
+    callback=resolve_model,
+    help="The face model: the name of a shipped one or of your own, or a path.",
+)
+@risk_option(0.07)
+@abstain_option
+@framing_options
+def fuse(
+    data: Path,
+    run_folder: Path,
+    face: str,
+    risk: float,
+    abstain: dict[str, str],
+    **framing: Any,
+) -> None:
+    """Fit the rules by which face and whole photo answer together, and print how right they are.
+
+    The figures are nested: each fold is answered by rules and thresholds of the other folds.
+    """
+    from batch.models.fusion import pack_fusion
+    from trainer.datasets.dataset import Framing
+    from trainer.datasets.sources import list_photo_files, make_framing
+    from trainer.evaluation.exported_models import open_model
+    from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, read_out_of_fold
+    from trainer.evaluation.selective import measure_selective
+    from trainer.evaluation.tables import format_selective
+    from trainer.training.fit_fusion_rules import (
+        choose_fusion_thresholds,
+        cross_fit,
+        fit_fusion,
+        gather_evidence,
+        set_thresholds,
+    )
+
+    show_progress()
+    answers = read_out_of_fold(run_folder / OUT_OF_FOLD_FILE)
+    evidence = gather_evidence(
+        list_photo_files(data, abstain), face, answers, make_framing(**framing) or Framing()
+    )
+    name = open_model(face).spec.name
+    held_out = cross_fit(name, evidence, risk)
+    for weighed, heading in (
+        (evidence.weights == 1, "Photos of weight 1:"),
+        (evidence.weights != 1, "Photos of other weights:"),
+    ):
+        if weighed.any():
+            found = measure_selective(
+                held_out.decisions.take(weighed),
+                evidence.targets[weighed],
+                evidence.labels,
+                evidence.abstain,
+                evidence.kinds[weighed],
+            )
+            click.echo(f"{heading}\n\n{format_selective(found)}\n")
+    fusion = fit_fusion(name, evidence)
+    chosen = choose_fusion_thresholds(fusion, evidence, risk)
+    click.echo(
+        f"of {chosen.answered:,} labels that count {chosen.wrong:,} are wrong: at most "
+        f"{chosen.bound:.1%}, for a risk of {risk:.1%}"
+    )
+    if chosen.bound > risk:
+        click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)
+    record = pack_fusion(set_thresholds(fusion, chosen))
+    write_text(run_folder / FUSION_FILE, f"{record}\n")
+    click.echo(record)

@@ -1,0 +1,230 @@
+"""What several commands have in common: the option of the data, files, progress."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batch.cli.options import RealRange
+from batch.cli.settings import find_models_folder
+from batch.errors import UsageError
+from batch.models.shipped import SUFFIX, list_own_models, list_shipped_models
+from batch.records import ABSTAIN_OUTPUTS
+
+if TYPE_CHECKING:
+    from trainer.datasets.review import Review
+
+Command = Callable[..., None]
+
+# Where `trainer data` brings it.
+FERPLUS_FOLDER = Path("data/ferplus")
+DATA_HELP = (
+    "FER+ (folder or zip file), a folder with a sub-folder of photos for each class, or a table "
+    "(CSV) of photos and labels."
+)
+
+
+def data_option(command: Command) -> Command:
+    """Add ``--data``, passed as ``data``."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        default=FERPLUS_FOLDER,
+        show_default=True,
+        metavar="PATH",
+        help=DATA_HELP,
+    )(command)
+
+
+def optional_data_option(default: str) -> Callable[[Command], Command]:
+    """Add ``--data`` for a command that knows what to take where nothing is given: None."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help=f"{DATA_HELP}  [default: {default}]",
+    )
+
+
+def beside_option(command: Command) -> Command:
+    """Add ``--beside``, passed as ``beside``."""
+    return click.option(
+        "--beside",
+        type=click.Path(path_type=Path),
+        metavar="REPORT.csv",
+        help="Learn from some sure answers of this report of batch-label as well, as many photos "
+        "of each label.",
+    )(command)
+
+
+def review_options(purpose: str) -> Callable[[Command], Command]:
+    """Add ``--review`` and ``--photos``, passed as ``review_files`` and ``photos``."""
+    files = click.option(
+        "--review",
+        "review_files",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="REVIEW.csv",
+        help=f"{purpose}; may be given more than once.",
+    )
+    photos = click.option(
+        "--photos",
+        type=click.Path(path_type=Path),
+        default=Path(),
+        metavar="DIR",
+        help="Where the paths of the reviews start.  [default: the current folder]",
+    )
+    return lambda command: files(photos(command))
+
+
+def make_review(review_files: tuple[Path, ...], photos: Path) -> Review | None:
+    """Put what ``review_options`` gives together, None where nothing was given."""
+    from trainer.datasets.review import Review
+
+    return Review(review_files, photos) if review_files else None
+
+
+def config_option(command: Command) -> Command:
+    """Add ``--config``, passed as ``config_file``."""
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings as TOML; docs/training.md lists them.",
+    )(command)
+
+
+def run_option(default: str, purpose: str) -> Callable[[Command], Command]:
+    """Add ``--run``, passed as ``run_folder``."""
+    return click.option(
+        "--run",
+        "run_folder",
+        type=click.Path(path_type=Path),
+        default=Path(default),
+        show_default=True,
+        metavar="DIR",
+        help=purpose,
+    )
+
+
+def risk_option(default: float) -> Callable[[Command], Command]:
+    """Add ``--risk``, passed as ``risk``."""
+    return click.option(
+        "--risk",
+        type=RealRange(0, 1, min_open=True),
+        default=default,
+        show_default=True,
+        metavar="SHARE",
+        help="Largest share of the labels that count, status ok, which may be wrong.",
+    )
+
+
+def split_option(purpose: str) -> Callable[[Command], Command]:
+    """Add ``--split``, passed as ``split``."""
+    return click.option(
+        "--split",
+        type=click.Choice(["test", "validation", "all"]),
+        default="test",
+        show_default=True,
+        help=purpose,
+    )
+
+
+def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """Replace the name of a model of the user's own by its path; all else stays as it is."""
+    return str(list_own_models(find_models_folder()).get(name, name))
+
+
+def own_model_path(name: str) -> Path:
+    """Name the file of a model of the user's own.
+
+    Raises:
+        UsageError: the name is a shipped model's, or the user has no home.
+    """
+    if name in list_shipped_models():
+        raise UsageError(
+            f"{name} is the name of a shipped model",
+            "choose another --name, or name a file with --output",
+        )
+    folder = find_models_folder()
+    if folder is None:
+        raise UsageError(
+            "this user has no home, and so no folder of models", "name a file with --output"
+        )
+    return folder / f"{name}{SUFFIX}"
+
+
+def show_progress() -> None:
+    """Let the trainer's own messages reach stderr."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("trainer").setLevel(logging.INFO)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user asked for.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be written ({error.strerror})", "choose another file"
+        ) from error
+
+
+def framing_options(command: Command) -> Command:
+    """Add what says how samples are cut from photos: what ``framing_of`` takes."""
+    command = click.option(
+        "--margin",
+        type=RealRange(0, 10),
+        metavar="SHARE",
+        help="Widen faces by this share of their side, 0 by default; for folders of photos.",
+    )(command)
+    command = click.option(
+        "--rgb", is_flag=True, help="Learn from colours, not grey; for folders of photos."
+    )(command)
+    command = click.option(
+        "--side",
+        type=click.IntRange(16, 512),
+        metavar="PIXELS",
+        help="Size of a sample, 48 by default; for folders of photos.",
+    )(command)
+    return click.option(
+        "--region",
+        type=click.Choice(["face", "image"]),
+        help="Learn from the largest face (default) or the whole photo; for folders of photos.",
+    )(command)
+
+
+def abstain_option(command: Command) -> Command:
+    """Add ``--abstain``, passed as ``abstain``: the class by the name that the data use for it."""
+    return click.option(
+        "--abstain",
+        callback=_parse_abstain_names,
+        metavar="CLASS=NAME,...",
+        help="What folders or tables call the classes neither and no_person: "
+        "neither=others,no_person=empty.",
+    )(command)
+
+
+def _parse_abstain_names(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> dict[str, str]:
+    """Read ``class=name,...`` as classes by their names."""
+    pairs = [pair.partition("=") for pair in value.split(",")] if value else []
+    names = {name.strip(): class_.strip() for class_, _, name in pairs}
+    known = all(class_ in ABSTAIN_OUTPUTS for class_ in names.values())
+    if len(set(names.values())) < len(pairs) or "" in names or not known:
+        raise UsageError(
+            f"--abstain {value!r} does not name each class once",
+            f"write CLASS=NAME,... with the classes {' and '.join(ABSTAIN_OUTPUTS)}",
+        )
+    return names

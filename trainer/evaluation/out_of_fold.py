@@ -1,0 +1,122 @@
+"""Answers for samples that a network had not learnt from: what small data can be judged by."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from batch.errors import InputError
+from trainer.datasets.dataset import Pixels
+from trainer.evaluation.calibration import OutputLayout
+from trainer.evaluation.metrics import Probabilities, Targets
+
+OUT_OF_FOLD_FILE = "out-of-fold.csv"
+# Hexadecimal digits of a sample's name.
+NAME_DIGITS = 16
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """One answer a sample, each by the network of the fold that held it out.
+
+    ``names`` are the samples', see ``name_sample``; ``targets`` and ``folds``: int64 [n];
+    ``logits``: float32 [n, K].
+    """
+
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    targets: Targets
+    folds: npt.NDArray[np.int64]
+    logits: Logits
+
+
+def name_sample(pixels: Pixels) -> str:
+    """Name a sample by its pixels, uint8 [H, W, C]: the start of their SHA-256."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:NAME_DIGITS]
+
+
+def assign_folds(groups: Targets, targets: Targets, folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Deal samples out to folds, int64 [n], so that groups stay whole and classes even.
+
+    Groups, which are dealt in a random order of the seed, count by their first sample's class.
+    """
+    rng = np.random.default_rng(seed)
+    dealt = np.empty(len(groups), dtype=np.int64)
+    turn = 0
+    numbers, first = np.unique(groups, return_index=True)
+    order = rng.permutation(len(numbers))
+    for target in np.unique(targets[first]):
+        for n in order[targets[first][order] == target]:
+            dealt[groups == numbers[n]] = turn % folds
+            turn += 1
+    return dealt
+
+
+def cross_calibrate(
+    answers: OutOfFold, outputs: OutputLayout | None = None, prior_correction: float | None = 0.0
+) -> Probabilities:
+    """Probabilities of each fold, calibrated on the other folds: float32 [n, outputs].
+
+    ``outputs`` are the classes by default, else the targets are theirs; ``prior_correction`` is as
+    for ``Outputs.calibrate``.
+    """
+    outputs = outputs or OutputLayout(np.zeros(len(answers.labels)))
+    probabilities = np.empty((len(answers.targets), outputs.count), dtype=np.float32)
+    for fold in np.unique(answers.folds):
+        held = answers.folds == fold
+        calibration = outputs.calibrate(
+            answers.logits[~held], answers.targets[~held], prior_correction
+        )
+        probabilities[held] = outputs.probabilities(answers.logits[held], calibration)
+    return probabilities
+
+
+def write_out_of_fold(path: Path, answers: OutOfFold) -> None:
+    """Write the answers as CSV, a line a sample, in one piece.
+
+    What has these names in the folder of a run is the trainer's.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sample", "label", "fold", *answers.labels])
+        for name, target, fold, logits in zip(
+            answers.names, answers.targets, answers.folds, answers.logits, strict=True
+        ):
+            writer.writerow([name, answers.labels[target], fold, *(f"{z:.6f}" for z in logits)])
+    partial.replace(path)
+
+
+def read_out_of_fold(path: Path) -> OutOfFold:
+    """Read what ``write_out_of_fold`` wrote.
+
+    Raises:
+        InputError: the file is missing or was not written by it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = csv.reader(file)
+        return _parse(tuple(head[3:]), rows)
+    except OSError as error:
+        remedy = f"run `trainer crossvalidate --run {path.parent}` first"
+        raise InputError(f"{path} can't be read ({error.strerror})", remedy) from error
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path} is damaged", "cross-validate anew") from error
+
+
+def _parse(labels: tuple[str, ...], rows: Sequence[Sequence[str]]) -> OutOfFold:
+    return OutOfFold(
+        labels=labels,
+        names=tuple(row[0] for row in rows),
+        targets=np.array([labels.index(row[1]) for row in rows], dtype=np.int64),
+        folds=np.array([int(row[2]) for row in rows], dtype=np.int64),
+        logits=np.array([[float(z) for z in row[3:]] for row in rows], dtype=np.float32),
+    )

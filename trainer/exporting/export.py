@@ -1,0 +1,361 @@
+"""Turns a trained network into a model file's bytes, and proves that they answer alike."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batch.errors import InputError, UsageError
+from batch.models.contract import to_metadata
+from batch.models.fusion import Fusion
+from batch.models.model import GoldenSamples, ModelSpec
+from batch.records import Abstain
+from trainer.datasets.dataset import (
+    Dataset,
+    Split,
+    Texts,
+    compute_class_shares,
+    compute_label_shares,
+)
+from trainer.evaluation.calibration import Calibration, Logits, OutputLayout
+from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
+from trainer.evaluation.exported_models import InferenceTime, predict_onnx
+from trainer.evaluation.exported_models import measure_inference as measure_speed
+from trainer.evaluation.metrics import Probabilities, Targets, calibration_error, calibration_gaps
+from trainer.evaluation.out_of_fold import OutOfFold, cross_calibrate, name_sample
+from trainer.evaluation.selective import Decisions, decide_all, measure_selective, merge_decisions
+from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds
+from trainer.exporting.golden_samples import choose_golden_samples
+from trainer.exporting.label_selection import LabelSelection, select_labels
+from trainer.exporting.onnx_graph import DeployedNetwork, serialise_with_metadata
+from trainer.exporting.weight_formats import WeightFormat, build_graph
+from trainer.training.checkpoint import TrainedNetwork
+from trainer.training.loop import predict_logits
+
+# Largest share of wrong labels among those that count, unless another is asked for.
+DEFAULT_RISK = 0.05
+# Keeps the logarithm of a class without samples finite.
+MIN_SHARE = 1e-6
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an exported model is called and how it answers.
+
+    Attributes:
+        name: the model's name.
+        created: date, YYYY-MM-DD.
+        version: any text.
+        labels: the training label that each label of the model stands for; empty for all, as they
+            are.
+        rest: the abstain output of the labels that ``labels`` does not name, None to leave them
+            out.
+        risk: 0 to 1, the largest share of labels that count and are wrong.
+        prior_correction: 0 to 1, see ``Calibration``; None to choose it.
+        weights: how weights are stored.
+        mirrored: look at every picture twice, see ``DeployedNetwork``.
+        fusion: joins a whole-photo model to a face model.
+    """
+
+    name: str
+    created: str
+    version: str = "1"
+    labels: Mapping[str, str] | None = None
+    rest: Abstain | None = None
+    risk: float = DEFAULT_RISK
+    prior_correction: float | None = 0.0
+    weights: WeightFormat = WeightFormat.AUTO
+    mirrored: bool = False
+    fusion: Fusion | None = None
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model file's bytes and what was found out on the way.
+
+    Attributes:
+        graph: the file's bytes.
+        spec: its metadata.
+        test: figures on the test part or, of a cross-validated training, on all samples.
+        validation: number of samples that calibration and thresholds were chosen on.
+        calibration: the temperature and the correction by class shares.
+        chosen: the thresholds and what they come to on those samples.
+        uncalibrated: calibration error of ``test`` without the temperature.
+        weights: how weights are stored.
+        mirrored: whether it looks at every picture twice.
+        difference: largest between PyTorch and ONNX Runtime with float weights.
+        speed: time for a picture.
+    """
+
+    graph: bytes
+    spec: ModelSpec
+    test: Evaluation
+    validation: int
+    calibration: Calibration
+    chosen: ChosenThresholds
+    uncalibrated: float
+    weights: WeightFormat
+    mirrored: bool
+    difference: float
+    speed: InferenceTime
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.graph).hexdigest()
+
+
+@dataclass(frozen=True)
+class HeldOutAnswers:
+    """Answers to samples that were not learnt from.
+
+    Attributes:
+        answers: float32 [n, K + A].
+        targets: int64 [n], the true outputs.
+        kinds: text [n], see ``Split``.
+        trusted: bool [n], False for labels in doubt: samples of another weight than 1.
+    """
+
+    answers: Probabilities
+    targets: Targets
+    kinds: Texts
+    trusted: npt.NDArray[np.bool_]
+
+
+def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions) -> ExportedModel:
+    """Build a model file from a training and the data it was trained on.
+
+    Calibration, thresholds and the storage of weights are chosen on the validation part; the test
+    part is used once, for the figures in the metadata. A training that learnt from all samples is
+    judged by its cross-validation in both places: each fold by the choices of the other folds.
+    The same arguments give the same bytes.
+
+    Raises:
+        InputError: ``data`` are not the ones of the training, or a part is empty.
+        UsageError: the training has no such label.
+        NotAlike: the exported file answers differently from the network.
+    """
+    if not data.matches_fingerprint(trained.fingerprint):
+        raise InputError(
+            f"{data.name} is not the data of this training",
+            "give the same --data, --abstain, --beside and --review",
+        )
+    selection = select_labels(options.labels, options.rest, trained.labels)
+    held = _select_out_of_fold(trained, selection, options)
+    outputs = OutputLayout(
+        _compute_log_shares(trained, data)[list(selection.columns)], selection.joined
+    )
+    validation, test = (selection.select_agreed(data.get_split(p)) for p in ("validation", "test"))
+    if held is None:
+        logits = _compute_logits(trained, validation, selection, options.mirrored)
+        calibration = outputs.calibrate(logits, validation.targets, options.prior_correction)
+    else:
+        calibration = outputs.calibrate(held.logits, held.targets, options.prior_correction)
+    deployed = DeployedNetwork(
+        trained.network,
+        selection.columns,
+        calibration.temperature,
+        options.mirrored,
+        selection.joined,
+        outputs.offsets(calibration) if calibration.prior_correction else None,
+    )
+    built = build_graph(deployed, options.weights, data, validation)
+    bare = serialise_with_metadata(built.graph, {})
+    untempered = replace(calibration, temperature=1.0)
+    if held is None:
+        chosen_on = _collect_answers(validation, predict_onnx(bare, validation.pixels))
+        judged = _collect_answers(test, predict_onnx(bare, test.pixels))
+        unscaled = outputs.probabilities(
+            _compute_logits(trained, test, selection, options.mirrored), untempered
+        )
+    else:
+        chosen_on = judged = _collect_out_of_fold(held, outputs, data, options)
+        unscaled = outputs.probabilities(held.logits, untempered)
+    chosen = _choose_thresholds(chosen_on, selection, options.risk)
+    evaluation = evaluate(judged.answers, judged.targets, selection.outputs)
+    if selection.abstain:
+        made = _decide(judged, chosen, selection, held)
+        found = measure_selective(
+            made, judged.targets, selection.labels, selection.abstain, judged.kinds
+        )
+        evaluation = replace(evaluation, selective=found)
+    golden = choose_golden_samples(deployed, bare, data.framing)
+    spec = _build_spec(trained, data, options, selection, chosen, evaluation, golden)
+    return ExportedModel(
+        graph=serialise_with_metadata(built.graph, to_metadata(spec)),
+        spec=spec,
+        test=evaluation,
+        validation=len(chosen_on.targets),
+        calibration=calibration,
+        chosen=chosen,
+        uncalibrated=float(
+            calibration_error(calibration_gaps(unscaled, judged.targets).mean(axis=0))
+        ),
+        weights=built.weights,
+        mirrored=options.mirrored,
+        difference=built.difference,
+        speed=measure_speed(bare, test.pixels),
+    )
+
+
+def name_figures_source(trained: TrainedNetwork) -> str:
+    """Name what a training's figures come from."""
+    return "test" if trained.held_out is None else "cross-validation"
+
+
+def _select_out_of_fold(
+    trained: TrainedNetwork, selection: LabelSelection, options: ExportOptions
+) -> OutOfFold | None:
+    """Give a cross-validation's answers by the selected classes, None if there is none."""
+    held = trained.held_out
+    if held is None:
+        return None
+    if len(selection.columns) < len(trained.labels):
+        raise UsageError(
+            "a cross-validated training can't be exported with some labels only",
+            "drop --labels, or add --rest neither",
+        )
+    if options.mirrored:
+        raise UsageError(
+            "a cross-validated training was not judged with mirrored pictures", "drop --mirrored"
+        )
+    return replace(
+        held,
+        logits=held.logits[:, list(selection.columns)],
+        targets=selection.groups[held.targets],
+    )
+
+
+def _compute_logits(
+    trained: TrainedNetwork, part: Split, selection: LabelSelection, mirrored: bool
+) -> Logits:
+    """Run the network in PyTorch: float32 [n, columns]."""
+    logits = predict_logits(trained.network, part.pixels)
+    if mirrored:
+        logits = (logits + predict_logits(trained.network, part.pixels[:, :, ::-1])) / 2
+    chosen: Logits = logits[:, list(selection.columns)].numpy()
+    return chosen
+
+
+def _compute_log_shares(trained: TrainedNetwork, data: Dataset) -> npt.NDArray[np.float64]:
+    """Logarithm of each class's share in what was learnt from: float64 [classes]."""
+    logs: npt.NDArray[np.float64] = np.log(
+        np.maximum(compute_class_shares(data.get_split(trained.config.learn_from)), MIN_SHARE)
+    )
+    return logs
+
+
+def _collect_answers(part: Split, answers: Probabilities) -> HeldOutAnswers:
+    return HeldOutAnswers(answers, part.targets, part.kinds, part.weights == 1)
+
+
+def _collect_out_of_fold(
+    held: OutOfFold, outputs: OutputLayout, data: Dataset, options: ExportOptions
+) -> HeldOutAnswers:
+    """Judge a cross-validation: each fold is calibrated on the others."""
+    pool = data.get_split("all")
+    places = {name_sample(pixels): n for n, pixels in enumerate(pool.pixels)}
+    at = np.asarray([places.get(name, -1) for name in held.names])
+    return HeldOutAnswers(
+        answers=cross_calibrate(held, outputs, options.prior_correction),
+        targets=held.targets,
+        kinds=np.where(at >= 0, pool.kinds[at], ""),
+        trusted=np.where(at >= 0, pool.weights[at], 1) == 1,
+    )
+
+
+def _choose_thresholds(
+    judged: HeldOutAnswers, selection: LabelSelection, risk: float
+) -> ChosenThresholds:
+    trusted = judged.trusted if judged.trusted.any() else np.ones_like(judged.trusted)
+    return choose_thresholds(
+        judged.answers[trusted],
+        judged.targets[trusted],
+        selection.labels,
+        selection.abstain,
+        risk,
+    )
+
+
+def _decide(
+    judged: HeldOutAnswers,
+    chosen: ChosenThresholds,
+    selection: LabelSelection,
+    held: OutOfFold | None,
+) -> Decisions:
+    """Decide on samples that the thresholds were not chosen on."""
+    if held is None:
+        return decide_all(judged.answers, selection.labels, chosen.thresholds)
+    parts = []
+    for fold in np.unique(held.folds):
+        here = held.folds == fold
+        others = _choose_thresholds(_select_answers(judged, ~here), selection, chosen.risk)
+        parts.append((here, decide_all(judged.answers[here], selection.labels, others.thresholds)))
+    return merge_decisions(parts)
+
+
+def _select_answers(judged: HeldOutAnswers, chosen: npt.NDArray[np.bool_]) -> HeldOutAnswers:
+    return HeldOutAnswers(
+        judged.answers[chosen],
+        judged.targets[chosen],
+        judged.kinds[chosen],
+        judged.trusted[chosen],
+    )
+
+
+def _build_spec(
+    trained: TrainedNetwork,
+    data: Dataset,
+    options: ExportOptions,
+    selection: LabelSelection,
+    chosen: ChosenThresholds,
+    test: Evaluation,
+    golden: GoldenSamples,
+) -> ModelSpec:
+    if chosen.bound > chosen.risk:
+        logger.warning(
+            "WARNING: no thresholds keep the risk of %.3g: of the labels that count up to %.3g may "
+            "be wrong; add validation samples, or accept more with --risk",
+            chosen.risk,
+            chosen.bound,
+        )
+    return ModelSpec(
+        name=options.name,
+        version=options.version,
+        labels=selection.labels,
+        region=data.framing.region,
+        margin=data.framing.margin,
+        resize="stretch",
+        unsure_below=chosen.unsure_below,
+        abstain_from=dict(chosen.abstain_from),
+        data_fingerprint=trained.fingerprint,
+        label_shares=compute_label_shares(selection.samples(data.train), selection.labels),
+        metrics={
+            "data": data.name,
+            "split": name_figures_source(trained),
+            **evaluation_to_json(test),
+            "thresholds": thresholds_to_json(chosen),
+        },
+        created=options.created,
+        golden=golden,
+        fusion=options.fusion,
+    )
+
+
+def thresholds_to_json(chosen: ChosenThresholds) -> dict[str, Any]:
+    """Write how thresholds were chosen as plain values for JSON."""
+    return {
+        "risk": chosen.risk,
+        "bound": round(chosen.bound, 4),
+        "answered": chosen.answered,
+        "wrong": chosen.wrong,
+        "coverage": {label: round(share, 4) for label, share in chosen.coverage.items()},
+    }

@@ -1,0 +1,125 @@
+"""Golden samples of an exported model: pictures that together exercise every output.
+
+They are drawn and rendered by the project: no one's photo travels inside a model. If none of
+them gets an output, one is changed until it does, by gradient ascent on its pixels (Simonyan et al.
+2013, arXiv 1312.6034).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from batch.models.model import GOLDEN_TOLERANCE, GoldenSamples
+from trainer.datasets.dataset import Framing, Pixels
+from trainer.datasets.drawn_faces import Mood, draw_face, draw_snapshot
+from trainer.datasets.rendered_pictures import render_pictures
+from trainer.evaluation.exported_models import predict_onnx
+from trainer.exporting.onnx_graph import DeployedNetwork, predict_torch
+
+SEED = 2016
+# Faces of each mood in two styles, and rendered pictures, to choose from.
+FACES_PER_MOOD, RENDERED_PICTURES = 12, 26
+# An output counts as exercised where a sample gives it so much.
+MIN_EXERCISED = 0.6
+# Of gradient ascent: steps, and grey levels of the largest change in each.
+ASCENT_STEPS, ASCENT_STEP = 60, 2.0
+# Share of an output's whole range that steady samples must show.
+MIN_RANGE_SHARE = 0.5
+
+
+def choose_golden_samples(
+    deployed: DeployedNetwork, graph: bytes, framing: Framing
+) -> GoldenSamples:
+    """Choose, for every output, the picture that gets most of it and the one that gets least.
+
+    Pictures are preferred whose answers hardly depend on how a provider adds up: those to which
+    the network in PyTorch and the exported graph, which may compute in integers, answer alike.
+
+    Args:
+        deployed: the network in PyTorch.
+        graph: its exported form, whose answers are the samples'.
+        framing: the size and colours of a picture.
+    """
+    pool = _make_pictures(framing.side, framing.channels)
+    answers = predict_onnx(graph, pool)
+    weak = [n for n in range(answers.shape[1]) if answers[:, n].max() < MIN_EXERCISED]
+    if weak:
+        found = [_ascend_gradient(deployed, pool[int(answers[:, n].argmax())], n) for n in weak]
+        pool = np.concatenate([pool, np.stack(found)])
+        answers = predict_onnx(graph, pool)
+    steady = np.abs(predict_torch(deployed, pool) - answers).max(axis=1) < GOLDEN_TOLERANCE / 2
+    return _choose_extremes(graph, pool, answers, steady)
+
+
+def rechoose_golden_samples(graph: bytes, known: Pixels) -> GoldenSamples:
+    """Choose samples for a graph without its network, among ``known`` ones and drawn pictures.
+
+    ``known``: uint8 [n, side, side, channels].
+    """
+    pool = np.concatenate([known, _make_pictures(known.shape[1], known.shape[3])])
+    return _choose_extremes(
+        graph, pool, predict_onnx(graph, pool), np.zeros(len(pool), dtype=np.bool_)
+    )
+
+
+def _choose_extremes(
+    graph: bytes, pool: Pixels, answers: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]
+) -> GoldenSamples:
+    """Take the pictures that get most and least of every output, steady ones if these will do."""
+    chosen = [place for output in answers.T for place in _find_extremes(output, steady)]
+    inputs = pool[list(dict.fromkeys(chosen))]
+    return GoldenSamples(inputs=inputs, outputs=predict_onnx(graph, inputs))
+
+
+def _find_extremes(
+    output: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Places of an output's highest and lowest value, among steady samples if these will do."""
+    high, low = int(output.argmax()), int(output.argmin())
+    if not steady.any():
+        return high, low
+    steady_high = int(np.where(steady, output, -np.inf).argmax())
+    steady_low = int(np.where(steady, output, np.inf).argmin())
+    if output[steady_high] >= min(MIN_EXERCISED, output[high]):
+        high = steady_high
+    if output[high] - output[steady_low] >= MIN_RANGE_SHARE * (output[high] - output[low]):
+        low = steady_low
+    return high, low
+
+
+@cache
+def _make_pictures(side: int, channels: int) -> Pixels:
+    """Draw faces and render other pictures: uint8 [n, side, side, channels]."""
+    drawn = [
+        draw(mood, side, channels, SEED + n)
+        for draw in (draw_face, draw_snapshot)
+        for mood in Mood
+        for n in range(FACES_PER_MOOD)
+    ]
+    mode = "L" if channels == 1 else "RGB"
+    rendered = [
+        np.asarray(picture.convert(mode).resize((side, side), Image.Resampling.BILINEAR)).reshape(
+            side, side, channels
+        )
+        for _, picture in render_pictures(RENDERED_PICTURES, SEED)
+    ]
+    return np.stack([*drawn, *rendered])
+
+
+def _ascend_gradient(deployed: DeployedNetwork, start: Pixels, output: int) -> Pixels:
+    """Change a picture, uint8 [side, side, C], until the network gives it an output."""
+    pixels = torch.from_numpy(start[None].copy()).float()
+    for _ in range(ASCENT_STEPS):
+        pixels.requires_grad_(True)
+        loss = F.nll_loss(deployed(pixels).clamp(min=1e-9).log(), torch.tensor([output]))
+        (slope,) = torch.autograd.grad(loss, pixels)
+        # Rounded in each step, so that what is found survives as a picture.
+        pixels = (pixels.detach() - ASCENT_STEP * slope.sign()).clamp(0, 255).round()
+    found: Pixels = pixels[0].to(torch.uint8).numpy()
+    return found

@@ -1,0 +1,263 @@
+"""The network as it is served: pixels in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from batch.errors import BatchLabelError
+from trainer.datasets.dataset import Framing, Pixels, Votes
+from trainer.evaluation.exported_models import PREDICTION_BATCH, predict_onnx
+from trainer.evaluation.metrics import Probabilities
+from trainer.networks import Network, average_pool
+
+
+class DeployedNetwork(nn.Module):
+    """Calibrated probabilities of some of a network's classes, or of groups of them.
+
+    Shapes: uint8 [N, H, W, C] in, float32 [N, outputs] out.
+
+    Args:
+        network: the trained network.
+        columns: the classes that are compared, in the order of the answer. An eight-class network
+            may answer happy or sad by the logits of these two alone.
+        temperature: divides the logits.
+        mirrored: look at every picture a second time, in a mirror, and take the mean of both
+            logits.
+        groups: float32 [outputs, len(columns)] of 0 and 1; an output is the sum of its classes'
+            probabilities. None if every class is an output.
+        offsets: float [len(columns)], subtracted from the logits before they are divided.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        columns: tuple[int, ...],
+        temperature: float,
+        mirrored: bool = False,
+        groups: Votes | None = None,
+        offsets: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        super().__init__()
+        self.mirrored = mirrored
+        self.features = _fuse_norms(copy.deepcopy(network.features).eval())
+        self.head = _build_head(network.classifier, columns, temperature, offsets)
+        self.joined = nn.Identity() if groups is None else _build_sums(groups)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        seen = pixels.permute(0, 3, 1, 2).float()
+        if self.mirrored:
+            seen = torch.cat([seen, seen.flip(3)])
+        means = average_pool(self.features(seen))
+        if self.mirrored:
+            # The head is linear: the mean of its inputs gives the mean of its logits.
+            pairs = means.reshape(2, -1, *means.shape[1:])
+            means = (pairs[0] + pairs[1]) / 2
+        probabilities: Tensor = self.joined(torch.softmax(self.head(means), dim=1))
+        return probabilities.squeeze(3).squeeze(2)
+
+
+def round_to_float16(deployed: DeployedNetwork) -> DeployedNetwork:
+    """Round every weight to what float16 can hold; the copy still computes in float32."""
+    rounded = copy.deepcopy(deployed)
+    for weights in rounded.parameters():
+        weights.copy_(weights.half().float())
+    return rounded
+
+
+def _build_head(
+    classifier: nn.Linear,
+    columns: tuple[int, ...],
+    temperature: float,
+    offsets: npt.NDArray[np.float64] | None,
+) -> nn.Conv2d:
+    """Turn the classifier into a 1x1 convolution of the chosen classes.
+
+    A matrix product may add up in another order in another batch, a convolution takes
+    every picture by itself. The temperature divides the logits, and so the weights.
+    """
+    head = nn.Conv2d(classifier.in_features, len(columns), 1)
+    chosen = list(columns)
+    with torch.no_grad():
+        head.weight.copy_(classifier.weight[chosen, :, None, None] / temperature)
+        bias = classifier.bias[chosen].clone()
+        if offsets is not None:
+            bias -= torch.from_numpy(offsets).to(bias)
+        head.bias.copy_(bias / temperature)  # type: ignore[union-attr]
+    return head
+
+
+def _build_sums(groups: Votes) -> nn.Conv2d:
+    """Add up probabilities by groups, as a 1x1 convolution for the same reason."""
+    sums = nn.Conv2d(groups.shape[1], groups.shape[0], 1, bias=False)
+    with torch.no_grad():
+        sums.weight.copy_(torch.from_numpy(groups)[:, :, None, None])
+    return sums
+
+
+def _fuse_norms(layers: nn.Sequential) -> nn.Sequential:
+    """Fold every batch norm into the convolution in front of it, at any depth."""
+    fused: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(fused[-1], nn.Conv2d):
+            fused[-1] = fuse_conv_bn_eval(fused[-1], layer)
+            continue
+        for name, child in layer.named_children():
+            if isinstance(child, nn.Sequential):
+                setattr(layer, name, _fuse_norms(child))
+        fused.append(layer)
+    return nn.Sequential(*fused)
+
+
+# == The ONNX graph of a deployed network: standard operators and nothing about its maker.
+
+OPSET = 18
+INPUT_NAME, OUTPUT_NAME, BATCH_AXIS = "pixels", "probabilities", "N"
+
+
+def export_graph(deployed: DeployedNetwork, framing: Framing) -> onnx.ModelProto:
+    """Export a network for any number of pictures: uint8 [N, H, W, C] to float [N, K]."""
+    # Two pictures, because a batch of one is taken for a constant.
+    example = torch.zeros((2, framing.side, framing.side, framing.channels), dtype=torch.uint8)
+    with _silence_exporter():
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            dynamo=True,
+            external_data=False,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes={INPUT_NAME: {0: torch.export.Dim(BATCH_AXIS)}},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None  # it is what dynamo=True returns
+    graph = program.model_proto
+    _strip_notes(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def serialise_with_metadata(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+    """Write a graph with ``metadata_props`` as the bytes of an ONNX file."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph)
+    onnx.helper.set_model_props(proto, dict(metadata))
+    # Protobuf promises one order of bytes only where it is asked to.
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+def store_as_float16(model: onnx.ModelProto) -> None:
+    """Store float32 weights as float16 with a cast in front, where none loses a digit.
+
+    That halves the file. ONNX Runtime folds the casts as it opens it, so they cost nothing
+    later.
+    """
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        weights = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            small = weights.astype(np.float16)
+        if weights.ndim == 0 or not np.array_equal(small.astype(np.float32), weights):
+            continue
+        name = tensor.name
+        stored = f"{name}.half"
+        tensor.CopyFrom(numpy_helper.from_array(small, stored))
+        cast = onnx.helper.make_node(
+            "Cast", [stored], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT
+        )
+        casts.append(cast)
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+
+
+@contextlib.contextmanager
+def _silence_exporter() -> Iterator[None]:
+    """Keep the exporter's progress, notes and warnings of its own parts from the user."""
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            noisy.setLevel(level)
+
+
+def _strip_notes(message: Any) -> None:
+    """Remove notes and stack traces, which hold the paths of the exporting machine.
+
+    ``message`` is a protobuf message; it is searched to any depth.
+    """
+    for field, value in list(message.ListFields()):
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _strip_notes(part)
+
+
+# == The proof that an exported graph answers as the network does, in any batch.
+
+# What PyTorch and ONNX Runtime may differ by in a probability.
+MAX_DIFFERENCE = 1e-4
+PARITY_BATCHES = (1, 2, 33)
+PARITY_SAMPLES = 66
+
+
+class ParityError(BatchLabelError):
+    """The exported model does not answer as the network does."""
+
+
+def check_parity(deployed: nn.Module, graph: bytes, pixels: Pixels) -> float:
+    """Compare PyTorch with ONNX Runtime on pictures in batches of several sizes.
+
+    Returns the largest difference of a probability.
+
+    Raises:
+        NotAlike: it is more than ``MAX_DIFFERENCE``.
+    """
+    pixels = pixels[:PARITY_SAMPLES]
+    wanted = predict_torch(deployed, pixels)
+    worst = max(
+        float(np.abs(predict_onnx(graph, pixels, batch) - wanted).max()) for batch in PARITY_BATCHES
+    )
+    if not worst <= MAX_DIFFERENCE:
+        raise ParityError(
+            f"the exported model's answers differ by {worst:.2g} from the network's",
+            "try --weights float32, or other versions of torch and onnxruntime",
+        )
+    return worst
+
+
+def predict_torch(deployed: nn.Module, pixels: Pixels) -> Probabilities:
+    """Run the deployed network in PyTorch: uint8 [n, H, W, C] to float32 [n, K]."""
+    with torch.inference_mode():
+        batches = [
+            deployed(torch.tensor(pixels[at : at + PREDICTION_BATCH]))
+            for at in range(0, len(pixels), PREDICTION_BATCH)
+        ]
+    answers: Probabilities = torch.cat(batches).numpy()
+    return answers
