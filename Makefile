@@ -1,4 +1,4 @@
-# batch-label: `make help` lists what there is.
+# batch-label: `make help` lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -6,54 +6,54 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-# A folder, file or pattern to label; without it, sample pictures that scikit-image carries.
+# A folder, file or pattern to label; by default sample pictures of scikit-image.
 PHOTOS ?=
 OUTPUT ?= results.csv
 SAMPLE := astronaut.png camera.png chelsea.png coffee.png rocket.jpg
-# Data to train on: FER+ (folder or zip), a folder with one sub-folder of pictures a class, or
-# a CSV manifest. Without it: what `make data` brings, or a few drawn faces if nothing can be had.
+# Training data: FER+ (folder or zip), a folder with one sub-folder per class, or a CSV table. By
+# default what `make data` downloads, or drawn faces if that fails.
 DATA ?=
-# Names the run and the model, by default as DATA is called.
+# The name of the run and the model, by default that of DATA.
 NAME ?= $(if $(DATA),$(basename $(notdir $(patsubst %/,%,$(subst $(SPACE),-,$(DATA))))),mine)
-# Where `make export` puts the model, for `make gate`; without it, among your own models.
+# The file of `make export`, for `make gate`; by default one of your own models.
 CANDIDATE ?=
-# A review of a report, which train, export and gate take beside DATA, and where its paths start.
+# A review of a report for train, export and gate, and the folder where its paths start.
 REVIEW ?=
 REVIEWED ?= .
 # More options for `trainer train`, such as TRAIN="--epochs 5 --config mine.toml".
 TRAIN ?=
 
-# Photos for `make evaluate` to cross-validate the whole-photo model and the default on, and a
-# report of photos to learn from beside them.
+# Photos for `make evaluate` to cross-validate the whole-photo model and the default, and a report of
+# training-only photos.
 PEOPLE ?=
 BESIDE ?=
-# FER+, of which `make bench` and `make agreement` take the test part; they take PEOPLE as well.
+# FER+, for its test part in `make bench` and `make agreement`, which also use PEOPLE.
 FERPLUS ?=
 PHOTO = --data $(call path,PEOPLE) --run runs/evaluate-people --region image --side 160 --rgb
 
-# A zip file of photos for `make bench`, `make agreement` and `make gpu-check`, and more options for
-# the first, such as MEASURE="--quick --markdown --json bench.json --parts speed waits".
+# A zip file of photos for `make bench`, `make agreement` and `make gpu-check`, and options of `make
+# bench`, such as MEASURE="--quick --markdown --json bench.json --parts speed waits".
 BENCH ?= ../shared/data/photos.zip
 MEASURE ?=
-# Another checkout of the project that `make bench` measures beside this one.
+# Another checkout of the project for `make bench` to compare with.
 AGAINST ?=
-# What others' programs are measured in: an environment that shares nothing with this project's.
+# A separate environment for the other programs that `make bench` measures.
 PEERS ?= .venv-peers
 
-# How `make test` uses the cores: a file of tests at a time on each, in the order of their names. A
-# test process takes about a gigabyte, and more than a few have nothing to do in the end.
+# `make test` runs one file of tests at a time on each core, in the order of their names. A test process
+# takes about a gigabyte, so there are at most six.
 AT_ONCE := --numprocesses logical --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
-# Broken files for `make fuzz`, of all kinds together, and the number that they are made from.
+# The number of broken files of `make fuzz`, and the seed.
 FUZZ ?= 20000
 SEED ?= 1
-# Kills and refused system calls for `make endurance`, and how many runs are disturbed at a time.
+# Kills, failing system calls and parallel runs of `make endurance`.
 KILLS ?= 1000
 ERRORS ?= 300
 JOBS ?= 2
 
-# Paths may hold spaces and apostrophes, so the shell takes them from the environment. A ~ in front
-# is left by shells that do not expand it behind a =.
+# Paths may contain spaces and apostrophes, so the shell reads them from the environment. Not all
+# shells expand ~ after =, so it is expanded here.
 export PHOTOS OUTPUT DATA NAME REVIEW REVIEWED CANDIDATE PEOPLE BESIDE FERPLUS BENCH AGAINST PEERS
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
@@ -80,7 +80,7 @@ else
 	  $(call told,$$(printf %q $(call path,PHOTOS)))
 endif
 
-# What `make label` ends with. After these exit codes there is a report: see docs/report.md.
+# The last lines of `make label`. docs/report.md explains the exit codes.
 define told
 case $${code:=0} in \
   0) echo "The report is $$OUTPUT" ;; \
@@ -94,7 +94,7 @@ exit $$code
 endef
 
 .PHONY: test
-test: $(VENV)/dev.done ## Run all tests, in an environment of its own
+test: $(VENV)/dev.done ## Run all tests
 	$(BIN)/pytest $(AT_ONCE)
 
 .PHONY: lint
@@ -104,18 +104,18 @@ lint: $(VENV)/dev.done ## Check format, style and types
 	$(BIN)/mypy
 
 .PHONY: check
-check: lint test ## Everything that must be green
+check: lint test ## Lint and all tests: what CI runs
 
 .PHONY: data
-data: $(VENV)/train.done ## Download FER+ into data/ferplus, or go on with a download
+data: $(VENV)/train.done ## Download FER+ into data/ferplus
 	$(BIN)/trainer data
 
 .PHONY: train
-train: $(VENV)/train.done ## Train a network on DATA; the run goes to runs/NAME
+train: $(VENV)/train.done ## Train a network on DATA into runs/NAME
 	$(BIN)/trainer train $(FROM) $(SAID) --run runs/"$$NAME" $(TRAIN)
 
 .PHONY: export
-export: $(VENV)/train.done ## Turn the trained run into your model NAME, or into CANDIDATE=file.onnx
+export: $(VENV)/train.done ## Export the run as your model NAME, or to CANDIDATE=file.onnx
 	$(BIN)/trainer export $(FROM) $(SAID) --run runs/"$$NAME" --name "$$NAME" $(call given,--output,CANDIDATE)
 
 .PHONY: evaluate
@@ -128,12 +128,12 @@ ifneq ($(strip $(PEOPLE)),)
 endif
 
 .PHONY: gate
-gate: $(VENV)/train.done ## Put CANDIDATE=file.onnx in the place of your model NAME if it is better on DATA
+gate: $(VENV)/train.done ## Replace your model NAME by CANDIDATE=file.onnx if it is better on DATA
 	@test -n "$$CANDIDATE" || { echo 'Name the new model: make gate CANDIDATE=new.onnx NAME=...' >&2; exit 2; }
 	$(BIN)/trainer gate $(call path,CANDIDATE) "$$NAME" $(FROM) $(SAID)
 
 .PHONY: bench
-bench: $(VENV)/dev.done ## Measure speed, memory, growth and waits on BENCH=photos.zip, beside other programs
+bench: $(VENV)/dev.done ## Measure speed, memory, growth and waits on BENCH=photos.zip
 	$(BIN)/python -m bench --photos $(call path,BENCH) --peer "$$PEERS/bin/python" \
 	  $(call given,--labelled,PEOPLE) $(call given,--labelled,FERPLUS) $(call given,--against,AGAINST) $(MEASURE)
 
@@ -141,7 +141,7 @@ bench: $(VENV)/dev.done ## Measure speed, memory, growth and waits on BENCH=phot
 bench-peers: $(PEERS)/peers.done ## Install fer and facex into PEERS, for `make bench` (2 GB)
 
 .PHONY: agreement
-agreement: $(VENV)/dev.done ## Compare labels of BENCH, FERPLUS and PEOPLE with a way without short cuts
+agreement: $(VENV)/dev.done ## Compare labels of BENCH, FERPLUS and PEOPLE with a plain reference
 	$(BIN)/python -m bench.agreement $(call path,BENCH)
 ifneq ($(strip $(PEOPLE)),)
 	$(BIN)/python -m bench.agreement $(call path,PEOPLE)
@@ -151,37 +151,46 @@ ifneq ($(strip $(FERPLUS)),)
 endif
 
 .PHONY: fuzz
-fuzz: $(VENV)/dev.done ## Break FUZZ photos, archives, lists, journals, reports, ... (SEED chooses how)
+fuzz: $(VENV)/dev.done ## Test FUZZ broken photos, archives, lists, journals, reports, ...
 	$(BIN)/python -m tests.fuzz --cases $(FUZZ) --seed $(SEED)
 
 .PHONY: endurance
-endurance: $(VENV)/dev.done ## Kill runs KILLS times, fail ERRORS system calls, and check every resume
+endurance: $(VENV)/dev.done ## Kill KILLS runs, fail ERRORS system calls, and check every resume
 	$(BIN)/python -m tests.faults --kills $(KILLS) --errors $(ERRORS) --seed $(SEED) --jobs $(JOBS)
 
 .PHONY: corpus
-corpus: $(VENV)/dev.done ## Label the images of Pillow's own tests, which pip brings into data/corpus
+corpus: $(VENV)/dev.done ## Label the images of Pillow's tests, downloaded into data/corpus
 	$(BIN)/python -m tests.fuzz.corpus
 
 .PHONY: gpu-check
-gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU on BENCH=photos.zip
+gpu-check: $(VENV)/dev.done ## Check CUDA and compare it with the CPU on BENCH=photos.zip
 	$(BIN)/python -m bench.gpucheck --photos $(call path,BENCH)
 
 .PHONY: pictures
-pictures: $(VENV)/dev.done ## Make the README's pictures anew, of real runs (needs Chromium)
+pictures: $(VENV)/dev.done ## Render the README's pictures from real runs (needs Chromium)
 	$(BIN)/python -m tests.support.pictures
 
 .PHONY: wheel
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 
+# What the site shows, in the same folders, so that links between the documents hold.
+SITE := README.md SECURITY.md CHANGELOG.md CONTRIBUTING.md LICENSE bench deploy docs examples models
+
+.PHONY: docs
+docs: $(VENV)/docs.done ## Build the documentation into site/ and check its links
+	rm -rf build/docs && mkdir -p build/docs
+	tar -c --exclude='*.onnx' --exclude=__pycache__ $(SITE) | tar -x -C build/docs
+	$(BIN)/mkdocs build --quiet --strict
+
 .PHONY: format
-format: $(VENV)/dev.done ## Bring the code into its one format
+format: $(VENV)/dev.done ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 .PHONY: clean
-clean: ## Remove environments, caches and builds; models, runs and reports stay
-	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache
+clean: ## Remove environments, caches and builds, but no models, runs or reports
+	rm -rf $(VENV) $(PEERS) build dist site .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -201,14 +210,19 @@ $(VENV)/train.done: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/label.done
 
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'Installing batch-label with all that its development needs into $(VENV) ...'
+	@echo 'Installing batch-label for development into $(VENV) ...'
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/label.done $(VENV)/train.done
 
-# --no-deps, as fer asks for PyTorch and a video editor, which it does not use for photos, and both
-# for packages that exist under several names.
+$(VENV)/docs.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing MkDocs into $(VENV) ...'
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+# --no-deps, because fer requires PyTorch and a video editor, which it does not use for photos, and both
+# require packages that exist under several names.
 $(PEERS)/peers.done: bench/peers.txt
-	@echo 'Installing what is measured beside batch-label into $(PEERS) ...'
+	@echo 'Installing the programs to compare with into $(PEERS) ...'
 	@$(PYTHON) -m venv '$(PEERS)'
 	@'$(PEERS)/bin/python' -m pip install --quiet --disable-pip-version-check --no-deps -r bench/peers.txt
 	@touch $@

@@ -1,6 +1,6 @@
 """Read a dataset of batch-label with DuckDB: python read_with_duckdb.py RESULTS/ [EARLIER/].
 
-For any number of photos: DuckDB reads the files that a question needs, and spills to disk.
+For any number of photos: DuckDB reads only the files that a query needs, and spills to disk.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Read a dataset of batch-label with pandas: python read_with_pandas.py RESULTS/ [EARLIER/].
 
-For as many photos as fit into memory: their paths do, of some millions.
+For reports that fit into memory: some millions of photos do.
 """
 
 import sys

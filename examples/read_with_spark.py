@@ -1,6 +1,6 @@
 """Read a dataset of batch-label with Spark: python read_with_spark.py RESULTS/ [EARLIER/].
 
-For any number of photos, on one machine or, by spark-submit, on a cluster.
+For any number of photos, on one machine or, with spark-submit, on a cluster.
 """
 
 import sys
