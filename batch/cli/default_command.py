@@ -8,8 +8,8 @@ import click
 
 DEFAULT_COMMAND = "label"
 
-# Reserved for future commands. Rejected as folder names, so that no scheduled job changes its
-# meaning when such a command is added.
+# Names of future commands. They are rejected as names of folders, so that no scheduled job changes
+# its meaning when such a command is added.
 RESERVED_COMMANDS = ("verify",)
 
 

@@ -16,8 +16,8 @@ from batch.cli.options import (
     choice_options,
     cluster_options,
     file_options,
+    journal_options,
     log_options,
-    memory_options,
     model_options,
     schedule_options,
     search_options,
@@ -38,7 +38,7 @@ STDOUT = "-"
 
 
 class LabelCommand(click.Command):
-    """A command that also writes a run record if its command line is invalid."""
+    """A command that writes a run record even if its command line is invalid."""
 
     def make_context(
         self,
@@ -73,7 +73,7 @@ class LabelCommand(click.Command):
 @search_options
 @choice_options
 @file_options
-@memory_options
+@journal_options
 @cluster_options
 @schedule_options
 @log_options

@@ -81,7 +81,7 @@ def main() -> NoReturn:
     replace_standard_streams()
     try:
         cli.main(prog_name=PROGRAM)
-    except BatchLabelError as error:  # from a standard stream, outside a command's own handler
+    except BatchLabelError as error:  # of a standard stream; commands handle their own
         exit_with_error(error)
     finally:
         # The process is about to exit; a last garbage collection would take 50 ms.

@@ -25,7 +25,7 @@ COLOURS = {1: "grey", 3: "RGB"}
 REGION_NAMES = {"face": "faces", "image": "whole photos"}
 # Metrics that are tables: only the Markdown card and --json contain them.
 TABLE_METRICS = ("confusion", "kinds", "outcomes")
-# Longer values are cut off in the text form.
+# Longer values are shortened in the text form.
 MAX_VALUE_CHARS = 300
 
 

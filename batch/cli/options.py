@@ -181,7 +181,7 @@ log_options = combine_options(
 )
 
 
-# The model, and the form of its answers.
+# The model, and whether a row is about a photo or a face.
 model_options = combine_options(
     device_options,
     click.option(
@@ -213,8 +213,8 @@ choice_options = combine_options(
 )
 
 
-# What is kept of earlier runs.
-memory_options = combine_options(
+# What a run reuses from earlier runs.
+journal_options = combine_options(
     click.option(
         "--state",
         type=FILE,

@@ -1,6 +1,6 @@
 """Builds option records from the values of command-line options, and exits with errors.
 
-This module alone reads the environment, for the user's folders by the XDG Base Directory spec:
+The user's folders are those of the XDG Base Directory spec:
 https://specifications.freedesktop.org/basedir-spec/latest/
 """
 

@@ -25,9 +25,9 @@ class Engine(Protocol):
     Attributes:
         ensemble: the models.
         device: where they run.
-        provider_note: why that is not CUDA with ``--provider auto``, or empty.
+        provider_note: why ``--provider auto`` did not choose CUDA, else empty.
         timings: seconds by stage, so far.
-        workers_text: the number and kind of workers, for people.
+        workers_text: the number and kind of workers, as text.
     """
 
     ensemble: Ensemble
@@ -80,7 +80,7 @@ def open_engine(job: Job, stop: Stop, log: Log, launched: LaunchedWorker | None 
 
     Raises:
         UsageError: the engine is not installed, or does not support the job's options.
-        ModelError, ProviderError, WorkerError: as ``LocalEngine`` does.
+        ModelError, ProviderError, WorkerError: as for ``LocalEngine``.
     """
     if job.cluster.engine is EngineKind.LOCAL:
         return LocalEngine(job.options, None, _log_stop_once(stop, log), launched, check_now=False)
@@ -91,15 +91,15 @@ def open_engine(job: Job, stop: Stop, log: Log, launched: LaunchedWorker | None 
 
 
 def _log_stop_once(stop: Stop, log: Log) -> StopCheck:
-    """Make a check that logs the first stop, as the current photos may take a while."""
-    told: list[bool] = []
+    """Make a check that logs the first stop request, as the current photos may take a while."""
+    logged: list[bool] = []
 
     def check() -> None:
         try:
             stop.check()
         except StopRequested:
-            if not told:
-                told.append(True)
+            if not logged:
+                logged.append(True)
                 log(Event.STOPPING, "stopping after the photos in flight")
             raise
 

@@ -39,10 +39,10 @@ WORKERS_PER_CORE_ON_GPU = 2
 class LocalEngine:
     """Models and workers of this machine, ready for any number of photos; see ``Engine``.
 
-    On the CPU a worker takes a photo from its file to its row. So all cores are busy whichever
-    stage is slow, and no photo waits for a batch. On GPUs workers decode, and threads of this
-    process run the models, which gather batches. The workers end with ``close``, or when the engine
-    is collected.
+    On the CPU, one worker does all stages of a photo, from its file to its row. So all cores are
+    busy whichever stage is slow, and no photo waits for a batch. On GPUs, workers decode, and
+    threads of this process gather batches and run the models. The workers end with ``close``, or
+    when the engine is garbage-collected.
 
     Args:
         options: how to label.
@@ -76,7 +76,7 @@ class LocalEngine:
         plan = make_plan(self.ensemble, options.batch_size)
         cores = available_cores()
         if self.device.devices:
-            # Here, as it loads ONNX Runtime, which only the workers need on a CPU.
+            # Imported late: it loads ONNX Runtime, which on a CPU only the workers need.
             from batch.vision.labeller import Labeller
 
             self._labeller = Labeller(plan, self.device)
@@ -187,7 +187,7 @@ class LocalEngine:
 def _unwrap_remote(
     item: Location | Failure | InMemoryFile | PendingFile,
 ) -> Location | Failure | InMemoryFile | PendingFile:
-    """Return the URL alone of a remote file: once it is fetched, looking for its row is cheap."""
+    """Replace a remote file by its URL, so that its row is looked up: a fetch costs far more."""
     return (
         item.location if isinstance(item, PendingFile) and isinstance(item.location, Url) else item
     )

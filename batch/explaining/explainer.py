@@ -28,12 +28,12 @@ from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
 
-# The largest faces are explained; smaller ones hardly affect the answer of a photo.
+# Only the largest faces are explained: smaller ones hardly affect the answer of a photo.
 MAX_FACES = 12
 # Keeps the log-odds of a probability of 0 or 1 finite.
 MIN_PROBABILITY = 1e-12
 
-# Replaces the answer of a model for one view in the evidence of the photo.
+# Returns the evidence of a photo with the answer for one view replaced.
 ReplaceAnswer = Callable[[Probabilities], Evidence]
 
 
@@ -68,7 +68,7 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
     if row.answer is None:
         raise PhotoError(
             f"photo {path_text(location)} shows no face, so {ensemble.describe()} has no answer",
-            "add a whole-photo model, as the default model does",
+            "use a pair with a whole-photo model, such as the default model",
         )
     return _Explainer(labeller, ensemble, photo, row).explanation()
 
@@ -133,26 +133,28 @@ class _Explainer:
                 return replace(self._evidence, faces=faces)
 
             left, top, side = find_face_square(self._photo, boxes[number], face.spec.margin)
-            worth = self._measure_worth(Region.FACE, pixels, replace_face)
-            yield View(Region.FACE, left, top, side, side, worth)
+            importance = self._measure_importance(Region.FACE, pixels, replace_face)
+            yield View(Region.FACE, left, top, side, side, importance)
 
     def _view_image(self) -> Iterator[View]:
         if len(self._evidence.image):
             (pixels,) = self._labeller.resize_image(self._photo)
             width, height = self._photo.image.size
-            worth = self._measure_worth(
+            importance = self._measure_importance(
                 Region.IMAGE, pixels, lambda answer: replace(self._evidence, image=answer[None])
             )
-            yield View(Region.IMAGE, 0, 0, width, height, worth)
+            yield View(Region.IMAGE, 0, 0, width, height, importance)
 
-    def _measure_worth(self, region: Region, view: Pixels, replace_answer: ReplaceAnswer) -> Floats:
+    def _measure_importance(
+        self, region: Region, view: Pixels, replace_answer: ReplaceAnswer
+    ) -> Floats:
         answers = np.concatenate(
             [self._labeller.classify(region, part) for part in occlude_spots(view)]
         )
-        worth = [
+        importance = [
             self._certainty - self._measure_log_odds(replace_answer(answer)) for answer in answers
         ]
-        return np.asarray(worth, dtype=np.float32).reshape(SPOTS_PER_SIDE, SPOTS_PER_SIDE)
+        return np.asarray(importance, dtype=np.float32).reshape(SPOTS_PER_SIDE, SPOTS_PER_SIDE)
 
     def _measure_log_odds(self, evidence: Evidence) -> float:
         answer = decide_row(self._photo, evidence, self._ensemble).answer

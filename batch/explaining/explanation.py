@@ -13,7 +13,7 @@ from batch.explaining.occlusion import Floats, View, sum_heat
 from batch.explaining.picture import PictureText, draw_picture, output_name
 from batch.records import Answer, Photo, Row, Source, Status
 
-# Log-odds, a tenth of the odds: a smaller effect is not mentioned.
+# Smaller effects are not mentioned: 0.1 log-odds is about a tenth of the odds.
 MIN_LOG_ODDS = 0.1
 DECIMALS = 4  # of probabilities, as in a report
 
@@ -103,8 +103,8 @@ def subtitle_text(explanation: Explanation) -> str:
 def describe_map(explanation: Explanation) -> list[str]:
     """Describe the colours of the map, and the effect of the strongest spots."""
     name = quoted_name(explanation.answer)
-    worth = np.concatenate([view.worth.ravel() for view in explanation.views])
-    most, least = float(worth.max()), float(worth.min())
+    importance = np.concatenate([view.importance.ravel() for view in explanation.views])
+    most, least = float(importance.max()), float(importance.min())
     sentences = ["Each spot was blurred in turn, and the models were run again."]
     if most >= MIN_LOG_ODDS:
         effect = _effect_text(explanation, most)
@@ -117,10 +117,10 @@ def describe_map(explanation: Explanation) -> list[str]:
     return sentences
 
 
-def _effect_text(explanation: Explanation, worth: float) -> str:
+def _effect_text(explanation: Explanation, importance: float) -> str:
     """Format a change of log-odds as a factor and, if that differs, as a probability."""
-    factor = math.exp(abs(worth))
-    without = f"{1 / (1 + math.exp(worth - explanation.certainty)):.{DECIMALS}f}"
+    factor = math.exp(abs(importance))
+    without = f"{1 / (1 + math.exp(importance - explanation.certainty)):.{DECIMALS}f}"
     now = f"{explanation.answer.confidence:.{DECIMALS}f}"
     text = f"a factor of {factor:,.{1 if factor < 100 else 0}f}"
     return text if without == now else f"{text} ({without} instead of {now})"

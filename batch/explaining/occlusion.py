@@ -17,7 +17,7 @@ from batch.records import Pixels, Region
 
 # Spots per row and per column; the outer ones are centred on the edges of the view.
 SPOTS_PER_SIDE = 13
-# Width of a spot, at half of its strength, as a share of the side of the view.
+# Width of a spot at half its strength, as a share of the view's side.
 SPOT_WIDTH = 0.25
 # Full width at half maximum of a Gaussian, in standard deviations.
 FWHM_IN_SIGMAS = 2.355
@@ -37,7 +37,7 @@ class View:
         top: top edge in pixels.
         width: width in pixels.
         height: height in pixels.
-        worth: float32 [rows, columns], by how much the log-odds of the answer fall if the spot
+        importance: float32 [rows, columns], by how much the log-odds of the answer fall if the spot
             centred there is hidden; the outer spots are centred on the edges of the view.
     """
 
@@ -46,7 +46,7 @@ class View:
     top: float
     width: float
     height: float
-    worth: Floats
+    importance: Floats
 
 
 def occlude_spots(view: Pixels) -> Iterator[Pixels]:
@@ -72,13 +72,13 @@ def occlude_spots(view: Pixels) -> Iterator[Pixels]:
         yield np.stack(batch)
 
 
-def upsample_spots(worth: Floats, height: int, width: int) -> Floats:
+def upsample_spots(importance: Floats, height: int, width: int) -> Floats:
     """Turn the values of spots into a map of any size.
 
     A pixel gets the mean of the spots that cover it, weighted by how much each hides it.
 
     Args:
-        worth: float32 [SPOTS_PER_SIDE, SPOTS_PER_SIDE].
+        importance: float32 [SPOTS_PER_SIDE, SPOTS_PER_SIDE].
         height: height of the map in pixels.
         width: width of the map in pixels.
 
@@ -87,7 +87,7 @@ def upsample_spots(worth: Floats, height: int, width: int) -> Floats:
     """
     rows, columns = _make_spot_masks(height), _make_spot_masks(width)
     total = np.outer(rows.sum(axis=0), columns.sum(axis=0))
-    heat: Floats = (rows.T @ worth @ columns / total).astype(np.float32)
+    heat: Floats = (rows.T @ importance @ columns / total).astype(np.float32)
     return heat
 
 
@@ -98,7 +98,7 @@ def sum_heat(views: Iterable[View], height: int, width: int) -> Floats:
         x0, y0 = round(view.left), round(view.top)
         x1 = max(round(view.left + view.width), x0 + 1)
         y1 = max(round(view.top + view.height), y0 + 1)
-        inside = upsample_spots(view.worth, y1 - y0, x1 - x0)[max(0, -y0) :, max(0, -x0) :]
+        inside = upsample_spots(view.importance, y1 - y0, x1 - x0)[max(0, -y0) :, max(0, -x0) :]
         target = heat[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)]
         target += inside[: target.shape[0], : target.shape[1]]
     return heat

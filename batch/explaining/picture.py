@@ -1,6 +1,6 @@
 """The picture of an explanation: panels side by side, the answer, and a legend.
 
-Text is drawn in the font that Pillow carries, which has ASCII letters only.
+Text is drawn in Pillow's built-in font, which has ASCII letters only.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BOX = (255, 196, 0)
 # Red and blue, which people with a red-green deficiency can tell apart.
 _FOR_COLOUR = np.asarray([217, 54, 20], dtype=np.float32)
 _AGAINST_COLOUR = np.asarray([33, 102, 200], dtype=np.float32)
-# Least log-odds drawn in full colour, so that a weak map stays pale: 12 points at a probability of
-# one half.
+# Least log-odds drawn in full colour, so that a weak map stays pale. They change a probability of
+# one half by 12 percentage points.
 MIN_SCALE = 0.5
 # Opacity of the full colour over the photo, 0 to 1.
 OPACITY = 0.75
-# The photo under the colours is grey and paler.
+# Contrast and brightness of the grey photo under the colours.
 CONTRAST = 0.85
 BRIGHTNESS = 30.0
 
@@ -86,7 +86,7 @@ def draw_picture(photo: Photo, row: Row, views: Sequence[View], text: PictureTex
     height, width, _ = photo.pixels.shape
     heat = sum_heat(views, height, width)
     main = views[0] if views[0].region is Region.FACE else None
-    close = None if main is None else upsample_spots(main.worth, PANEL_HEIGHT, PANEL_HEIGHT)
+    close = None if main is None else upsample_spots(main.importance, PANEL_HEIGHT, PANEL_HEIGHT)
     scale = find_scale(heat) if close is None else find_scale(heat, close)
     overlay = overlay_heat(photo.pixels, heat, scale)
     panels = [

@@ -1,1 +1,1 @@
-"""What is known of every file, kept from run to run."""
+"""The journal: the row and state of every file, kept between runs."""

@@ -1,4 +1,4 @@
-"""Checks for damage of a journal: its schema, checksums and rows; a damaged one is renamed."""
+"""Finds damage to a journal in its schema, checksums and rows, and renames a damaged journal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ APPLICATION_ID_OFFSET = 68
 
 
 def find_damage(journal: Path) -> str | None:
-    """Open a journal again and check all of it.
+    """Reopen a journal and check it as a whole.
 
     Returns:
         The damage in words, or None.
@@ -74,7 +74,7 @@ def check_schema(database: sqlite3.Connection) -> None:
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if (written_by, version) != (APPLICATION_ID, JOURNAL_VERSION):
         raise JournalDamaged(
-            f"it is of another version of the program: {version}, not {JOURNAL_VERSION}"
+            f"another version of the program wrote it: {version}, not {JOURNAL_VERSION}"
         )
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     if dict(database.execute(query).fetchall()) != TABLES:
@@ -87,7 +87,7 @@ def rename_damaged(journal: Path, damage: str, given: bool) -> Path:
     Args:
         journal: the journal.
         damage: the damage in words.
-        given: whether the user named the journal with ``--state``.
+        given: whether ``--state`` named it; if so, a file that is not a journal is left alone.
 
     Returns:
         The new name.
@@ -105,7 +105,7 @@ def rename_damaged(journal: Path, damage: str, given: bool) -> Path:
             )
         broken = _find_free_name(journal)
         rollback = journal.with_name(journal.name + ROLLBACK_SUFFIX)
-        # First: SQLite would apply a rollback journal that stays behind to the next journal.
+        # Renamed first: SQLite would apply a rollback journal left behind to the next journal.
         if os.path.lexists(rollback):
             rollback.rename(broken.with_name(broken.name + ROLLBACK_SUFFIX))
         journal.rename(broken)
@@ -114,7 +114,7 @@ def rename_damaged(journal: Path, damage: str, given: bool) -> Path:
 
 
 def _find_free_name(journal: Path) -> Path:
-    """Find a name that neither a file nor a rollback journal has; the run holds a lock."""
+    """Find a name that is free, with and without the rollback suffix; the run holds a lock."""
     for number in count(1):
         end = BROKEN_SUFFIX if number == 1 else f"{BROKEN_SUFFIX}-{number}"
         name = journal.with_name(journal.name + end)

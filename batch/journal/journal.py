@@ -60,12 +60,12 @@ from batch.records import Failure, FileState, FinishedFile, PendingFile, Row, St
 from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.shard import Shard
 
-# Seconds between commits: the work that a kill can cost.
+# Seconds between commits: a killed run loses at most this much work.
 COMMIT_SECONDS = 1.0
 CHUNK_ROWS = 1_000  # rows per query
 INSERT_CHUNK_ROWS = 200  # found files per insert
 ADD_CHUNK_ROWS = 250  # labelled rows per insert
-# Name of a note, not empty from a run with --fresh until a report is published.
+# Name of the note that a run with --fresh sets, and that is emptied once a report is published.
 FRESH_NOTE = "fresh"
 
 
@@ -75,7 +75,7 @@ class PendingCause(StrEnum):
     Attributes:
         NEW: it is not in the journal.
         FAILED: it failed before.
-        BASIS: its row is of other models or settings.
+        BASIS: its row was made by other models or settings.
         CHANGED: its size, mtime or ETag differs.
         VERIFY: ``--verify-hash`` is given. It is read, and labelled only if its bytes differ.
         INODE: its ctime or inode differs. It is read, and labelled only if its bytes differ.
@@ -91,7 +91,7 @@ class PendingCause(StrEnum):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The number of files that were found and that are pending.
+    """Counts of the files that a run found, has to label, and misses.
 
     Attributes:
         found: files that were found.
@@ -100,7 +100,7 @@ class RunPlan:
         by_cause: pending files by cause.
         known: files that an earlier run found.
         missing: known files that this run did not find.
-        order: SHA-256 of the paths that were found and of their positions, in order.
+        order: SHA-256 of the found paths and their positions, in order.
     """
 
     found: int
@@ -114,16 +114,18 @@ class RunPlan:
     def describe(self, change: str) -> str:
         """Describe the pending files by cause; ``change`` says how the basis differs."""
         count = {cause: self.by_cause.get(cause, 0) for cause in PendingCause}
-        again = count[PendingCause.VERIFY] + count[PendingCause.INODE]
+        reread = count[PendingCause.VERIFY] + count[PendingCause.INODE]
         causes = (
             (count[PendingCause.NEW], "new"),
             (count[PendingCause.CHANGED], "changed"),
             (count[PendingCause.FAILED], "failed before"),
             (count[PendingCause.BASIS], f"known, but {change}"),
         )
-        told = ", ".join(f"{number:,} {words}" for number, words in causes if number)
-        told = f" ({told})" if told and self.pending != count[PendingCause.NEW] else ""
-        text = f"{self.pending - again:,} to be labelled{told}"
+        causes_text = ", ".join(f"{number:,} {words}" for number, words in causes if number)
+        causes_text = (
+            f" ({causes_text})" if causes_text and self.pending != count[PendingCause.NEW] else ""
+        )
+        text = f"{self.pending - reread:,} to be labelled{causes_text}"
         if count[PendingCause.VERIFY]:
             text += f", {count[PendingCause.VERIFY]:,} to be read for --verify-hash"
         if count[PendingCause.INODE]:
@@ -140,7 +142,7 @@ class Journal:
     Args:
         path: the database.
         basis: digest of models and settings, see ``vision.basis``.
-        shard: the run's shard; rows of other shards are left as they are. None: all files.
+        shard: the run's shard; rows of other shards stay as they are. None without ``--shard``.
 
     Raises:
         JournalDamaged: the database seems to be damaged; all methods may raise it.
@@ -165,17 +167,17 @@ class Journal:
         self._committed = time.monotonic()
 
     def _open(self) -> None:
-        run = self._database.execute
-        run("PRAGMA journal_mode = DELETE")
-        run("PRAGMA synchronous = NORMAL")
+        execute = self._database.execute
+        execute("PRAGMA journal_mode = DELETE")
+        execute("PRAGMA synchronous = NORMAL")
         if not self.path.stat().st_size:
             self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         check_schema(self._database)
         self._database.create_function("in_shard", 1, self._in_shard)
         self._database.create_function("compute_checksum", 10, compute_fresh_checksum)
         self._database.executescript(RUN_TABLES)
-        run("BEGIN IMMEDIATE")
-        run("DELETE FROM notes WHERE 0")  # fails for a read-only file; BEGIN does not
+        execute("BEGIN IMMEDIATE")
+        execute("DELETE FROM notes WHERE 0")  # fails for a read-only file; BEGIN does not
 
     def __enter__(self) -> Journal:
         return self
@@ -195,61 +197,63 @@ class Journal:
     def close(self) -> None:
         """Commit and close the database."""
         try:
-            with self._lock_database() as run:
+            with self._lock_database() as execute:
                 if self._database.in_transaction:
-                    run("COMMIT")
+                    execute("COMMIT")
         finally:
             self._database.close()
 
     def plan_run(
         self, found: Iterable[FoundFile], *, fresh: bool, verify: bool, ignore_inode: bool = False
     ) -> RunPlan:
-        """Store the found files and find out which are pending and which are missing.
+        """Store the found files, and determine which are pending and which are missing.
 
         Args:
             found: the files, in the order of the report.
             fresh: label all files again. Until a report is published, later calls do not start
-                over again, so that a killed run resumes.
-            verify: read all files, also those with unchanged size and time.
+                over, so that a killed run resumes.
+            verify: read all files, even those with unchanged size and time.
             ignore_inode: do not read files for a changed ctime or inode.
         """
         files = iter(found)
         resumes = fresh and bool(self.read_note(FRESH_NOTE))
         if fresh and not resumes:
             self.write_note(FRESH_NOTE, "begun")
-            with self._lock_database() as run:
-                run(START_OVER)
-                run("DELETE FROM accepted")
-                run("DELETE FROM unreadable")
+            with self._lock_database() as execute:
+                execute(START_OVER)
+                execute("DELETE FROM accepted")
+                execute("DELETE FROM unreadable")
         order = sha256()
-        # Discovery runs outside of the lock and of `translate_sqlite_errors`.
+        # Discovery runs outside the lock and outside `translate_sqlite_errors`.
         while chunk := list(islice(files, INSERT_CHUNK_ROWS)):
             with self._lock_database():
                 self._insert_found(chunk, order.update)
-        with self._lock_database() as run:
-            run(INDEX_FOUND)
-            run(INSERT_ARRIVALS)
-            run(FIND_MISSING)
-            run(INSERT_PENDING, {"all": verify, "basis": self._basis, "ignore_inode": ignore_inode})
+        with self._lock_database() as execute:
+            execute(INDEX_FOUND)
+            execute(INSERT_ARRIVALS)
+            execute(FIND_MISSING)
+            execute(
+                INSERT_PENDING, {"all": verify, "basis": self._basis, "ignore_inode": ignore_inode}
+            )
             self._found, missing, arrived = (
-                run(f"SELECT count(*) FROM {table}").fetchone()[0]
+                execute(f"SELECT count(*) FROM {table}").fetchone()[0]
                 for table in ("found", "missing", "arrivals")
             )
-            by_cause = {PendingCause(cause): count for cause, count in run(COUNT_CAUSES)}
+            by_cause = {PendingCause(cause): count for cause, count in execute(COUNT_CAUSES)}
         known = max(0, self._found - arrived) + missing
         pending = sum(by_cause.values())
         return RunPlan(self._found, pending, resumes, by_cause, known, missing, order.digest())
 
-    def _insert_found(self, chunk: list[FoundFile], see: Callable[[bytes], None]) -> None:
-        # One statement for many rows takes half the time of one per row.
+    def _insert_found(self, chunk: list[FoundFile], update: Callable[[bytes], None]) -> None:
+        # One statement for many rows takes half the time of a statement per row.
         values: list[object] = []
         for path, size, mtime_ns, _, etag, position, ctime_ns, inode in chunk:
             stamp = clamp_time(mtime_ns) if etag is None else etag
             values += (position, os.fsencode(path), size, stamp, ctime_ns, inode)
-        see(repr((values[0::6], values[1::6])).encode())
+        update(repr((values[0::6], values[1::6])).encode())
         rows = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(chunk))
-        run = self._database.execute
-        last = run(
+        execute = self._database.execute
+        last = execute(
             f"INSERT INTO found (position, path, size, stamp, ctime_ns, inode) VALUES {rows}",
             values,
         ).lastrowid
@@ -257,13 +261,13 @@ class Journal:
             if item.failure:
                 own = position if item.position is None else item.position
                 failure = pack_failure(item.failure)
-                run("UPDATE found SET failure = ? WHERE position = ?", (failure, own))
+                execute("UPDATE found SET failure = ? WHERE position = ?", (failure, own))
 
     def pending(self) -> Iterator[Failure | PendingFile]:
         """Yield the pending files, in order.
 
-        A file ``may_be_known`` if the journal has the row of a file of the same size, or if a file
-        of the same size was yielded shortly before, whose row may not be stored yet.
+        ``may_be_known`` is set if the journal has the row of a file of the same size, or if a file
+        of that size was yielded shortly before: its row may not be stored yet.
         """
         before: set[int | None] = set()
         sizes: set[int | None] = set()
@@ -282,8 +286,8 @@ class Journal:
         """Find the row of a file with the same bytes, and return it for ``path``."""
         size = path.size if isinstance(path, Url) else state.size
         values = {"size": size, "digest": state.digest, "basis": self._basis}
-        with self._lock_database() as run:
-            found = run(FIND_KNOWN, values).fetchone()
+        with self._lock_database() as execute:
+            found = execute(FIND_KNOWN, values).fetchone()
             return unpack_row(path, check_photo(*found)[1]) if found else None
 
     def add(self, finished: FinishedFile) -> None:
@@ -295,8 +299,8 @@ class Journal:
             *(state.digest, self._basis, int(has_failed), finished.text or pack_row(row)),
         )
         if has_failed and state.digest is None:
-            with self._lock_database() as run:  # inserts all rows before this one
-                run(KEEP_UNREADABLE, values[:1])
+            with self._lock_database() as execute:  # inserts all rows before this one
+                execute(KEEP_UNREADABLE, values[:1])
         with self._lock:
             self._added.append((*values, compute_checksum(*values)))
             is_full = len(self._added) >= ADD_CHUNK_ROWS
@@ -315,10 +319,10 @@ class Journal:
 
     def commit(self) -> None:
         """Commit all rows and notes."""
-        with self._lock_database() as run:
+        with self._lock_database() as execute:
             if self._database.in_transaction:
-                run("COMMIT")
-            run("BEGIN IMMEDIATE")
+                execute("COMMIT")
+            execute("BEGIN IMMEDIATE")
             self._committed = time.monotonic()
 
     def rows(self) -> Iterator[Row]:
@@ -339,17 +343,17 @@ class Journal:
             raise JournalDamaged(f"it has rows for {given} of {self._found} files")
 
     def find_moved(self) -> None:
-        """Find the missing files that have moved; call it once all files are labelled."""
-        with self._lock_database() as run:
-            run(FIND_MOVED)
+        """Find the missing files that were moved. Call it after all files are labelled."""
+        with self._lock_database() as execute:
+            execute(FIND_MOVED)
 
     def count_missing(self) -> int:
-        """Count the missing files, without moved, kept and failed ones."""
-        with self._lock_database() as run:
-            return int(run(COUNT_MISSING).fetchone()[0])
+        """Count the missing files, except moved, kept and failed ones."""
+        with self._lock_database() as execute:
+            return int(execute(COUNT_MISSING).fetchone()[0])
 
     def read_missing_paths(self) -> Iterator[str]:
-        """Yield the paths of the missing files in order, without moved and kept ones."""
+        """Yield the paths of the missing files in order, except moved and kept ones."""
         for (path,) in self._query_chunks(NEXT_MISSING_PATHS, b""):
             yield os.fsdecode(path)
 
@@ -361,46 +365,46 @@ class Journal:
     def read_missing_rows(self, include_all: bool = True) -> Iterator[Row]:
         """Yield the last rows of the missing files, in the order of their paths.
 
-        They may be of other models and settings. Without ``include_all``: of kept files only.
+        Other models or settings may have made them. Without ``include_all``, only kept files count.
         """
         for _, *values in self._query_chunks(NEXT_MISSING_ROWS, b"", all=include_all):
             yield self._unpack_row(*values, missing=True)
 
     def forget_missing(self, all_kept: bool = False) -> None:
-        """Delete the rows of missing files that are not kept, and forget which files are new."""
-        with self._lock_database() as run:
-            run("DELETE FROM arrivals")
+        """Delete the rows of missing files that are not kept, and the list of new files."""
+        with self._lock_database() as execute:
+            execute("DELETE FROM arrivals")
             if not all_kept:
-                run(DELETE_MISSING_UNREADABLE)
-                run(DELETE_MISSING)
+                execute(DELETE_MISSING_UNREADABLE)
+                execute(DELETE_MISSING)
 
     def accept_failures(self) -> None:
-        """Accept the failures of this run until their files change."""
-        with self._lock_database() as run:
-            keys = ((compute_failure_key(*values),) for values in run(SELECT_FAILED).fetchall())
+        """Accept the failed files of this run, each until it changes."""
+        with self._lock_database() as execute:
+            keys = ((compute_failure_key(*values),) for values in execute(SELECT_FAILED).fetchall())
             self._database.executemany(INSERT_ACCEPTED, keys)
 
     def _is_accepted(self, *values: Any) -> bool:
-        with self._lock_database() as run:
-            return run(IS_ACCEPTED, (compute_failure_key(*values),)).fetchone() is not None
+        with self._lock_database() as execute:
+            return execute(IS_ACCEPTED, (compute_failure_key(*values),)).fetchone() is not None
 
     def write_note(self, name: str, value: str) -> None:
         """Store a text under a name, for later runs."""
-        with self._lock_database() as run:
+        with self._lock_database() as execute:
             checksum = compute_checksum(name, value)
-            run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, value, checksum))
+            execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, value, checksum))
 
     def read_note(self, name: str) -> str | None:
         """Return the text of a note; None if there is none."""
-        with self._lock_database() as run:
+        with self._lock_database() as execute:
             query = "SELECT name, value, checksum FROM notes WHERE name = ?"
-            values = run(query, (name,)).fetchone()
+            values = execute(query, (name,)).fetchone()
             return check_note(*values) if values else None
 
     def delete_notes(self, prefix: str, keep: Collection[str]) -> None:
         """Delete the notes whose names begin with ``prefix``, except those in ``keep``."""
-        with self._lock_database() as run:
-            names = run("SELECT name FROM notes WHERE name GLOB ?", (f"{prefix}*",)).fetchall()
+        with self._lock_database() as execute:
+            names = execute("SELECT name FROM notes WHERE name GLOB ?", (f"{prefix}*",)).fetchall()
             old = [name for name in names if name[0] not in keep]
             self._database.executemany("DELETE FROM notes WHERE name = ?", old)
 
@@ -418,8 +422,8 @@ class Journal:
         after = start
         while True:
             values = {"after": after, "chunk": CHUNK_ROWS, **more}
-            with self._lock_database() as run:
-                chunk = run(query, values).fetchall()
+            with self._lock_database() as execute:
+                chunk = execute(query, values).fetchall()
             yield from chunk
             if len(chunk) < CHUNK_ROWS:
                 return
@@ -434,7 +438,7 @@ class Journal:
 
 
 def _change_stamp(file: FoundFile | FileState) -> int | str | None:
-    """Return the ETag or the mtime of a file: with the size, the sign of a change."""
+    """Return the ETag or the mtime of a file. If it or the size differs, the file has changed."""
     return clamp_time(file.mtime_ns) if file.etag is None else file.etag
 
 

@@ -1,6 +1,6 @@
 """Missing photos: files that the journal knows and a run does not find.
 
-A missing photo is *unavailable* if its folder, archive or input can't be read or is empty, as a
+A missing photo is *unavailable* if its folder, archive or input can't be read or is empty, like a
 mount point without its disk: ``keep_unavailable`` keeps its row in the report. All others are
 *gone* and leave the report; the run fails if there are more than ``--max-gone``.
 """
@@ -35,10 +35,10 @@ _CHUNK_PATHS = 1_000
 
 
 class InputCoverage(Iterable[FoundFile]):
-    """Passes found files on, and records the inputs that are empty or unreadable.
+    """Yields found files unchanged, and records the inputs that are empty or unreadable.
 
     Attributes:
-        empty: inputs without a found file, as prefixes of the paths of their files.
+        empty: inputs in which no file was found, as path prefixes of their files.
         unreadable: paths of folders, archives and files that can't be read.
     """
 
@@ -68,7 +68,7 @@ class UnavailablePhotos:
 
     Attributes:
         photos: the number of photos by unavailable folder, archive or input.
-        why: the reason, by the same.
+        why: the reason, by unavailable folder, archive or input.
     """
 
     photos: Counter[str] = field(default_factory=Counter)
@@ -81,7 +81,7 @@ class UnavailablePhotos:
 
     @property
     def remedy(self) -> str:
-        """The remedy for people."""
+        """What the user can do, for a message."""
         if EMPTY in self.why.values():
             return f"{DISK_REMEDY}, remove the empty folder or run once with --max-gone 0"
         return "check their permissions and their disk"
@@ -147,7 +147,7 @@ def _find_unavailable(
 
 
 def check_any_found(known: int, inputs: Sequence[str]) -> None:
-    """Check that no photos were known before, for a run that found none.
+    """Refuse a run that found no photos if an earlier one did.
 
     Raises:
         BatchLabelError: photos were known.
@@ -165,7 +165,7 @@ def check_report_count(found: int, reported: int, limit: CountLimit) -> None:
     """Check the number of photos against an earlier report, for a run without a journal.
 
     Raises:
-        BatchLabelError: so many fewer were found that more are gone than the limit allows.
+        BatchLabelError: more photos are gone than the limit allows.
     """
     gone = reported - found
     if gone > 0 and not limit.is_off and _exceeds_limit(limit, gone, reported):
@@ -186,10 +186,10 @@ def check_gone(
         limit: ``--max-gone``.
         known: the number of known photos; None if no report of them was published.
         skipping: what the run skips: missing photos that exist or are excluded do not count. None
-            to count all.
+            to count all missing photos.
 
     Raises:
-        BatchLabelError: more are gone.
+        BatchLabelError: more photos are gone.
     """
     gone = journal.count_missing()
     if known is None or limit.is_off or not _exceeds_limit(limit, gone, known):
@@ -214,7 +214,7 @@ def _iter_deleted(journal: Journal, exclusion: Exclusion) -> Iterator[str]:
 
 
 def _is_skipped(path: str, exclusion: Exclusion) -> bool:
-    # In stores and archives only the patterns count, as each look would take a request.
+    # In stores and archives only the patterns are checked: looking for a file takes a request.
     return (not is_url(path) and os.path.lexists(path)) or bool(exclusion.match_path(path))
 
 
@@ -223,7 +223,7 @@ def _exceeds_limit(limit: CountLimit, gone: int, known: int) -> bool:
 
 
 def _is_empty(exclusion: Exclusion, folder: str) -> bool | None:
-    """Whether a folder has no files but hidden and junk ones; None if it does not exist.
+    """Whether a folder has only hidden and junk files, or none; None if it does not exist.
 
     An unreadable folder is not empty: ``InputCoverage`` records those that belong to the run.
     """

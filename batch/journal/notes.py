@@ -17,7 +17,7 @@ REPORT_NOTE = "report"
 
 @dataclass(frozen=True)
 class ReportNote:
-    """A report that is one file, to find out whether a run would write the same bytes.
+    """The last report, if it is one file: tells a run whether it would write the same bytes.
 
     Attributes:
         sha256: SHA-256 of the file, in hexadecimal.
@@ -38,7 +38,7 @@ class JournalNotes:
 
     @property
     def reference(self) -> str | None:
-        """The answers to compare with later ones, as ``recording.drift`` reads them."""
+        """The ``Baseline`` of drift detection as JSON, see ``recording.drift``."""
         return self._journal.read_note(REFERENCE_NOTE)
 
     @property

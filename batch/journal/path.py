@@ -19,8 +19,8 @@ DIGEST_LENGTH = 12
 def find_journal_path(job: Job) -> Path | None:
     """Return ``--state``, or a hidden file beside the report.
 
-    None without ``--state`` for a report that is streamed or at a URL: the CLI gives the latter a
-    path by ``find_url_journal_path``.
+    Without ``--state``, the path is None for a streamed report and for one at a URL. For a URL, the
+    CLI sets ``--state`` by ``find_url_journal_path``.
     """
     if job.journal.state is not None:
         return resolve_path(job.journal.state)

@@ -13,7 +13,7 @@ CHECKSUM_BYTES = 8
 APPLICATION_ID = 0x424C4A4E
 JOURNAL_VERSION = 4
 
-# `stamp` is the ETag as text if a store gives one, which is more reliable, else the mtime in
+# `stamp` is the ETag as text if the store has one, as it is more reliable, else the mtime in
 # nanoseconds. `ctime_ns` and `inode` are NULL for files that are not in a file system. `checksum`
 # covers the other columns: see `compute_checksum`.
 _ROW = """
@@ -22,8 +22,8 @@ _ROW = """
 """
 TABLES = {
     "photos": f"CREATE TABLE photos ({_ROW}) WITHOUT ROWID",
-    # By size first: few photos have the size of another one, and only these may be copies. Then by
-    # basis and without failed rows, so that a query looks at one of many copies.
+    # Size comes first: only photos of equal size can be copies, and few have equal sizes. Then the
+    # basis, and no failed rows, so that a query reads one row even of a photo with many copies.
     "photos_by_content": (
         "CREATE INDEX photos_by_content ON photos (size, basis, digest) "
         "WHERE digest IS NOT NULL AND NOT failed"
@@ -58,7 +58,7 @@ CREATE TEMP TABLE pending (position INTEGER PRIMARY KEY, cause TEXT NOT NULL);
 CREATE TEMP TABLE missing (path BLOB PRIMARY KEY, kept INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TEMP TABLE moved (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 """
-# To run once the table is filled: that takes a fraction of the time.
+# Run after the table is filled: faster than updating the index with each row.
 INDEX_FOUND = "CREATE INDEX temp.found_by_path ON found (path)"
 ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # SQLite uses the partial index for `digest =`, but not for `digest IS`.
@@ -105,12 +105,12 @@ NEXT_ROWS = """
 SELECT position, found.size, found.stamp, photos.* FROM found JOIN photos USING (path)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
-# Files that a run finds for the first time. Not in a journal's first run: nothing can be missing.
+# Files found for the first time. Empty in a journal's first run: nothing can be missing yet.
 INSERT_ARRIVALS = """
 INSERT OR IGNORE INTO arrivals SELECT path FROM found LEFT JOIN photos USING (path)
 WHERE photos.path IS NULL AND EXISTS (SELECT 1 FROM photos)
 """
-# Of this shard only. The `CASE` computes the shard only for files that were not found.
+# Only files of this shard. The `CASE` computes the shard only of files that were not found.
 FIND_MISSING = """
 INSERT INTO missing (path) SELECT path FROM photos
 WHERE CASE WHEN EXISTS (SELECT 1 FROM found WHERE found.path = photos.path)
@@ -180,8 +180,8 @@ def compute_fresh_checksum(checksum: bytes, *values: SqlValue) -> bytes:
 def compute_failure_key(path: bytes, size: SqlValue, stamp: SqlValue, digest: SqlValue) -> bytes:
     """Return the key of a failed file in its present state: 32 bytes.
 
-    It is the SHA-256 of the bytes if that is known, else of path, size and stamp. Empty files are
-    told apart by their paths.
+    It is the SHA-256 of the file if known, else of path, size and stamp. Empty files all have the
+    same SHA-256, and are told apart by their paths.
     """
     if isinstance(digest, bytes) and size != 0:
         return digest

@@ -41,7 +41,7 @@ _FULL = f"{os.strerror(errno.ENOSPC)}, for the journal or in the temporary folde
 class JournalDamaged(Exception):
     """The database seems to be damaged, or written by another version of the program.
 
-    A transient disk error looks the same: ``damage.find_damage`` makes sure.
+    A transient disk error looks the same: ``damage.find_damage`` tells them apart.
     """
 
 
@@ -86,7 +86,7 @@ def check_regular(path: Path) -> None:
                 raise OutputError(
                     f"journal {path_text(path)} can't be used: {path_text(file)} is not a regular "
                     "file",
-                    f"remove that, or {STATE_REMEDY}",
+                    f"remove that file, or {STATE_REMEDY}",
                 )
 
 
@@ -97,7 +97,7 @@ def _list_database_files(path: Path) -> Iterator[Path]:
 
 
 def _find_system_error(path: Path) -> OSError | None:
-    """Find the OSError behind an error of SQLite, which does not tell it."""
+    """Find the OSError that caused an error of SQLite, which SQLite does not report."""
     for file in _list_database_files(path):
         try:
             os.close(open_nonblocking(os.fspath(file), os.O_RDWR))

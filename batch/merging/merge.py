@@ -28,13 +28,13 @@ from batch.reports.tabular import Record, Value
 from batch.stopping import Stop
 from batch.tally import Tally
 
-# Files that the process has open besides the parts.
+# Most files that the process has open besides the parts.
 RESERVED_FILES = 64
 
 
 @dataclass(frozen=True)
 class MergeJob:
-    """What to merge.
+    """A request to merge the reports of shards.
 
     Attributes:
         parts: paths or URLs of the shards' reports.
@@ -50,7 +50,7 @@ class MergeJob:
 def merge(job: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
     """Merge the reports of all shards of a listing, in the listing's order.
 
-    The merged report has the bytes of a single run's. Memory does not grow with the rows.
+    The merged report has the same bytes as a single run's. Memory does not grow with the rows.
 
     Returns:
         The count of photos; in a report with one row per face, by each photo's main face.
@@ -133,7 +133,7 @@ def _find_outputs(parts: Sequence[ShardReport]) -> tuple[str, ...]:
     if record is None:
         raise InputError(
             "the parts have no rows that name the labels",
-            "bring their run records along, or write the parts as .csv",
+            "copy their run records beside them, or write the parts as .csv",
         )
     return record.outputs
 

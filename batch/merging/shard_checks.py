@@ -16,7 +16,7 @@ from batch.shard import ListingDigest, ShardRecord
 RecordedShard = tuple[ShardReport, RunRecord, ShardRecord]
 # Shards that a message names.
 MAX_NAMED_SHARDS = 8
-_DIVISION_REMEDY = "give the reports of one division"
+_DIVISION_REMEDY = "give the reports of runs with the same number of shards"
 _LISTING_REMEDY = "photos came or went between the runs: make a manifest first, and label that"
 _RELABEL_REMEDY = "label the shards that differ again"
 _INCOMPLETE_REMEDY = "give the reports of all shards, each once and complete"
@@ -28,7 +28,7 @@ def check_shards_match(parts: Sequence[ShardReport], recorded: bool) -> ShardRec
 
     Args:
         parts: the reports.
-        recorded: whether each must have a run record; without, those that have one are checked.
+        recorded: whether each must have a run record. If not, only parts that have one are checked.
 
     Returns:
         The record of one of the shards, or None if no part has a run record.
@@ -54,19 +54,19 @@ def _find_record(part: ShardReport, recorded: bool) -> RecordedShard | None:
             raise InputError(
                 f"{part.display_name} has no run record, which its run wrote beside it as "
                 f"{RECORD_SUFFIX}",
-                "bring it along, or give the manifest that was labelled with --manifest",
+                "copy it too, or give the manifest that was labelled with --manifest",
             )
         return None
     if not record.published:
         why = record.outcome.replace("_", " ")
         raise InputError(
-            f"{part.display_name} is not from its last run, which published none ({why})",
+            f"{part.display_name} is older than its last run, which published no report ({why})",
             "run its shard again, to the end",
         )
     if record.shard is None:
         raise InputError(
             f"{part.display_name} was not written by a run with --shard",
-            "give reports of shards alone",
+            "give only reports of shards",
         )
     return part, record, record.shard
 
@@ -91,13 +91,14 @@ def _check_records_match(known: Sequence[RecordedShard], complete: bool) -> Shar
 
 
 def _check_numbers(known: Sequence[RecordedShard], complete: bool) -> None:
-    """Make sure that no shard is given twice, and none is missing if all records are known."""
+    """Make sure that no shard is given twice and, if ``complete``, that none is missing."""
     by_number: dict[int, ShardReport] = {}
     for part, _, shard in known:
         twin = by_number.setdefault(shard.number, part)
         if twin is not part:
             raise InputError(
-                f"{_name_both(twin, part)} are both of shard {shard.number}/{shard.of}", "give one"
+                f"{_name_both(twin, part)} are both of shard {shard.number}/{shard.of}",
+                "give one of them",
             )
     of = known[0][2].of
     absent = [str(n) for n in range(1, of + 1) if n not in by_number]
@@ -119,8 +120,8 @@ class ListingCheck:
 
     Args:
         parts: the reports.
-        listing: a shard's record, which has the listing's size and digest; None to skip this.
-        manifest: the listing itself; None to skip this.
+        listing: a shard's record, with the listing's size and digest; None to skip that check.
+        manifest: the listing itself; None to skip that check.
 
     Attributes:
         found: photos so far, without missing ones.
@@ -141,7 +142,7 @@ class ListingCheck:
         """Yield each row, and whether it is the first of its photo.
 
         Raises:
-            InputError: a photo is there twice, is missing, or is not the listed one.
+            InputError: a photo is a duplicate, is missing, or is not the listed one.
         """
         for row in rows:
             key = row[:3]
@@ -177,7 +178,7 @@ class ListingCheck:
     def _check_manifest(self, listed: str | None, path: bytes, row: ShardRow) -> None:
         if listed is not None and os.fsencode(listed) == path:
             return
-        says = "ends before it" if listed is None else f"says {path_text(parse_location(listed))}"
+        says = "ends before it" if listed is None else f"lists {path_text(parse_location(listed))}"
         raise InputError(
             f"{row.values[0]} is photo number {row.position} in "
             f"{self._parts[row.part].display_name}, but manifest {self._manifest} {says}",
@@ -202,5 +203,5 @@ class ListingCheck:
         if self._digest.hexdigest() != self._listing.listing:
             raise InputError(
                 "the parts' paths are not those that were listed: a part was changed since",
-                "write the parts anew",
+                "write the parts again",
             )

@@ -19,10 +19,10 @@ from batch.reports.columns import column_names
 from batch.reports.readers import record_error
 from batch.reports.tabular import ROW_GROUP_ROWS, RecordReader, Value
 
-REMEDY = "give reports that batch-label wrote with --shard, or write it anew"
+REMEDY = "give reports that batch-label wrote with --shard, or write this one again"
 # The position of rows without one, which come after all others.
 NO_POSITION = sys.maxsize
-# Rows of Parquet in memory: of all parts together, and at least of each.
+# Parquet rows in memory: of all parts together, and the minimum per part.
 MAX_BUFFERED_ROWS, MIN_ROWS_PER_SHARD = 2 * ROW_GROUP_ROWS, 128
 _MAX_SHOWN_CHARS = 100  # characters of a value in a message
 
@@ -32,7 +32,7 @@ class ShardRow(NamedTuple):
 
     Attributes:
         position: the photo's number in the listing; ``NO_POSITION`` for a missing photo.
-        missing: the path of a missing photo, by which these are sorted; else empty.
+        missing: the path of a missing photo, as sort key among these; else empty.
         part: the number of the part.
         number: the row's number in the part.
         values: the row's values without the position.
@@ -46,7 +46,7 @@ class ShardRow(NamedTuple):
 
 
 class ShardReport:
-    """A report with positions.
+    """The report of a shard, which has the column ``position``.
 
     Attributes:
         display_name: its name in messages.
@@ -159,20 +159,20 @@ class _RowOrderCheck:
 
 
 @contextmanager
-def open_shard_report(text: str, index: int, among: int) -> Iterator[ShardReport]:
+def open_shard_report(text: str, index: int, part_count: int) -> Iterator[ShardReport]:
     """Open a part.
 
     Args:
         text: its path or URL.
         index: its number among the parts.
-        among: the number of parts, which share the memory for rows.
+        part_count: the number of parts, which share the memory for rows.
 
     Raises:
         ReportError: it is missing, not the report of a shard, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
     place = parse_location(text)
-    with open_reader(place, max(MIN_ROWS_PER_SHARD, MAX_BUFFERED_ROWS // among)) as reader:
+    with open_reader(place, max(MIN_ROWS_PER_SHARD, MAX_BUFFERED_ROWS // part_count)) as reader:
         yield ShardReport(reader, place, index)
 
 

@@ -29,7 +29,7 @@ Fact = tuple[str, str]
 def describe_run(report: Path) -> tuple[Sequence[Fact], Sequence[str]]:
     """Describe the last run of a report by facts, pairs of name and value, and by warnings.
 
-    Both are empty if the run record is missing or damaged: see ``read_record``.
+    Both are empty if the run record is missing or damaged.
     """
     record = read_record(local_record_file(report))
     if record is None:
@@ -140,7 +140,7 @@ class Content:
         }
 
     def picture_files(self) -> list[bytes]:
-        """List the picture files in the order of ``pictures``, empty for rows with a note only."""
+        """List the picture files in the order of ``pictures``; empty for rows with only a note."""
         return [picture.data for _, picture in self._list_pictures()]
 
     def _list_pictures(self) -> Iterable[tuple[int, PagePicture]]:
@@ -209,7 +209,7 @@ def _answer_text(row: SavedRow) -> str:
 
 
 def _rows_json(rows: Sequence[PageRow], labels: Sequence[str]) -> dict[str, Any]:
-    """Convert rows to columns; -1, 0 or an empty value stands for a missing one."""
+    """Convert rows to columns; -1, 0 or an empty value means that a row has none."""
     numbers = {label: number for number, label in enumerate(labels)}
     folders: dict[str, int] = {}
     split = [row.saved.path.rpartition("/") for row in rows]

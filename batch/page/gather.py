@@ -31,9 +31,9 @@ from batch.reports.tabular import RecordReader
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")
 _REASONS = frozenset(map(str, Reason))
-# Reason of a failure whose text names no known one.
+# Reason of a failure whose column `error` names no known reason.
 OTHER_REASON = "other"
-# Most rows in a page: of a longer report, the failures and the least certain answers.
+# Most rows in a page. A longer report is cut to its failures and least certain answers.
 MAX_ROWS = 200_000
 # Bins of equal width for confidences, 0 to 1.
 BINS = 20
@@ -57,7 +57,7 @@ class PageRow:
 
     Attributes:
         number: number of the row in the report, from 0.
-        saved: the row as every reader of reports sees it.
+        saved: the columns that all readers of reports use.
         source: the column ``source``.
         box: box of the face that the answer depends on, in pixels of the upright photo; None if it
             depends on the whole photo.
@@ -178,7 +178,7 @@ class PageReport:
 
 
 def read_page_report(report: Path) -> PageReport:
-    """Read a report in memory bounded by ``MAX_ROWS``.
+    """Read a report; memory is bounded by ``MAX_ROWS``.
 
     Raises:
         ReportError: the file is missing, damaged, or not a report.
@@ -187,12 +187,13 @@ def read_page_report(report: Path) -> PageReport:
     with open_reader(report) as reader:
         saved = SavedReport(reader)
         totals, reasons = Totals(label_cells(saved), saved.abstain), Counter[str]()
-        rows = _count_rows(reader, totals, reasons) if reader.columns else iter(())
+        rows = _read_rows(reader, totals, reasons) if reader.columns else iter(())
         kept = heapq.nsmallest(MAX_ROWS, rows, key=attrgetter("rank"))
     return PageReport(saved, totals, reasons, sorted(kept, key=attrgetter("number")))
 
 
-def _count_rows(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[PageRow]:
+def _read_rows(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[PageRow]:
+    """Yield the rows of a report, and count them in ``totals`` and ``reasons``."""
     more = ("face", "source", *_BOX, *_SIZE)
     columns = (*REQUIRED_COLUMNS, *(name for name in more if name in reader.columns))
     for number, (_, values) in enumerate(read_checked_records(reader, columns)):

@@ -15,13 +15,13 @@ from batch.reading.pairs import open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
 from batch.recording.run_record import local_record_file, read_record
 
-# Photos that are gone and listed by path; further ones are only counted.
+# Most gone photos that are listed by path; further ones are only counted.
 MAX_NAMED_GONE = 1_000
 
 
 @dataclass(frozen=True)
 class Edition:
-    """A report at the time of its publication.
+    """A report in the history of a page: an earlier one, or the one that the page shows.
 
     Attributes:
         name: name of its file.
@@ -87,7 +87,7 @@ def find_changes(
         old: the earlier report.
         since: the earlier report as an edition.
         new: the later report.
-        kept: the rows of the page, by path and face; only their earlier rows are kept.
+        kept: the rows of the page, by path and face; only changes of these are recorded by row.
 
     Raises:
         ReportError: a report is damaged, or has a photo twice.

@@ -144,7 +144,9 @@ def check_page_output(output: str) -> None:
         OutputError: the path is a folder, or its folder is missing or not writable.
     """
     if not is_streamed(output) and Path(output).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{describe_output(output)} is not an HTML file", "end its name in .html")
+        raise UsageError(
+            f"page {path_text(Path(output))} is not an HTML file", "end its name in .html"
+        )
     check_destination(output)
 
 
@@ -199,7 +201,7 @@ def _make_pictures(request: PageJob, read: PageReport) -> Mapping[int, PagePictu
 def build_document(content: Content, plots: Mapping[str, str]) -> bytes:
     """Build the HTML document.
 
-    Of the report, only labels in the plots are part of the markup. Rows and pictures are base64,
+    Labels in the plots are the only text of the report in the markup. Rows and pictures are base64,
     which can't close an element.
 
     Args:
@@ -222,7 +224,7 @@ def build_document(content: Content, plots: Mapping[str, str]) -> bytes:
 
 
 def _policy_text(script: str) -> str:
-    """Write a policy that allows only this script, inline styles and embedded pictures.
+    """Build a policy that allows only this script, inline styles and embedded pictures.
 
     Source: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/
     """

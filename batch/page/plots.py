@@ -31,7 +31,7 @@ _REFERENCE = re.compile(r"(url\(#|^#)([\w-]+)")
 
 
 def placeholder_colour(number: int) -> str:
-    """Return the placeholder for the colour of the page with this number, 0 to 255."""
+    """Return the placeholder of a page colour by its number, 0 to 255."""
     return f"#fe{number:02x}01"
 
 
@@ -110,7 +110,7 @@ def _adapt_node(node: ET.Element, name: str, used: set[str]) -> None:
         node.set(key, value)
 
 
-# Labels with a colour of their own; all others share one.
+# Labels with a colour of their own, if there are more than ``LABEL_COLOURS``; others share one.
 MAX_NAMED_LABELS = LABEL_COLOURS - 1
 OTHERS = "others"
 SIZE_INCHES = (4.6, 2.7)  # the page scales it

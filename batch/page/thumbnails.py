@@ -28,7 +28,7 @@ from batch.workers.worker import WorkerTask
 MAX_TOTAL_BYTES = 32 * 1024**2
 MAX_PICTURE_SIDE = 320  # pixels
 QUALITY = 70  # of WebP, 0 to 100
-# Side of the picture of a face, in sides of its box.
+# Side of the picture of a face, as a multiple of the side of its box.
 SURROUND_FACTOR = 3.0
 
 PHOTO_GONE = "The photo no longer exists."
@@ -44,7 +44,7 @@ class PagePicture:
     Attributes:
         data: a WebP file; empty without a picture.
         view: the part of the upright photo that it shows, in pixels of the photo.
-        note: why there is no picture, or a warning; mostly empty.
+        note: why there is no picture, or a warning; usually empty.
     """
 
     data: bytes = b""
@@ -165,7 +165,7 @@ def _make_picture(
 def _widen_box(box: PixelBox, photo: Photo) -> PixelBox:
     """Widen a box to a square with its surroundings, clipped to the photo.
 
-    Of a box outside the photo, a pixel at the edge is kept.
+    For a box outside the photo, it is one pixel wide or high at the edge.
     """
     left, top, width, height = box
     side = SURROUND_FACTOR * max(width, height)

@@ -16,7 +16,7 @@ from batch.stores.download import open_location
 
 
 class DatasetReader:
-    """A dataset whose files are all there, as far as their sizes tell; one is open at a time.
+    """Reads a dataset whose files all exist with the listed sizes; one is open at a time.
 
     Args:
         place: the folder or prefix.
@@ -83,11 +83,12 @@ def require_success(place: Location, display_name: str) -> bytes:
 
 
 def _check_complete(place: Location, display_name: str) -> tuple[DatasetFile, ...]:
-    """Read the list of files, and make sure that all are there with the sizes it names."""
+    """Read the list of files, and make sure that all exist with the listed sizes."""
     files = parse_success(require_success(place, display_name))
     if not files:
         raise ReportError(
-            f"{display_name} is not a dataset of batch-label: its {SUCCESS_FILE} is another's",
+            f"{display_name} is not a dataset of batch-label: another program wrote its "
+            f"{SUCCESS_FILE}",
             REMEDY,
         )
     with translate_read_errors(display_name):
@@ -109,5 +110,5 @@ def _missing_error(display_name: str, file: DatasetFile) -> ReportError:
 def _incomplete_error(display_name: str, why: str) -> ReportError:
     return ReportError(
         f"{display_name} is incomplete: {why}",
-        "try again if it was replaced just now, else write it anew",
+        "try again if it was replaced just now, else write it again",
     )

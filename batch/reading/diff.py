@@ -53,7 +53,7 @@ class Comparison:
 
     Attributes:
         old: rows of the old report, without missing photos.
-        new: the same of the new report.
+        new: rows of the new report, without missing photos.
         per_face: whether a row is about a face.
         changes: rows by change.
         relabelled: relabelled rows by their old and new label, or status if they have no label.
@@ -76,7 +76,7 @@ class Comparison:
         return self.new - sum(self.changes.values()) + self.changes[Change.GONE]
 
     def describe(self, old: str, new: str) -> Iterator[str]:
-        """Write the summary, line by line; ``old`` and ``new`` are the reports' names."""
+        """Yield the lines of the summary; ``old`` and ``new`` are the reports' names."""
         noun = "faces and photos without one" if self.per_face else "photos"
         before, after = path_text(parse_location(old)), path_text(parse_location(new))
         yield f"{before}: {self.old} {noun}; {after}: {self.new}"
@@ -97,18 +97,18 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
     Args:
         old: path or URL of the old report.
         new: path or URL of the new report.
-        output: where the list goes, in the format of its suffix; ``-`` is CSV on ``stdout``.
+        output: where to write the list, in the format of its suffix; ``-`` is CSV on ``stdout``.
         stdout: standard output.
 
     Raises:
-        ReportError: one of the two is missing, not a report, or damaged.
+        ReportError: a report is missing, damaged, or not a report.
         UsageError: they can't be compared, or the output is one of them.
         LockedError: another process writes the list.
         OutputError: the list can't be written.
     """
-    report_format(output)  # refuses a dataset, which only reports can be
+    report_format(output)  # refuses a dataset: only a report can be one
     check_output(output)
-    check_not_input(output, "one of the two to compare", old, new)
+    check_not_input(output, "one of the reports to compare", old, new)
     check_outside_datasets(output, parse_location(old), parse_location(new))
     with (
         hold_lock(output),
@@ -136,7 +136,7 @@ def check_comparable(old: SavedReport, new: SavedReport) -> None:
     """Make sure that two reports have the same labels and the same kind of rows.
 
     Raises:
-        UsageError: they have not, and can't be compared.
+        UsageError: they do not, and can't be compared.
     """
     if old.labels is None or new.labels is None:
         return  # without rows, everything is new or gone
@@ -207,7 +207,7 @@ def _outcome_text(row: SavedRow) -> str:
 def _to_record(change: Change, pair: Pair, per_face: bool) -> dict[str, Value]:
     row = pair.new or pair.old
     assert row is not None
-    # A report may come from anywhere: no cell of the list may run as a formula.
+    # Reports are untrusted: no cell of the list may run as a formula in a spreadsheet.
     record: dict[str, Value] = {"change": change.value, "path": guard_cell(row.path, "./")}
     if per_face:
         record["face"] = row.face or (pair.old.face if pair.old else None)

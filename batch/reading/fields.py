@@ -30,7 +30,7 @@ Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
 _PIXELS = (PixelNumber | None, f"a number of pixels, up to {MAX_PHOTO_SIDE}")
 _SHARE = (Share | None, "a number between 0 and 1")
 _WHOLE = (Count | None, f"a whole number from 0 to {MAX_PHOTO_SIDE}")
-# The type of each column's values, and that type in words. A report may lack some of them.
+# Columns: the type of their values, and that type in words. A report may lack some columns.
 _FIELDS: dict[str, tuple[Any, str]] = {
     "path": (NonEmptyText, "a printable path"),
     "status": (Literal[*map(str, Status)], f"one of {', '.join(Status)}"),
@@ -87,7 +87,7 @@ def make_checker(columns: tuple[str, ...], strict: bool) -> Check:
 
     Args:
         columns: the columns' names.
-        strict: refuse to convert between text, integers and floats; not for CSV.
+        strict: whether to refuse to convert between text, integers and floats; False for CSV.
 
     Returns:
         A function that raises ValueError with the column and the value.
@@ -104,10 +104,10 @@ def make_checker(columns: tuple[str, ...], strict: bool) -> Check:
         except (msgspec.ValidationError, RecursionError) as error:
             found = _INDEX.search(str(error))
             raise make_error(int(found[1]) if found else 0, values) from error
-        for at, odd in texts:
+        for at, forbidden in texts:
             text = checked[at]
             # isprintable() is fast and true for nearly all text.
-            if text is not None and not text.isprintable() and odd.search(text):
+            if text is not None and not text.isprintable() and forbidden.search(text):
                 raise make_error(at, values)
         return checked
 

@@ -51,8 +51,8 @@ def open_pairs() -> Iterator[Pairs]:
 class Pairs:
     """The rows of an old and a new report, matched by path and face.
 
-    A photo without faces counts as its first face, so that a photo that failed and then has a face
-    is one pair. Rows that were kept for missing photos are ignored.
+    A row without a face is matched as face 1 (``matched_face``), so that a photo that failed and
+    then has a face is one pair. Rows that were kept for missing photos are ignored.
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
@@ -65,17 +65,17 @@ class Pairs:
             The number of rows.
 
         Raises:
-            ReportError: a row is damaged, or a photo or face is there twice.
+            ReportError: a row is damaged, or a photo or face is a duplicate.
         """
         rows = (_to_values(row) for row in report.rows() if not row.missing)
         self._database.execute(
             f"CREATE TABLE {side} (number INTEGER PRIMARY KEY, path TEXT, status TEXT, label TEXT,"
-            " confidence REAL, face INTEGER, mate INTEGER)"
+            " confidence REAL, face INTEGER, matched_face INTEGER)"
         )
-        names = f"{', '.join(_FIELDS)}, mate"
+        names = f"{', '.join(_FIELDS)}, matched_face"
         self._database.executemany(f"INSERT INTO {side} ({names}) VALUES (?, ?, ?, ?, ?, ?)", rows)
         try:
-            self._database.execute(f"CREATE UNIQUE INDEX {side}_key ON {side} (path, mate)")
+            self._database.execute(f"CREATE UNIQUE INDEX {side}_key ON {side} (path, matched_face)")
         except sqlite3.IntegrityError:
             raise self._duplicate_error(side, report) from None
         return int(self._database.execute(f"SELECT count(*) FROM {side}").fetchone()[0])
@@ -86,11 +86,12 @@ class Pairs:
         They are in the new report's order; rows of the old report alone follow, in its order.
         """
         yield from self._select(
-            "FROM new LEFT JOIN old USING (path, mate) WHERE old.path IS NULL"
+            "FROM new LEFT JOIN old USING (path, matched_face) WHERE old.path IS NULL"
             " OR old.status <> new.status OR old.label IS NOT new.label ORDER BY new.number"
         )
         yield from self._select(
-            "FROM old LEFT JOIN new USING (path, mate) WHERE new.path IS NULL ORDER BY old.number"
+            "FROM old LEFT JOIN new USING (path, matched_face) WHERE new.path IS NULL"
+            " ORDER BY old.number"
         )
 
     def _select(self, where: str) -> Iterator[Pair]:
@@ -101,7 +102,7 @@ class Pairs:
 
     def _duplicate_error(self, side: str, report: SavedReport) -> ReportError:
         path, face = self._database.execute(
-            f"SELECT path, face FROM {side} GROUP BY path, mate HAVING count(*) > 1 LIMIT 1"
+            f"SELECT path, face FROM {side} GROUP BY path, matched_face HAVING count(*) > 1 LIMIT 1"
         ).fetchone()
         which = path if face is None else f"face {face} of {path}"
         return ReportError(f"{report.display_name} has {which} twice", REMEDY)

@@ -28,7 +28,7 @@ REQUIRED_COLUMNS = ("path", "status", "label", "confidence", "error")
 
 
 class SavedRow(NamedTuple):
-    """What a report says about a photo, or about one of its faces.
+    """A row of a saved report, about a photo or one of its faces.
 
     Attributes:
         path: the text in the report.
@@ -122,7 +122,7 @@ def open_reader(place: Location, rows: int = ROW_GROUP_ROWS) -> Iterator[RecordR
         yield DatasetReader(place, display_name, rows)
         return
     if isinstance(place, Url):
-        # Before the request: a dataset whose URL lacks the slash is not an object.
+        # Checked before the request: the URL of a dataset without its final slash is not an object.
         _find_readable_format(place, display_name)
     with translate_read_errors(display_name):
         stream = open_location(place, display_name, ReportError)
@@ -132,7 +132,7 @@ def open_reader(place: Location, rows: int = ROW_GROUP_ROWS) -> Iterator[RecordR
 
 
 def is_dataset_at(place: Location) -> bool:
-    """Tell whether a location that is read is a dataset, complete or not."""
+    """Tell whether a location to read is a dataset, complete or not."""
     return place.text.endswith(DATASET_SUFFIX) if isinstance(place, Url) else place.is_dir()
 
 
@@ -161,10 +161,10 @@ def check_columns(columns: tuple[str, ...], display_name: str) -> None:
     """
     absent = [name for name in REQUIRED_COLUMNS if name not in columns]
     outputs = [name for name in columns if name.startswith("p_")]
-    odd = [name for name in outputs if not is_printable(name)]
+    unprintable = [name for name in outputs if not is_printable(name)]
     if absent:
         raise columns_error(display_name, f"it lacks {', '.join(absent)}", columns)
-    if odd:
-        raise columns_error(display_name, f"its column {odd[0]} can't be printed", columns)
+    if unprintable:
+        raise columns_error(display_name, f"its column {unprintable[0]} can't be printed", columns)
     if len(outputs) > MAX_LABELS + len(ABSTAIN_OUTPUTS):
         raise columns_error(display_name, f"it names {len(outputs)} labels", columns)

@@ -1,1 +1,1 @@
-"""What is written down of a run."""
+"""Records of a run: run.json, metrics, and drift detection."""

@@ -18,10 +18,10 @@ import msgspec
 from batch.path_text import printable_text
 from batch.records import Row, Source, Status
 
-# Photos needed on either side. With fewer, sampling error exceeds the changes looked for.
+# Fewest photos on either side. With fewer, sampling error exceeds the changes to be detected.
 MIN_PHOTOS = 100
-# Total variation distance: the share of photos that would have to change their outcome. Changes of
-# subject reach 0.85, from smiling portraits to others.
+# Total variation distance: the share of photos that would have to change their outcome. A change of
+# subject, from smiling portraits to others, reaches 0.85.
 MAX_SHARE_CHANGE = 0.9
 # Changes of subject hardly affect the mean confidence; a broken camera or model does.
 MAX_CONFIDENCE_DROP = 0.05
@@ -167,7 +167,7 @@ class Baseline:
 
     Attributes:
         usual: answers of runs without a warning, or whose drift was accepted.
-        drifted: answers of the runs since then that gave a warning; None if the last one did not.
+        drifted: answers of the later runs that gave a warning; None if the last one gave none.
         thresholds: thresholds of the answers; runs with other thresholds are not compared.
     """
 

@@ -26,7 +26,7 @@ DRIFT_REMEDY = (
 
 @dataclass(frozen=True)
 class DriftCheck:
-    """Compares the answers of one run with a baseline, as the job asks for it.
+    """Compares the answers of one run with a baseline, by the options of its job.
 
     Attributes:
         job: the job, with its thresholds, ``accept_drift`` and ``fail_on_drift``.
@@ -45,12 +45,12 @@ class DriftCheck:
     def new_profile(self) -> ProfileBuilder:
         """Make an empty profile of the models' labels and abstain outputs."""
         thresholds = self.ensemble.photo_thresholds
-        # A run that always answers is not compared by the abstain outputs, which it does not give.
+        # A run that always answers gives no abstain outputs, so they are not compared.
         abstain = () if thresholds.always_answer else tuple(thresholds.abstain_from)
         return ProfileBuilder(self.ensemble.labels, abstain)
 
     def read_baseline(self, text: str | None) -> Baseline | None:
-        """Read a baseline; None if there is none of the same labels and thresholds."""
+        """Read a baseline; None if it is missing, or has other labels or thresholds."""
         baseline = read_baseline(text)
         if baseline is None or baseline.thresholds != self.thresholds:
             return None
@@ -68,7 +68,8 @@ class DriftCheck:
     ) -> Baseline:
         """Add the answers of this run to the baseline.
 
-        Without a baseline the new one has all answers of the report, ``whole``, if it was written.
+        Without an earlier baseline, the new one has all answers of the report (``whole``) if it was
+        written, else those of this run.
         """
         if before:
             return before.add_run(now, drift, self.job.accept_drift)
@@ -78,7 +79,7 @@ class DriftCheck:
         """Log the drift of a run whose report is published.
 
         Raises:
-            DriftError: there is drift, and the job asks to fail.
+            DriftError: there is drift, and the job has ``fail_on_drift``.
         """
         warnings = drift.warnings if drift else ()
         level = Level.INFO if self.job.fail_on_drift else Level.WARNING  # the error repeats them

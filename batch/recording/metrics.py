@@ -71,7 +71,7 @@ METRICS = (
 
 
 def metrics_file(path: Path) -> AtomicFile:
-    """Name the file of ``--metrics-file``, which is replaced only if a run wrote it."""
+    """Return the file of ``--metrics-file``; an earlier one is replaced only if a run wrote it."""
     remedy = "choose another path with --metrics-file"
     return AtomicFile(path, "metrics file", remedy, start=f"# HELP {STARTED.name} ".encode())
 

@@ -58,7 +58,7 @@ _OUTCOMES = {
 class Recorder:
     """Context manager that collects the facts of a run and writes its record on exit.
 
-    The run sets the attributes as it learns of them.
+    The run sets the attributes as soon as it knows them.
 
     Attributes:
         settings: the options of the job, by name.

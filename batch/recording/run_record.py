@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 RECORD_SUFFIX = ".run.json"
-# Distributions of ONNX Runtime, of which one is installed.
+# Distributions of ONNX Runtime; one of them is installed.
 _ONNX_RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
 Setting: TypeAlias = str | int | float | bool | tuple[str | int, ...] | None
@@ -84,9 +84,9 @@ class RunCounts:
         away: files in ``missing`` whose folder, archive or input is empty or can't be read.
         gone: files that no longer exist and left the report, except for moved ones.
         salvaged: truncated photos labelled from their readable part.
-        by_cause: files that had to be processed, by the reason why; empty without a journal.
+        by_cause: files that had to be processed, by cause; empty without a journal.
         left_out: entries that discovery skipped.
-        left_out_by_reason: the same by the reason, such as ``hidden``.
+        left_out_by_reason: skipped entries by reason, such as ``hidden``.
         by_status: files by status.
         by_reason: failed files by the reason of the failure.
         by_label: files of status ``ok`` by label.
@@ -175,7 +175,7 @@ class RunRecord:
         versions: versions of the packages that answers depend on; None if not installed.
         host: the machine.
         drift: comparison with earlier runs; None if nothing was compared.
-        basis: digest of everything but the photo that probabilities depend on.
+        basis: digest of everything that probabilities depend on, except the photo.
         shard: the shard that was labelled; None without ``--shard``.
         outputs: outputs with a column ``p_<output>`` in the report: labels, then abstain outputs.
         up_to_date: whether the report was kept, as nothing in it would change.
@@ -258,14 +258,14 @@ def describe_host(cores: int) -> HostRecord:
 
 
 def local_record_file(report: Path) -> AtomicFile:
-    """Name the run record of a local report: ``results.csv.run.json`` beside ``results.csv``."""
+    """Return the run record of a local report: ``results.csv.run.json`` beside ``results.csv``."""
     return AtomicFile(
         report.with_name(report.name + RECORD_SUFFIX), "run record", "choose another path with -o"
     )
 
 
 def record_file(report: Location) -> AtomicFile | AtomicObject:
-    """Name the run record of a report, which may be in a store."""
+    """Return the run record of a report, which may be in a store."""
     if isinstance(report, Url):
         return AtomicObject(Url(report.text.rstrip("/") + RECORD_SUFFIX), "run record")
     return local_record_file(report)

@@ -1,1 +1,1 @@
-"""Formats of reports, read and written; reports and datasets, written and published."""
+"""Readers and writers of report formats, and the publishing of reports and datasets."""

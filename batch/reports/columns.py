@@ -1,4 +1,4 @@
-"""The columns of a report, and the records of rows: flat and rounded."""
+"""The columns of a report, and the conversion of rows to flat, rounded records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
-# The start of the column `error` in a row that was kept for a file that no longer exists.
+# Start of the column `error` in a row that is kept for a file that no longer exists.
 MISSING_PREFIX = "missing:"
 # The text in `error`, after the reason, of a truncated photo that was labelled.
 SALVAGED_NOTE = "labelled from what is there"
@@ -65,7 +65,7 @@ def flatten_row(
 
     Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With ``per_face``
     each face has its own status, by the face model alone. A photo without faces has one record,
-    and so has a photo with the status `no_person`, whose detected faces are false.
+    and so has one with the status `no_person`, whose detected faces are false positives.
     """
     for record in _flatten(row, outputs, per_face):
         if numbered:
@@ -143,12 +143,12 @@ def _error_text(row: Row) -> str | None:
 
 
 def is_missing(error: str | None) -> bool:
-    """Tell by the column `error` of a row whether it was kept for a missing photo."""
+    """Tell from the column `error` of a row whether it was kept for a missing photo."""
     return error is not None and error.startswith(MISSING_PREFIX)
 
 
 def is_salvaged(error: str | None) -> bool:
-    """Tell by the column `error` of a row that did not fail whether its photo was truncated."""
+    """Tell from the column `error` of a row that did not fail whether its photo was truncated."""
     return error is not None and SALVAGED_NOTE in error
 
 
@@ -165,7 +165,7 @@ def make_frame(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:
 
     Args:
         rows: the rows; the first one with an answer names the labels and abstain outputs.
-        per_face: make one record per face.
+        per_face: whether to make one record per face instead of one per photo.
     """
     import pandas as pd
 

@@ -1,7 +1,7 @@
-"""A report as a dataset: a folder of Parquet files, and the list of them in ``_SUCCESS``.
+"""Datasets: reports that are a folder of Parquet files, which ``_SUCCESS`` lists.
 
 The rows are in the order of the files' names: ``part-00000-<digest>.parquet`` comes first. A name
-has the beginning of the SHA-256 of its file, so that it never stands for other rows.
+has the start of the SHA-256 of its file, so that files with different rows have different names.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from batch.path_text import printable_text
 from batch.reports.tabular import Column, Record
 from batch.reports.writers import ParquetWriter
 
-# The end of an output's name that asks for a dataset.
+# An output whose name ends in this is a dataset.
 DATASET_SUFFIX = "/"
 # Other programs that read a folder of Parquet files ignore names that begin with an underscore.
 SUCCESS_FILE = "_SUCCESS"
-# Size limit of that file in bytes; an entry has about 200.
+# Size limit of ``_SUCCESS`` in bytes; an entry has about 200.
 MAX_SUCCESS_BYTES = 64 << 20
 SCHEMA_VERSION = 1
 MAX_ROWS_PER_FILE = 1_000_000
 DIGEST_LENGTH = 12  # hexadecimal digits of the SHA-256 in a file's name
 
-# A file gets its digest at its end; until then its name is that of a draft.
+# A file is named after its digest once it is complete; until then it has the name of a draft.
 _DRAFT = re.compile(r"part-[0-9]{5,}")
 _FILE = re.compile(rf"{_DRAFT.pattern}-([0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
 
@@ -57,7 +57,7 @@ class DatasetFile:
 
 
 def encode_success(files: Sequence[DatasetFile]) -> bytes:
-    """Write the content of ``_SUCCESS``, which lists all files in the order of their rows."""
+    """Encode ``_SUCCESS``, which lists all files in the order of their rows."""
     content = {
         "written_by": "batch-label",
         "schema_version": SCHEMA_VERSION,
@@ -68,7 +68,7 @@ def encode_success(files: Sequence[DatasetFile]) -> bytes:
 
 
 def parse_success(success: bytes) -> tuple[DatasetFile, ...] | None:
-    """Read ``_SUCCESS``; None if this program did not write it."""
+    """Parse ``_SUCCESS``; None if this program did not write it."""
     try:
         values = json.loads(success)
         if values["written_by"] != "batch-label":
@@ -79,10 +79,10 @@ def parse_success(success: bytes) -> tuple[DatasetFile, ...] | None:
 
 
 def _parse_file(values: dict[str, Any]) -> DatasetFile:
-    """Read an entry of ``_SUCCESS``.
+    """Parse an entry of ``_SUCCESS``.
 
     Raises:
-        ValueError, TypeError: it is not an entry, or names a file elsewhere.
+        ValueError, TypeError: it is not an entry, or its path is not the name of a dataset's file.
     """
     file = DatasetFile(**values)
     if not type(file.rows) is type(file.bytes) is int or parse_digest(file.path) is None:
@@ -91,7 +91,7 @@ def _parse_file(values: dict[str, Any]) -> DatasetFile:
 
 
 def parse_digest(name: str) -> str | None:
-    """Give the beginning of the SHA-256 in the name of a dataset's file; None for other names."""
+    """Return the start of the SHA-256 in the name of a dataset's file; None for other names."""
     match = _FILE.fullmatch(name)
     return match[1] if match else None
 
@@ -115,7 +115,7 @@ def foreign_file_error(place: str, name: str) -> OutputError:
 
 
 class DatasetFolder(Protocol):
-    """A hidden folder in which a dataset is written before it is published.
+    """A folder in which a dataset is written before it is published.
 
     Attributes:
         root: the folder.
@@ -161,7 +161,7 @@ class DatasetWriter:
 
 
 class _FileInProgress:
-    """A Parquet file that gets its digest, and so its name, at its end."""
+    """A Parquet file that is named after its digest once it is complete."""
 
     def __init__(self, folder: DatasetFolder, name: str, columns: Sequence[Column]) -> None:
         self.rows = 0

@@ -31,7 +31,7 @@ EARLIER_FOLDER = "earlier"
 def check_local_dataset(output: Path) -> None:
     """Check before the run that a dataset can be published, and leave nothing behind.
 
-    An earlier swap that was interrupted between its two steps is undone.
+    If an earlier run was killed between the two steps of a swap, the first step is undone.
 
     Raises:
         OutputError: the parent folder is missing or can't be written, or the output exists and is
@@ -48,7 +48,7 @@ def check_local_dataset(output: Path) -> None:
 
 
 class LocalDataset:
-    """A hidden folder beside the dataset's folder, which takes its name when it is complete.
+    """A dataset that is written to a hidden folder, which is renamed once it is complete.
 
     Attributes:
         root: the hidden folder.
@@ -74,7 +74,7 @@ class LocalDataset:
         """Replace the earlier dataset in a way that survives a loss of power.
 
         Raises:
-            OutputError: the system refuses, or the target now holds something else.
+            OutputError: an I/O error, or the target now holds something else.
         """
         with translate_write_errors(self._display_name):
             for path in self.root.iterdir():
@@ -97,7 +97,7 @@ class LocalDataset:
 def _check_replaceable(target: Path) -> None:
     """Make sure that replacing a folder loses nothing.
 
-    It must be empty, or hold only the files that its ``_SUCCESS``, written by this program, lists.
+    It must be empty, or hold only files that its ``_SUCCESS`` lists, which this program wrote.
 
     Raises:
         OutputError: it holds something else, or is a mount point.
@@ -112,7 +112,7 @@ def _check_replaceable(target: Path) -> None:
     own = {SUCCESS_FILE, *(file.path for file in files)} if files is not None else set()
     with os.scandir(target) as entries:
         for entry in entries:
-            # Refused at the first one: this may be a folder of photos.
+            # Stop at the first foreign file: this may be a large folder of photos.
             if entry.name not in own or not entry.is_file(follow_symlinks=False):
                 raise foreign_file_error(path_text(target), entry.name)
     if target.is_mount():
@@ -151,8 +151,8 @@ def _recover(target: Path) -> None:
 def _clear(draft: int) -> None:
     """Remove datasets, complete or not, from the folder of a draft, given by its descriptor.
 
-    The draft is proven to be this program's (see ``drafts``), but a dataset in it may have been
-    published before: files that were added to it since then have other names, and stay.
+    ``drafts`` has proven that the draft is this program's, but a dataset in it may have been
+    published before. Files that were added to it since then have other names, and are kept.
     """
     with suppress(FileNotFoundError):  # it was published
         _remove_dataset(CONTENT, draft)

@@ -1,4 +1,4 @@
-"""Datasets in local folders and in object stores, by one interface."""
+"""One interface to datasets in local folders and in object stores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def open_dataset(place: Location, check: StopCheck = never_stop) -> LocalDataset
     """Start writing a dataset to a folder or URL.
 
     Raises:
-        OutputError: the system refuses.
+        OutputError: the folder can't be created.
     """
     return StoredDataset(place, check) if isinstance(place, Url) else LocalDataset(place)
 
@@ -45,7 +45,7 @@ def check_dataset(place: Location, check: StopCheck = never_stop) -> None:
 
 
 def check_outside_datasets(output: str, *reports: Location) -> None:
-    """Make sure that a file is not written into a dataset, where the next run would refuse it.
+    """Make sure that a file is not written into a dataset, which no run would then replace.
 
     Raises:
         UsageError: ``output`` is inside one of ``reports``.
@@ -61,16 +61,16 @@ def check_outside_datasets(output: str, *reports: Location) -> None:
 
 
 def join_location(place: Location, name: str) -> Location:
-    """Give the location of a file of a dataset."""
+    """Return the location of a file of a dataset."""
     return Url(f"{place.text.rstrip('/')}/{name}") if isinstance(place, Url) else place / name
 
 
 def read_success(place: Location, display_name: str) -> bytes | None:
-    """Read ``_SUCCESS``; None if it is missing, and nothing if it is too long.
+    """Read ``_SUCCESS``; None if it is missing, and no bytes if it is too long.
 
     Raises:
-        OSError: the system refuses.
-        ReportError: the store refuses, or does not answer.
+        OSError: the file can't be read.
+        ReportError: the store denies access or does not answer.
     """
     if isinstance(place, Url):
         return read_stored_success(place, display_name)
@@ -81,11 +81,11 @@ def read_success(place: Location, display_name: str) -> bytes | None:
 
 
 def read_sizes(place: Location, names: Sequence[str], display_name: str) -> Mapping[str, int]:
-    """Give the sizes (bytes) of those of the named files that exist, and maybe of others.
+    """Return the sizes in bytes of the named files that exist, and in a store of others too.
 
     Raises:
-        OSError: the system refuses.
-        ReportError: the store refuses, or does not answer.
+        OSError: a file can't be accessed.
+        ReportError: the store denies access or does not answer.
     """
     if isinstance(place, Url):
         return read_stored_sizes(place, display_name)

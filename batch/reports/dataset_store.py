@@ -36,17 +36,15 @@ def check_stored_dataset(url: Url, check: StopCheck = never_stop) -> None:
 
     Raises:
         UsageError: the URL is a whole bucket, or can't be written to.
-        OutputError: the bucket is missing, the store refuses or does not answer, or the prefix
-            holds objects that are not part of a dataset of batch-label.
+        OutputError: the bucket is missing, the store denies access or does not answer, or the
+            prefix holds objects that are not part of a dataset of batch-label.
     """
     success = f"{url.text.rstrip('/')}/{SUCCESS_FILE}"
     check_store(Url(success), check)
     with translate_upload_errors(url):
         store, prefix = open_store(url.text.rstrip("/"))
         if "/" not in prefix.strip("/"):
-            raise UsageError(
-                f"report {path_text(url)} would take a whole bucket", "name a folder in it"
-            )
+            raise UsageError(f"report {path_text(url)} is a whole bucket", "name a folder in it")
         _list_own_objects(url, store, prefix, check)
 
 
@@ -71,7 +69,7 @@ class StoredDataset:
         """Upload the files that are not there yet, then ``_SUCCESS``; then remove the old files.
 
         Raises:
-            OutputError: the store refuses, or can't be reached for long.
+            OutputError: the store denies access, or can't be reached for long.
             PublishedOnly: the same, after ``_SUCCESS`` was uploaded.
         """
         content = (self.root / SUCCESS_FILE).read_bytes()
@@ -90,7 +88,7 @@ class StoredDataset:
                 check=self._check,
                 seconds=None,
             )
-        # Each of them was proven to be part of an earlier dataset.
+        # ``_list_own_objects`` has proven that they are part of an earlier dataset.
         old = before.keys() - {SUCCESS_FILE} - {file.path for file in files}
         self._remove(store, [f"{prefix}/{name}" for name in sorted(old)])
         self._staging.close()
@@ -115,10 +113,10 @@ class StoredDataset:
 
 
 def read_stored_success(url: Url, display_name: str) -> bytes | None:
-    """Read ``_SUCCESS``; None if it is missing, and nothing if it is too long.
+    """Read ``_SUCCESS``; None if it is missing, and no bytes if it is too long.
 
     Raises:
-        ReportError: the store refuses, or does not answer.
+        ReportError: the store denies access or does not answer.
         UsageError: a package that the store needs is not installed.
     """
     with _translate_store_errors(display_name):
@@ -129,10 +127,10 @@ def read_stored_success(url: Url, display_name: str) -> bytes | None:
 
 
 def read_stored_sizes(url: Url, display_name: str) -> dict[str, int]:
-    """Give the sizes (bytes) of all objects under a prefix, by their paths below it.
+    """Return the sizes in bytes of all objects under a prefix, by their paths below it.
 
     Raises:
-        ReportError: the store refuses, or does not answer.
+        ReportError: the store denies access or does not answer.
     """
     with _translate_store_errors(display_name):
         store, prefix = open_store(url.text.rstrip("/"))
@@ -148,7 +146,7 @@ def _translate_store_errors(display_name: str) -> AbstractContextManager[None]:
 def _list_own_objects(
     url: Url, store: AbstractFileSystem, prefix: str, check: StopCheck
 ) -> dict[str, int]:
-    """Give the names and sizes (bytes) of the objects under a prefix.
+    """Return the names and sizes in bytes of the objects under a prefix.
 
     An object belongs to batch-label if a ``_SUCCESS`` that batch-label wrote lists it, or if its
     name has the digest of its bytes, as after an interrupted upload.
@@ -160,7 +158,7 @@ def _list_own_objects(
     for name, size in _list_objects(store, prefix, check):
         inside = name[len(prefix) + 1 :]
         if inside and not is_dataset_name(inside):
-            # Refused at the first one: this may be a bucket of photos.
+            # Stop at the first foreign object: this may be a large bucket of photos.
             raise foreign_file_error(path_text(url), inside)
         if inside:
             found[inside] = size
@@ -197,6 +195,6 @@ def _list_objects(
         found = call_with_retries(store, "find", prefix, detail=True, check=check, seconds=None)
         yield from ((name, info["size"]) for name, info in found.items())
         return
-    # Page by page: this may be a bucket of photos.
+    # Page by page, to stop early: this may be a large bucket of photos.
     for page in list_pages(store, prefix, True, check):
         yield from ((info["name"], info["size"]) for info in page)

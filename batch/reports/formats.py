@@ -1,4 +1,4 @@
-"""The formats of a report: the one table of suffixes, writers, readers and packages.
+"""Report formats: one table of their suffixes, writers, readers and required packages.
 
 A new format is a member of ``Format``, an entry of ``FORMATS``, and a row in docs/report.md.
 """
@@ -84,7 +84,7 @@ def find_format(name: str) -> Format | None:
 
 
 def check_format(form: Format) -> None:
-    """Make sure that the package which a format needs is installed.
+    """Make sure that the package that a format needs is installed.
 
     Raises:
         UsageError: it is not.
@@ -96,18 +96,18 @@ def open_writer(form: Format, stream: BinaryIO, columns: Sequence[Column]) -> Re
     """Start a report in a format.
 
     Raises:
-        UsageError: the package which the format needs is not installed.
+        UsageError: the package that the format needs is not installed.
     """
     check_format(form)
     return FORMATS[form].open_writer(stream, columns)
 
 
 def open_reader(form: Format, stream: BinaryIO, display_name: str, rows: int) -> RecordReader:
-    """Open a report of one of ``READABLE_FORMATS``; of Parquet, ``rows`` rows are in memory.
+    """Open a report in one of ``READABLE_FORMATS``; Parquet holds ``rows`` rows in memory.
 
     Raises:
         ReportError: the beginning of the report is damaged.
-        UsageError: the package which the format needs is not installed.
+        UsageError: the package that the format needs is not installed.
     """
     check_format(form)
     reader = FORMATS[form].open_reader

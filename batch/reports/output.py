@@ -28,15 +28,15 @@ from batch.standard_streams import reopen_stdout
 from batch.stopping import StopCheck, never_stop
 from batch.stores.upload import Upload, check_store
 
-POLL_SECONDS = 0.1  # between two checks whether a pipe has a reader
-# The longest name of a file that a run keeps beside a report: the journal of a damaged journal.
+POLL_SECONDS = 0.1  # between checks for a reader of a pipe
+# The longest name of a file beside a report: the rollback journal of a damaged journal.
 _LONGEST_NAME = ".{}.journal.broken-journal"
 
 
 class Destination(Protocol):
-    """A place that a report is written to, and then either published or discarded.
+    """A place that a report is written to, and where it is then published or discarded.
 
-    ``publish`` raises ``OutputError`` if the system refuses; ``discard`` never does.
+    ``publish`` raises ``OutputError`` on an I/O error; ``discard`` never does.
     """
 
     def publish(self) -> None:
@@ -67,7 +67,7 @@ def open_destination(
         check: raises an error to stop an upload, or the wait for a pipe's reader.
 
     Raises:
-        OutputError: the system refuses.
+        OutputError: it can't be opened.
     """
     path, name = parse_location(output), describe_output(output)
     if isinstance(path, Url):
@@ -85,7 +85,7 @@ def publish_output(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
     If the block raises, what was written is discarded. The block translates its own write errors.
 
     Raises:
-        OutputError: the system refuses to open or publish it.
+        OutputError: it can't be opened or published.
     """
     destination = open_destination(output, stdout)
     try:
@@ -97,7 +97,7 @@ def publish_output(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def check_destination(output: str, check: StopCheck = never_stop) -> None:
-    """Check that a report can be published, and leave nothing behind.
+    """Check that ``output`` can be published, and leave nothing behind.
 
     Raises:
         UsageError: a URL can't be written to, or a package for it is not installed.

@@ -18,18 +18,18 @@ from batch.os_errors import describe_failed_access
 from batch.path_text import printable_text
 from batch.reports.tabular import ARROW_ERRORS, ROW_GROUP_ROWS, RecordReader, Records, Value
 
-# Bytes of a line, and of a record of several lines. The longest row of a report has a path of
+# Most bytes of a line, or of a record of several lines. The longest row of a report has a path of
 # 330 kB and labels of 815 kB, both escaped.
 MAX_LINE_BYTES = 2 << 20
 MAX_COLUMNS = 4_096  # four times what a model's labels take
-# Bytes, uncompressed, of the columns that are read of a Parquet row group.
+# Most uncompressed bytes of the columns that are read from a Parquet row group.
 MAX_ROW_GROUP_BYTES = 512 * 1024**2
-# Bytes of Parquet text in memory.
+# Most bytes of Parquet text in memory.
 MAX_TEXT_BYTES = 32 * 1024**2
 # This encoding stores only how a text differs from the one before, so its length has no bound.
 _UNBOUNDED_ENCODING = "DELTA_BYTE_ARRAY"
 _MAX_SHOWN_CHARS = 300  # characters of report text in a message
-REMEDY = "give a report that batch-label wrote, or write it anew"
+REMEDY = "give a report that batch-label wrote, or write it again"
 
 
 def record_error(reader: RecordReader, number: int, why: str) -> ReportError:
@@ -171,7 +171,7 @@ class ParquetReader:
             with translate_read_errors(self.display_name):
                 texts = self._text_columns(wanted)
                 self._check_groups(wanted)
-                # Text stays in dictionaries: a long one may be repeated in many rows.
+                # Text stays dictionary-encoded: a long one may be repeated in many rows.
                 file: Any = self._open(self._stream, metadata=self._metadata, read_dictionary=texts)
                 batches = file.iter_batches(batch_size=self._rows, columns=list(wanted))
                 if self.row_count <= self._rows:
@@ -184,7 +184,7 @@ class ParquetReader:
             raise damage_error(self.display_name, str(error)) from error
 
     def _text_columns(self, wanted: Sequence[str]) -> list[str]:
-        """Name the columns of text, and refuse columns that are neither text nor numbers."""
+        """List the text columns, and refuse columns that are neither text nor numbers."""
         from pyarrow import types
 
         numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_null)
@@ -304,5 +304,5 @@ def translate_read_errors(display_name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # Arrow raises this for damaged data
             raise damage_error(display_name, str(error)) from error
-        remedy = "check its name and rights"
+        remedy = "check its name and permissions"
         raise ReportError(describe_failed_access(display_name, "read", error), remedy) from error

@@ -25,7 +25,7 @@ from batch.stopping import StopCheck, never_stop
 
 
 def report_format(output: str) -> Format:
-    """Tell the format from the output's name; ``-``, pipes and devices without a suffix get CSV.
+    """Return the format of an output's name; ``-``, pipes and devices without a suffix get CSV.
 
     Raises:
         UsageError: no format has the name's suffix.
@@ -118,7 +118,7 @@ class ReportWriter:
     """A report that is being written; ``publish`` makes it visible under its name.
 
     As a context manager it discards the report unless ``publish`` was called. ``add`` and
-    ``publish`` raise ``OutputError`` if the system refuses, and leave an earlier report as it was.
+    ``publish`` raise ``OutputError`` on an I/O error, and leave an earlier report as it was.
 
     Attributes:
         digest: SHA-256 of a published report that is one file on disk, else None.

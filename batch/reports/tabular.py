@@ -11,13 +11,13 @@ from batch.errors import UsageError
 
 Value = str | float | int | None
 Record = Mapping[str, Value]
-# Numbers of records as their users count them, and the values of the columns that were asked for.
+# Pairs of a record's number, as users count it, and the values of the wanted columns.
 Records = Iterator[tuple[int, tuple[Value, ...]]]
 
-# Rows that Parquet writes, and keeps in memory, at a time: about 10 MB.
+# Rows per Parquet row group, which are held in memory: about 10 MB.
 ROW_GROUP_ROWS = 8_192
 
-# The bases of what pyarrow raises for damaged data, besides an OSError without a number.
+# Base classes of the exceptions of pyarrow for damaged data, besides an OSError without ``errno``.
 ARROW_ERRORS = (ValueError, TypeError, LookupError, NotImplementedError)
 
 
@@ -37,7 +37,7 @@ class Column:
     Attributes:
         name: unique in its table.
         kind: the type of its values.
-        decimals: digits after the point, of floats alone.
+        decimals: digits after the decimal point, for floats only.
     """
 
     name: str
@@ -107,9 +107,9 @@ def check_pyarrow(user: str, alternative: str = "") -> None:
 
 
 def format_value(value: Value, column: Column) -> str:
-    """Write a value as text: a float with all its decimals, None as an empty text."""
+    """Format a value as text: a float with all its decimals, None as an empty text."""
     if value is None:
         return ""
-    # A float that is text already comes from another report, and is rounded.
+    # A float that is given as text comes from another report, and is already rounded.
     rounds = column.kind is ColumnKind.FLOAT and not isinstance(value, str)
     return f"{value:.{column.decimals}f}" if rounds else str(value)

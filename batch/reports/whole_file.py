@@ -40,7 +40,8 @@ class AtomicObject:
         """Replace the object in one step.
 
         Raises:
-            OutputError: the store refuses, or can't be reached for long; the earlier object stays.
+            OutputError: the store denies access, or can't be reached for long; the earlier object
+                stays.
         """
         with translate_upload_errors(self.url, self.noun):
             store, path = open_store(self.url.text)
@@ -65,7 +66,7 @@ class AtomicFile:
     Attributes:
         path: the file.
         noun: its kind in messages, such as "metrics file".
-        elsewhere: the remedy if the file can't be written, such as "name another file with
+        remedy: what to do if the file can't be written, such as "name another file with
             --metrics-file".
         start: the first bytes of this program's file. A file that starts with other bytes is not
             replaced, unless it is empty; without ``start`` only images are not replaced.
@@ -73,7 +74,7 @@ class AtomicFile:
 
     path: Path
     noun: str
-    elsewhere: str
+    remedy: str
     start: bytes = b""
 
     def check(self) -> None:
@@ -99,11 +100,11 @@ class AtomicFile:
         """Replace the file in one step, in a way that survives a loss of power.
 
         Raises:
-            OutputError: the system refuses, or the earlier file is not this program's; it stays.
+            OutputError: an I/O error, or the earlier file is not this program's; it stays.
         """
         self._check_replaceable(resolve_path(self.path))
         with self._writing():
-            draft = Draft(self.path, self.noun, self.elsewhere)
+            draft = Draft(self.path, self.noun, self.remedy)
             try:
                 draft.stream.write(data)
                 draft.stream.flush()
@@ -122,16 +123,14 @@ class AtomicFile:
 
     def _check_replaceable(self, target: Path) -> None:
         display_name = f"{self.noun} {path_text(self.path)}"
-        check_replaceable(target, display_name, self.elsewhere)
+        check_replaceable(target, display_name, self.remedy)
         head = b""
         with suppress(OSError):  # there may be no file
             head = read_start(target, len(self.start)) or b""
         if head and head != self.start:
-            raise OutputError(f"{display_name} was not written by batch-label", self.elsewhere)
+            raise OutputError(f"{display_name} was not written by batch-label", self.remedy)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with translate_write_errors(
-            f"{self.noun} {path_text(self.path)}", self.elsewhere, self.path
-        ):
+        with translate_write_errors(f"{self.noun} {path_text(self.path)}", self.remedy, self.path):
             yield

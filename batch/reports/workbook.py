@@ -35,12 +35,12 @@ _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 class WorkbookWriter:
-    """One sheet with a header; one row is in memory, and equal records give equal bytes.
+    """Writes one sheet with a header, one row at a time; equal records give equal bytes.
 
     The sheet is written to a temporary folder; ``finish`` compresses it into the stream.
 
     Raises:
-        OutputError: the system refuses the temporary folder.
+        OutputError: the temporary folder can't be created.
     """
 
     def __init__(self, stream: Sink, columns: Sequence[Column]) -> None:
@@ -67,7 +67,7 @@ class WorkbookWriter:
         """Write one row; None is an empty cell, and numbers are numbers.
 
         Raises:
-            OutputError: the sheet or a cell is full, or the system refuses.
+            OutputError: the sheet is full, a text does not fit into a cell, or an I/O error.
         """
         cells: list[str | float | None] = []
         for column in self._columns:
@@ -84,8 +84,8 @@ class WorkbookWriter:
         """Write the workbook to the stream.
 
         Raises:
-            OutputError: the sheet is too large, or the system refuses.
-            OSError: the system refuses the stream.
+            OutputError: the sheet is too large, or the temporary folder can't be used.
+            OSError: the stream can't be written.
         """
         from xlsxwriter.exceptions import FileCreateError, FileSizeError
 
@@ -133,7 +133,7 @@ class WorkbookWriter:
 class _ArchiveStream:
     """Passes a workbook's bytes to the stream, until it fails or is closed.
 
-    zipfile writes once more when a broken archive is destroyed, when the stream may be closed.
+    zipfile writes once more when a broken archive is destroyed. The stream may be closed by then.
     """
 
     def __init__(self, stream: Sink) -> None:

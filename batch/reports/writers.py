@@ -137,8 +137,8 @@ class _Utf8:
 class _Spool:
     """Buffers the bytes that Arrow writes.
 
-    Arrow writes once more when an unfinished writer is destroyed, when the stream may be closed;
-    and an error of the stream, such as a full disk, must not pass through Arrow.
+    Arrow writes once more when an unfinished writer is destroyed. The stream may be closed by then.
+    And an error of the stream, such as a full disk, must not pass through Arrow.
     """
 
     def __init__(self) -> None:

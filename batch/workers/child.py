@@ -1,8 +1,8 @@
 """The program of a worker process that reads and decodes photos.
 
-``protocol.py`` describes the conversation with the run. The process may be killed at any moment, by
-a malicious file or by the run, so it writes nothing to disk. ``labelling_child.py`` adds the
-models: a module of its own, as importing it loads ONNX Runtime, which decoding does not need.
+``protocol.py`` describes the messages. The process may be killed at any moment, by a malicious file
+or by the run, so it writes nothing to disk. ``labelling_child.py`` adds the models, in a module of
+its own because it imports ONNX Runtime, which decoding does not need.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from batch.workers.protocol import (
     pack_start_error,
 )
 
-# Memory that does not grow with the picture: libraries that are loaded late, and their threads.
+# Memory besides that of the photo: libraries that are loaded late, and their threads.
 HEADROOM_BYTES = 256 * 1024**2
-# Size of a file up to which it is decoded while the run decides the verdict: both take as long.
+# A file up to this size is decoded while the run looks for a known row: both take equally long.
 SMALL_FILE_BYTES = 128 * 1024
-# Seconds beyond ``decode_timeout`` after which the process ends itself if the run has not.
+# Seconds beyond ``decode_timeout`` after which SIGALRM ends the process, if the run has not.
 GRACE_SECONDS = 5
 # Builds the reply payload from a decoded photo.
 PayloadBuilder = Callable[[Location, DecodedImage], DecodedImage | TimedRow]
@@ -52,7 +52,7 @@ def main(connection: int, pixels: int, *limits: int) -> None:
 
     Args:
         connection: descriptor of the socket to the run.
-        pixels: descriptor of a file of ``MAX_SHARED_BYTES``.
+        pixels: descriptor of the shared file for pixels, of ``MAX_SHARED_BYTES``.
         limits: the fields of ``FileLimits``, in order.
     """
     with mmap.mmap(pixels, MAX_SHARED_BYTES) as shared:
@@ -70,7 +70,8 @@ def serve(connection: int, open_builder: Callable[[], PayloadBuilder], limits: F
 
     Args:
         connection: descriptor of the socket to the run.
-        open_builder: makes the payload builder; a ``BatchLabelError`` goes into the greeting.
+        open_builder: makes the payload builder. If it raises a ``BatchLabelError``, that is sent as
+            the greeting.
         limits: limits on memory, file size and time.
     """
     with (
@@ -88,7 +89,7 @@ def serve(connection: int, open_builder: Callable[[], PayloadBuilder], limits: F
 
 
 def compute_memory_limit(limits: FileLimits) -> int:
-    """Return the bytes that decoding may take, besides those of the started process."""
+    """Return the bytes of memory that decoding may add to those of the started process."""
     return limits.max_pixels * MAX_BYTES_PER_PIXEL + limits.max_file_size + HEADROOM_BYTES
 
 
@@ -126,7 +127,7 @@ def _receive_file(run_socket: socket.socket) -> tuple[bytes, FileState]:
     """Receive the bytes of a file that the run has fetched."""
     _, descriptors, _, _ = socket.recv_fds(run_socket, 1, 1)
     with os.fdopen(descriptors[0], "rb") as file:
-        file.seek(0)  # the run, which shares the position, has written to the end
+        file.seek(0)  # the run shares the position, and has written to the end
         data = file.read()
     return data, FileState(len(data))
 
@@ -159,10 +160,10 @@ def _serve_request(
     if request.may_be_known:
         run_socket.sendall(pack_reply(None, state, seconds))
         if len(data) <= SMALL_FILE_BYTES:
-            # An error occurs again below, if the verdict is to label the photo.
+            # Errors are ignored: if the photo is to be labelled, it is decoded again below.
             with suppress(Exception), decoding.of(DECODE):
                 photo = decode_image(path, data, limits.max_pixels, salvage, in_detail)
-        # Stop the alarm: the time of the verdict does not count towards the photo's time limit.
+        # Pause the alarm: waiting for the verdict does not count towards the photo's time limit.
         left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
         verdict = _receive_bytes(run_socket, 1)
         signal.setitimer(signal.ITIMER_REAL, left)

@@ -21,7 +21,7 @@ def main(connection: int, plan: int, *limits: int) -> None:
 
     Args:
         connection: descriptor of the socket to the run.
-        plan: descriptor of a file; it holds a ``LabellingPlan`` once ``PLAN_WRITTEN`` arrives.
+        plan: descriptor of the shared file, which holds a ``LabellingPlan`` after ``PLAN_WRITTEN``.
         limits: the fields of ``FileLimits``, in order.
     """
     if os.read(connection, 1) != PLAN_WRITTEN:  # the run does not need a worker after all

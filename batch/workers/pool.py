@@ -2,7 +2,7 @@
 
 Photos are decoded in processes of their own, so that a malicious file ends a process and not the
 run. ``WorkerPool`` owns the processes; each call of ``stream`` or ``process`` uses some of them
-through a ``_WorkStream``, which talks to each process by a ``Worker`` (``worker.py``).
+through a ``_WorkStream``, which talks to each process through a ``Worker`` (``worker.py``).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PassedItem = TypeVar("PassedItem")
 # The number of an item, and its result.
 NumberedResult: TypeAlias = tuple[int, PassedItem | tuple[WorkerRequest, WorkerResult]]
 
-# Checks of the clock within a photo's time limit, see ``CappedClock``.
+# How often the clock is checked within a photo's time limit, see ``CappedClock``.
 CHECKS_PER_TIMEOUT = 50
-# Results in order that wait for an earlier one.
+# Most results that are held back for an earlier one, to yield them in order.
 MAX_HELD_RESULTS = 1_000
 
 
@@ -55,7 +55,7 @@ class WorkerPool:
 
     Args:
         task: the program and limits of the workers.
-        launched: the first worker, if it was started early.
+        launched: the first worker, if it was started before the task was known.
     """
 
     def __init__(self, task: WorkerTask, launched: LaunchedWorker | None = None) -> None:
@@ -77,7 +77,7 @@ class WorkerPool:
         self.close()
 
     def start(self, check: StopCheck = never_stop) -> None:
-        """Start a process, to find errors early; ``check`` may raise an exception to end the wait.
+        """Start a process, to find errors early; ``check`` may raise an exception to stop waiting.
 
         Raises:
             WorkerError: it did not start.
@@ -102,17 +102,17 @@ class WorkerPool:
     ) -> Generator[PassedItem | tuple[WorkerRequest, WorkerResult], None, None]:
         """Process files and yield each request with its result.
 
-        A file that takes too long or crashes its process is a ``Failure``. Closing the iterator
-        drops the requests in flight.
+        A file that takes too long or crashes its process results in a ``Failure``. Closing the
+        iterator drops the requests in flight.
 
         Args:
-            items: requests; other items are passed on.
+            items: requests; other items are yielded unchanged.
             find_known: finds the row of a file with the same bytes; called before a file is decoded
                 if its request says ``may_be_known``.
             max_workers: the concurrency limit.
-            in_order: yield in the order of ``items``, with at most ``MAX_HELD_RESULTS`` waiting,
-                instead of as soon as they are ready.
-            check: once it raises ``StopRequested``, current photos are finished and no others
+            in_order: yield in the order of ``items`` instead of as soon as results are ready; at
+                most ``MAX_HELD_RESULTS`` are held back.
+            check: once it raises ``StopRequested``, current photos are finished and no others are
                 started.
 
         Raises:
@@ -128,14 +128,14 @@ class WorkerPool:
             held: dict[int, PassedItem | tuple[WorkerRequest, WorkerResult]] = {}
             for number, result in results:
                 held[number] = result
-                while stream.given in held:
-                    yield held.pop(stream.given)
-                    stream.given += 1
+                while stream.yielded in held:
+                    yield held.pop(stream.yielded)
+                    stream.yielded += 1
 
     def process(
         self, request: WorkerRequest, find_known: KnownRowLookup | None = None
     ) -> WorkerResult:
-        """Process one file, as ``stream`` does; a decoded photo can load its detail.
+        """Process one file, as ``stream`` does; a decoded photo gets a loader of its detail.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
@@ -144,7 +144,7 @@ class WorkerPool:
             ((_, result),) = results
         content = result.content
         if isinstance(content, Photo) and not request.in_detail:
-            # Here, as it loads Pillow, which a run on the CPU leaves to its workers.
+            # Imported late: it loads Pillow, which a run on the CPU needs in its workers only.
             from batch.vision.decode import choose_detail_loader
 
             load = functools.partial(self._load_detail, request, result.state)
@@ -160,7 +160,7 @@ class WorkerPool:
         if isinstance(content, Photo) and state and result.state:
             same = (result.state.size, result.state.mtime_ns) == (state.size, state.mtime_ns)
             if not same:
-                detail = "it has changed while it was labelled"
+                detail = "it changed while it was labelled"
                 return Failure(request.location, Stage.READ, Reason.UNREADABLE, detail)
         assert not isinstance(content, Row)
         return content
@@ -196,7 +196,7 @@ class _WorkStream(Generic[PassedItem]):
     """One call of ``WorkerPool.stream``: its workers, queued requests and results.
 
     Attributes:
-        given: results that the caller has yielded in order, to limit the held ones.
+        yielded: number of results that the caller has yielded in order; limits the held ones.
     """
 
     def __init__(
@@ -208,14 +208,14 @@ class _WorkStream(Generic[PassedItem]):
         max_held: int | None,
         check: StopCheck,
     ) -> None:
-        self.given = self._taken = 0
+        self.yielded = self._taken = 0
         self._workers = workers
         self._items = enumerate(items)
         self._find_known = find_known
         self._max_workers = max_workers
         self._max_held = max_held
         self._check, self._has_stopped = check, False
-        self._queued: deque[NumberedRequest] = deque()  # new, or of a lost worker
+        self._queued: deque[NumberedRequest] = deque()  # new requests, and those of lost workers
         self._active: list[Worker] = []
         self._in_flight = workers.task.in_flight
         self._selector = selectors.DefaultSelector()
@@ -251,7 +251,7 @@ class _WorkStream(Generic[PassedItem]):
                     worker.kill()
 
     def _check_stop(self) -> None:
-        """If the run is to stop, drop all requests but the workers' current ones."""
+        """If a stop is requested, drop all requests except the workers' current ones."""
         if not self._queued and not any(len(worker.in_flight) > 1 for worker in self._active):
             return
         try:
@@ -284,7 +284,7 @@ class _WorkStream(Generic[PassedItem]):
     def _take_items(self, count: int) -> Iterator[NumberedResult[PassedItem]]:
         """Take items until ``count`` requests are queued; yield those that are not requests."""
         while len(self._queued) < count:
-            if self._max_held is not None and self._taken >= self.given + self._max_held:
+            if self._max_held is not None and self._taken >= self.yielded + self._max_held:
                 return
             for number, item in self._items:
                 self._taken = number + 1
@@ -314,10 +314,10 @@ class _WorkStream(Generic[PassedItem]):
     def _receive(self, worker: Worker) -> Iterator[NumberedResult[PassedItem]]:
         is_new = not worker.has_replied
         try:
-            for asked, result in worker.receive(self._find_known, self._clock):
+            for numbered, result in worker.receive(self._find_known, self._clock):
                 if is_new:
                     self._failed_starts, self._workers.has_started = 0, True
-                yield asked.number, (_drop_data(asked.request), result)
+                yield numbered.number, (_drop_data(numbered.request), result)
                 if self._has_stopped:
                     self._remove_worker(worker)  # it has started its next request
                     return
@@ -342,10 +342,10 @@ class _WorkStream(Generic[PassedItem]):
         """Fail the current photo of a lost worker, and queue its other requests again."""
         self._remove_worker(worker)
         if worker.in_flight:
-            asked, result = worker.fail_current(lost)
+            numbered, result = worker.fail_current(lost)
             if not self._has_stopped:
                 self._queued.extendleft(reversed(worker.in_flight))
-            yield asked.number, (_drop_data(asked.request), result)
+            yield numbered.number, (_drop_data(numbered.request), result)
         elif not worker.has_replied:
             self._count_failed_start(make_start_error(f"{lost}, before its first photo"))
 

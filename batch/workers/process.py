@@ -1,8 +1,8 @@
 """Starts worker processes, shares files with them and limits their resources.
 
-The run starts a process, which inherits a socket and a file without a name. ``launch_early`` does
-so before the run knows its models: the process loads its libraries meanwhile, and ``announce_plan``
-tells it that its plan is in the file. ``protocol.py`` describes what follows.
+A process inherits a socket and an unnamed file from the run. ``launch_early`` starts one before the
+run knows its models, so that it loads its libraries meanwhile; ``announce_plan`` then tells it that
+its plan is in the file. ``protocol.py`` describes what follows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from batch.errors import WorkerError
 from batch.options import FileLimits
 
 if TYPE_CHECKING:
-    # It loads numpy, and a worker is started before the run has time for that.
+    # For type checkers only: it loads numpy, which would delay the first worker.
     from batch.vision.plan import LabellingPlan
 
 FEWER_WORKERS = "or use fewer --workers"
@@ -39,11 +39,11 @@ START_REMEDIES = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), which applies to memory too",
     errno.ENOSPC: f"free some memory, or space in the temporary folder, {FEWER_WORKERS}",
 }
-# After the first process has started, a failure is mostly a temporary shortage of memory or
-# processes.
+# Attempts in a row. Once a process has started, a later failure is mostly a temporary shortage of
+# memory or processes.
 MAX_START_ATTEMPTS = 3
 RETRY_SECONDS = 1.0  # between these attempts
-EXIT_TIMEOUT_SECONDS = 2.0  # for a process to exit, which disk I/O that hangs can delay further
+EXIT_TIMEOUT_SECONDS = 2.0  # for a process to exit; with hung disk I/O it takes longer
 DECODING_PROGRAM = "batch.workers.child"
 LABELLING_PROGRAM = "batch.workers.labelling_child"
 PLAN_WRITTEN = b"\1"
@@ -54,8 +54,8 @@ START_SCRIPT = Path(__file__).with_name("start.py")
 # Signals to the whole process group, which workers ignore: the run decides when they end.
 GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP}
 WORKER_ENVIRONMENT = {
-    # glibc: keep freed memory for the next photo. To get it from the kernel again costs 0.3 ms for
-    # a portrait of 350 pixels, which is decoded in 0.45 ms.
+    # glibc: keep freed memory for the next photo. Getting it from the kernel again costs 0.3 ms for
+    # a portrait of 350 pixels, which takes 0.45 ms to decode.
     "MALLOC_MMAP_THRESHOLD_": str(8 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(32 * 1024**2),
     # NumPy's few sums are not worth a thread per core.
@@ -79,13 +79,13 @@ class LaunchedWorker:
 
     def announce_plan(self) -> None:
         """Tell the process that its plan is in the file."""
-        with suppress(ConnectionError):  # it is gone, which shows when its greeting is due
+        with suppress(ConnectionError):  # it is gone; waiting for its greeting reports that
             self.connection.sendall(PLAN_WRITTEN)
 
     def close(self) -> None:
         """Kill the process."""
         self.process.kill()
-        # `subprocess` reaps a process that hangs in disk I/O when it starts another one.
+        # A process hung in disk I/O is reaped when `subprocess` starts another one.
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(EXIT_TIMEOUT_SECONDS)
         self.connection.close()
@@ -113,7 +113,7 @@ def launch_early(limits: FileLimits) -> LaunchedWorker | None:
     """Start a labelling worker before its plan is known.
 
     Returns:
-        The worker; None if it can't be started, which the start of the next worker reports.
+        The worker; None if it can't be started: the start of the next worker reports the error.
     """
     file = None
     try:
@@ -152,7 +152,7 @@ def start_process(
 
 
 def create_shared_file(size: int = 0) -> BinaryIO:
-    """Make a file of ``size`` bytes without a name, in memory if the system supports it.
+    """Create an unnamed file of ``size`` bytes, in memory if the system supports it.
 
     Raises:
         WorkerError: memory, disk space or descriptors run short.
@@ -180,7 +180,7 @@ def write_shared(file: BinaryIO, data: bytes) -> None:
 
 
 def seal_file(file: BinaryIO) -> None:
-    """Make a file from ``create_shared_file`` read-only for good, if it is in memory."""
+    """Make a file from ``create_shared_file`` permanently read-only, if it is in memory."""
     if sys.platform == "linux":
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         with suppress(OSError):  # a file on disk
@@ -216,7 +216,7 @@ def _open_nameless_file() -> int:
         try:
             return os.memfd_create("shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM):  # refused by a sandbox
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # a sandbox forbids it
                 raise
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
@@ -250,7 +250,7 @@ def _default_remedy() -> str:
 
 @contextmanager
 def _block_signals(signals: set[signal.Signals]) -> Iterator[None]:
-    """Block signals in this thread, and for good in the processes that it starts."""
+    """Block signals in this thread for now, and permanently in the processes that it starts."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -262,8 +262,8 @@ def limit_process(memory: int, largest_file: int) -> None:
     """Set resource limits and the OOM score of this process.
 
     Args:
-        memory: bytes of memory, besides those in use.
-        largest_file: bytes of a file that the process may write.
+        memory: bytes of memory that the process may add to those in use.
+        largest_file: size in bytes up to which the process may write a file.
     """
     # The process may have inherited a blocked or ignored alarm.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

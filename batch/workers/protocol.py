@@ -12,15 +12,15 @@ r"""The messages between a run and a worker process, and their checks.
     [may_be_known]                                <---  READ reply: size, times, digest
     [may_be_known] VERDICT_LABEL or VERDICT_SKIP  --->  skip: send no other reply
                                                   <---  reply: REPLY_HEADER and a text (a failure,
-                                                        a row or what is missing of a picture)
+                                                        a row, or a picture's defect)
     close the socket                              --->  exit
 
 The pixels of a decoded picture lie in the file, which both sides share. A labelling worker uses the
 file for its plan and sends rows only; it gets up to ``MAX_IN_FLIGHT`` requests ahead and replies in
 their order.
 
-A malicious photo may control the worker process. So every reply is checked before it is used, and
-nothing from a worker is unpickled.
+A malicious photo may take control of a worker process. So every reply is checked before it is used,
+and nothing from a worker is unpickled.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ REPLY_HEADER = struct.Struct("<B ?qqIqq32s d4d IIII I")
 # The stages, besides reading, with seconds in a reply.
 REPLY_STAGES = (DECODE, FACES, CROP, CLASSIFY)
 VERDICT_LABEL, VERDICT_SKIP = b"\1", b"\0"
-# Size of the file for pixels, enough for a detail. It takes memory only for the bytes written.
+# Size of the file for pixels, enough for ``WorkerRequest.in_detail``. Only bytes that are written
+# take memory.
 MAX_SHARED_BYTES = max(MAX_SIDE * MAX_SIDE, MAX_DETAIL_PIXELS) * 3
 # Errors that a worker may report in its greeting, by name.
 START_ERRORS = {kind.__name__: kind for kind in (ModelError, ProviderError)}
@@ -81,7 +82,7 @@ class ReplyKind(IntEnum):
 
 
 class InvalidReply(Exception):
-    """A reply that an intact worker does not send."""
+    """A reply that no worker sends unless a photo has taken control of it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class WorkerRequest:
         may_be_known: whether the run may have a row for these bytes: the worker then sends a READ
             reply and waits for the verdict.
         salvage: whether to accept the readable part of a truncated photo, see ``decode_image``.
-        in_detail: whether to decode the photo at the size of a detail.
+        in_detail: whether to decode the photo with more pixels, see ``compute_detail_size``.
     """
 
     location: Location
@@ -152,13 +153,13 @@ class WorkerReply:
 
 
 def pack_start_error(error: BatchLabelError) -> bytes:
-    """Write the greeting of a worker that can't start."""
+    """Encode the greeting of a worker that can't start."""
     words = [type(error).__name__, error.problem, error.remedy]
     return json.dumps(words).encode() + b"\n"
 
 
 def unpack_start_error(line: bytes) -> BatchLabelError | None:
-    """Read the error in a greeting; None if the line is not from ``pack_start_error``."""
+    """Decode the error in a greeting; None if the line is not from ``pack_start_error``."""
     try:
         name, problem, remedy = map(str, json.loads(line))
         return START_ERRORS[name](problem, remedy)
@@ -167,7 +168,7 @@ def unpack_start_error(line: bytes) -> BatchLabelError | None:
 
 
 def pack_request(request: WorkerRequest) -> bytes:
-    """Write a request; the descriptor of its data is sent separately."""
+    """Encode a request; the descriptor of its data is sent separately."""
     path = os.fsencode(request.location)
     flags = (request.digest, request.may_be_known, request.salvage, request.in_detail)
     return REQUEST_HEADER.pack(len(path), *flags) + path
@@ -179,7 +180,7 @@ def pack_reply(
     read_seconds: float = 0.0,
     decode_seconds: float = 0.0,
 ) -> bytes:
-    """Write a reply; content None asks for the verdict."""
+    """Encode a reply; without ``content`` it asks for the verdict."""
     known = state or FileState()
     mtime = divmod(known.mtime_ns or 0, _NS_PER_SECOND)
     inode = (known.ctime_ns or 0, known.inode or 0)
@@ -203,7 +204,7 @@ def pack_reply(
 def unpack_reply(
     request: WorkerRequest, data: bytearray, start: int
 ) -> tuple[WorkerReply, int] | None:
-    """Read the reply that begins at ``start``.
+    """Decode the reply that begins at ``start``.
 
     Returns:
         The reply and the position of its end; None if the reply is not complete yet.
@@ -254,7 +255,7 @@ def _unpack_content(
         try:
             return unpack_failure(request.location, text)
         except ValueError as error:
-            raise InvalidReply(f"a failure that is not valid ({error})") from error
+            raise InvalidReply(f"an invalid failure ({error})") from error
     if request.in_detail:
         fits = 0 < rows * columns <= MAX_DETAIL_PIXELS
     else:
@@ -269,7 +270,7 @@ def _unpack_content(
 def unpack_checked_row(
     path: Location, text: bytes, labels: tuple[str, ...], outputs: tuple[str, ...]
 ) -> Row:
-    """Read a row and check it against the models' labels and outputs.
+    """Decode a row and check it against the models' labels and outputs.
 
     Args:
         path: the photo.
@@ -284,5 +285,5 @@ def unpack_checked_row(
         row = unpack_row(path, text)
         check_outputs(row, labels, outputs)
     except ValueError as error:
-        raise InvalidReply(f"a row that is not valid ({error})") from error
+        raise InvalidReply(f"an invalid row ({error})") from error
     return row

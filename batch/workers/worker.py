@@ -49,7 +49,7 @@ from batch.workers.protocol import (
     unpack_start_error,
 )
 
-# Finds the row of a file with the same bytes (by SHA-256) for a path; None if there is none.
+# Returns the known row of a file with the same bytes (by SHA-256), for this path; None without one.
 KnownRowLookup = Callable[[Location, FileState], Row | None]
 
 START_TIMEOUT_SECONDS = 60.0  # enough for a busy machine
@@ -57,9 +57,9 @@ START_TIMEOUT_SECONDS = 60.0  # enough for a busy machine
 # run commits its journal.
 MAX_IN_FLIGHT = 4
 _READ_BYTES = 1 << 18
-_EXIT_WAIT_SECONDS = 0.5  # from the end of a connection to the end of its process
+_EXIT_WAIT_SECONDS = 0.5  # from a closed connection to the exit of its process
 _STOP_CHECK_SECONDS = 0.5  # between checks for a stop while a process starts
-# Empty reads of a socket that the system reports as readable, which out-of-band data cause.
+# Reads in a row that find nothing although the socket is readable, as with out-of-band data.
 _MAX_IDLE_READS = 100
 
 
@@ -92,7 +92,7 @@ class WorkerTask:
 
     @property
     def in_flight(self) -> int:
-        """Requests that a worker holds at most: one if it shares its file for pixels."""
+        """Most requests that a worker holds: one if it returns pixels in its shared file."""
         return MAX_IN_FLIGHT if self.plan else 1
 
 
@@ -106,7 +106,7 @@ class NumberedRequest(NamedTuple):
 class Worker:
     """A process that reads and decodes photos, and labels them if its task has a plan.
 
-    It holds several requests and replies in their order. Times are seconds of a ``CappedClock``.
+    It replies to its requests in order. Times are seconds of a ``CappedClock``.
 
     Args:
         task: the program and limits of the worker.
@@ -132,7 +132,7 @@ class Worker:
             undo.pop_all()
         self._connection.setblocking(False)
         self.is_ready = self.has_replied = False
-        self._is_gone = False  # ``receive`` reports it after it has read all replies
+        self._is_gone = False  # ``receive`` reports the loss after it has read all replies
         self._idle_reads = 0
         self.in_flight: deque[NumberedRequest] = deque()  # the current photo first
         self._received = bytearray()
@@ -155,9 +155,9 @@ class Worker:
         return self._process.poll() is None
 
     def has_room(self, most: int) -> bool:
-        """Whether the worker can take a request and then holds ``most`` at most.
+        """Whether the worker can take another request without holding more than ``most``.
 
-        Not while a verdict is due: the worker would read the request as the verdict.
+        It can't while a verdict is due: it would read the request as the verdict.
         """
         if not self.is_ready or self._is_gone or len(self.in_flight) >= most:
             return False
@@ -165,18 +165,18 @@ class Worker:
             return True
         return len(self.in_flight) == 1 and self._has_verdict
 
-    def send_request(self, asked: NumberedRequest, now: float) -> bool:
+    def send_request(self, numbered: NumberedRequest, now: float) -> bool:
         """Send a request.
 
         Returns:
-            False if the process is gone: ``receive`` gives its last replies, then reports it.
+            False if the process is gone: ``receive`` yields its last replies, then reports it.
 
         Raises:
             WorkerError: the photo's data can't be shared.
         """
-        data = asked.request.data
+        data = numbered.request.data
         try:
-            self._send(pack_request(asked.request))
+            self._send(pack_request(numbered.request))
             if data is not None:
                 with create_shared_file() as file:
                     write_shared(file, data)
@@ -186,7 +186,7 @@ class Worker:
             return False
         except OSError as error:
             raise make_system_error("a photo can't be sent to a worker process", error) from error
-        self.in_flight.append(asked)
+        self.in_flight.append(numbered)
         if len(self.in_flight) == 1:
             self._begin_next(now)
         return True
@@ -227,18 +227,18 @@ class Worker:
             while at < len(self._received):
                 if not self.in_flight:
                     raise InvalidReply("a reply without a request")
-                asked = self.in_flight[0]
-                parsed = unpack_reply(asked.request, self._received, at)
+                numbered = self.in_flight[0]
+                parsed = unpack_reply(numbered.request, self._received, at)
                 if parsed is None:
                     break
                 reply, at = parsed
-                worked = self._handle_reply(asked.request, reply, find_known)
-                if worked is None:
+                result = self._handle_reply(numbered.request, reply, find_known)
+                if result is None:
                     continue
                 self.in_flight.popleft()
                 self._begin_next(clock.now)
                 self.has_replied = True
-                yield asked, worked
+                yield numbered, result
         except (ConnectionError, TimeoutError) as error:
             raise self._explain_loss() from error
         except InvalidReply as error:
@@ -261,7 +261,7 @@ class Worker:
             raise self._make_timeout()
 
     def wait_until_ready(self, check: StopCheck = never_stop) -> None:
-        """Wait for the greeting; ``check`` may raise an exception to end the wait.
+        """Wait for the greeting; ``check`` may raise an exception to stop waiting.
 
         Raises:
             WorkerError, ModelError, ProviderError: the process did not start.
@@ -281,10 +281,10 @@ class Worker:
 
     def fail_current(self, lost: WorkerLost) -> tuple[NumberedRequest, WorkerResult]:
         """Remove the current photo from ``in_flight`` and give it the failure of a lost process."""
-        asked = self.in_flight.popleft()
+        numbered = self.in_flight.popleft()
         seconds = time.perf_counter() - self._started - self._verdict_seconds
-        failure = Failure(asked.request.location, Stage.DECODE, lost.reason, lost.detail)
-        return asked, WorkerResult(failure, seconds={DECODE: seconds})
+        failure = Failure(numbered.request.location, Stage.DECODE, lost.reason, lost.detail)
+        return numbered, WorkerResult(failure, seconds={DECODE: seconds})
 
     def disconnect(self) -> None:
         """Tell the process to exit, without waiting for it."""
@@ -300,7 +300,7 @@ class Worker:
     def kill(self) -> None:
         """Kill the process."""
         self._process.kill()
-        # `subprocess` reaps a process that hangs in disk I/O when it starts another one.
+        # A process hung in disk I/O is reaped when `subprocess` starts another one.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_TIMEOUT_SECONDS)
         self._connection.close()
@@ -363,7 +363,7 @@ class Worker:
     def _handle_reply(
         self, request: WorkerRequest, reply: WorkerReply, find_known: KnownRowLookup | None
     ) -> WorkerResult | None:
-        """Make the result of a reply; None if the worker now labels or decodes the photo."""
+        """Convert a reply to a result; None if it requested a verdict, which was to label."""
         content = reply.content
         if content is None:
             row = self._send_verdict(request, reply, find_known)
@@ -386,7 +386,7 @@ class Worker:
     ) -> Row | None:
         state = reply.state
         if find_known is None or not request.may_be_known or self._has_verdict:
-            raise InvalidReply("it asks for a verdict without need")
+            raise InvalidReply("it asks for a verdict that is not due")
         assert state is not None
         started = time.perf_counter()
         row = find_known(request.location, state)
@@ -401,7 +401,7 @@ class Worker:
         data = os.pread(shared.fileno(), picture.rows * picture.columns * 3, 0)
         if len(data) < picture.rows * picture.columns * 3:
             raise InvalidReply(f"{len(data)} bytes of {shape}")
-        from PIL import Image  # here, as a run on the CPU reads no pixels
+        from PIL import Image  # imported late: a run on the CPU reads no pixels
 
         image = Image.frombytes("RGB", (picture.columns, picture.rows), data)
         return Photo(path, image, picture.width, picture.height, picture.salvaged)
@@ -431,7 +431,7 @@ class Worker:
 class CappedClock:
     """A clock that advances by at most ``most`` seconds per tick.
 
-    Time limits measured by it survive a pause of the run, as by Ctrl-Z.
+    A pause of the run, such as Ctrl-Z, therefore does not use up time limits.
     """
 
     def __init__(self, most: float) -> None:

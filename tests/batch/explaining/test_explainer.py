@@ -100,7 +100,7 @@ def test_a_happy_face_depends_on_its_smile(portrait: Path) -> None:
         int(centre[0] - reach) : int(centre[0] + reach) + 1,
     ] = True
     assert not heat[~inside].any()
-    face = upsample_spots(view.worth, 100, 100).clip(0)
+    face = upsample_spots(view.importance, 100, 100).clip(0)
     mouth, border = face[60:90, 25:75], face.copy()
     border[12:88, 12:88] = np.nan
     assert mouth.mean() > 5 * np.nanmean(border)
@@ -127,7 +127,7 @@ def test_the_map_predicts_the_effect_of_blurring_the_photo(
         assert answered.answer is not None
         return log_odds("happy", answered.answer.probabilities)
 
-    order = np.argsort(view.worth.ravel())
+    order = np.argsort(view.importance.ravel())
     strong = [divmod(int(spot), SPOTS_PER_SIDE) for spot in order[-3:]]
     weak = [divmod(int(spot), SPOTS_PER_SIDE) for spot in order[len(order) // 2 :][:3]]
     fall = [
@@ -183,8 +183,8 @@ def test_a_pair_of_models_is_explained_through_its_fusion(portrait: Path, tmp_pa
     bright = np.concatenate([part.mean(axis=(1, 2, 3)) for part in occlude_spots(view)]) / 255
     sign = 1 if explanation.answer.label == "happy" else -1
     expected = [sign * 2.0 * (_log_odds(view.mean() / 255) - _log_odds(p)) for p in bright]
-    assert np.abs(image_view.worth).max() > 0.01
-    assert image_view.worth.ravel() == pytest.approx(expected, abs=1e-3)
+    assert np.abs(image_view.importance).max() > 0.01
+    assert image_view.importance.ravel() == pytest.approx(expected, abs=1e-3)
 
 
 def _view(path: Path) -> Pixels:
@@ -237,7 +237,7 @@ def test_an_answer_without_a_label_has_an_explanation(
     (view,) = explanation.views
     expected = (odds[0] - odds[1:]).reshape(SPOTS_PER_SIDE, SPOTS_PER_SIDE)
     assert np.abs(expected).max() > 0.015
-    assert view.worth == pytest.approx(expected, abs=1e-3)
+    assert view.importance == pytest.approx(expected, abs=1e-3)
     assert title_text(explanation) == f"{named}  {of_all[0]:.4f}"
     kind = "no label" if row.answer and row.answer.label is None else "unsure"
     assert subtitle_text(explanation) == f"{kind}; the answer depends on the whole photo"
@@ -277,7 +277,7 @@ def test_neither_is_named_by_the_labels(
     photo, options = _spotted(tmp_path), _abstaining(tmp_path, 0.1, 1.0)
     explanation = replace(batch.explain(photo, options), labels=labels)
     assert title_text(explanation).startswith(f"{named}  0.")
-    strong = replace(explanation.views[0], worth=explanation.views[0].worth * 0 + 1)
+    strong = replace(explanation.views[0], importance=explanation.views[0].importance * 0 + 1)
     sentences = describe_map(replace(explanation, views=(strong,)))
     assert sentences[1].startswith('Red: without the spot the odds of "neither" fall, at most by')
 
@@ -292,7 +292,9 @@ def test_every_face_has_its_weight_in_the_answer(tmp_path: Path, astronaut: Imag
     explanation = batch.explain(tmp_path / "pair.png", options)
     large, little = explanation.views
     assert large.width == pytest.approx(2 * little.width, rel=0.1)
-    assert np.abs(large.worth).max() == pytest.approx(4 * np.abs(little.worth).max(), rel=0.5)
+    assert np.abs(large.importance).max() == pytest.approx(
+        4 * np.abs(little.importance).max(), rel=0.5
+    )
 
 
 def test_of_a_crowd_the_largest_faces_are_explained(tmp_path: Path, astronaut: Image.Image) -> None:

@@ -43,16 +43,16 @@ def test_a_uniform_view_does_not_change() -> None:
 
 
 def test_equal_spots_give_a_flat_map() -> None:
-    worth = np.full((SPOTS_PER_SIDE, SPOTS_PER_SIDE), 2.5, dtype=np.float32)
-    heat = upsample_spots(worth, 30, 70)
+    importance = np.full((SPOTS_PER_SIDE, SPOTS_PER_SIDE), 2.5, dtype=np.float32)
+    heat = upsample_spots(importance, 30, 70)
     assert heat.shape == (30, 70)
     assert heat == pytest.approx(2.5, abs=1e-5)
 
 
 def test_a_map_has_its_spots_at_their_positions() -> None:
-    worth = np.zeros((SPOTS_PER_SIDE, SPOTS_PER_SIDE), dtype=np.float32)
-    worth[3, 9] = 1
-    heat = upsample_spots(worth, 120, 240)
+    importance = np.zeros((SPOTS_PER_SIDE, SPOTS_PER_SIDE), dtype=np.float32)
+    importance[3, 9] = 1
+    heat = upsample_spots(importance, 120, 240)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     assert row / 120 == pytest.approx(3 / (SPOTS_PER_SIDE - 1), abs=0.02)
     assert column / 240 == pytest.approx(9 / (SPOTS_PER_SIDE - 1), abs=0.02)

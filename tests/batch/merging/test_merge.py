@@ -181,7 +181,7 @@ def test_a_part_that_is_an_incomplete_dataset(place: RunFolder) -> None:
     next((place.folder / "2-photos").glob("part-*")).unlink()
     told = _refused(place, *_parts(DATASET))
     assert "report 2-photos is incomplete: part-00000-" in told
-    assert "is missing; try again if it was replaced just now, else write it anew" in told
+    assert "is missing; try again if it was replaced just now, else write it again" in told
 
 
 def test_parts_may_have_any_formats_and_lie_anywhere(labelled: RunFolder, tmp_path: Path) -> None:
@@ -350,7 +350,9 @@ def test_a_part_of_which_a_later_run_was_interrupted(place: RunFolder) -> None:
     process.send_signal(signal.SIGTERM)
     assert wait_for_end(process).returncode == ExitCode.TERMINATED
     told = _refused(place, *_parts(".csv"))
-    assert "2-photos.csv is not from its last run, which published none (interrupted)" in told
+    assert (
+        "2-photos.csv is older than its last run, which published no report (interrupted)" in told
+    )
     assert "run its shard again" in told
 
 

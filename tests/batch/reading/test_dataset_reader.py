@@ -188,7 +188,10 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (without_a_file, r"is incomplete: part-00003-\S+ is missing; try again .*, else write it"),
         (with_a_file_cut_off, r"is incomplete: part-00003-\S+ has \d+ bytes, not \d+; "),
         (with_a_damaged_file, r"file part-00003-\S+, is damaged \(not Parquet: "),
-        (with_another_s_list, r"is not a dataset of batch-label: its _SUCCESS is another's; "),
+        (
+            with_another_s_list,
+            r"is not a dataset of batch-label: another program wrote its _SUCCESS; ",
+        ),
         (with_a_list_of_files_elsewhere, "is not a dataset of batch-label: "),
         (with_a_list_of_impossible_files, "is not a dataset of batch-label: "),
         (with_a_list_of_more_rows, r"file part-00000-\S+, is damaged \(it has 30 rows, not 1000\)"),

@@ -52,7 +52,7 @@ EXPLAIN = ("explain", PHOTO, "-m", "bright.onnx", "--provider", "cpu", "-o")
         ((*LABEL, "m.parquet", "-o", "link.csv"), "is an input"),
         ((*LABEL, "photos", "-o", "photos/"), "holds"),
         (("manifest", "photos", "-o", "photos/odd.parquet"), "is a picture"),
-        (("manifest", "m.parquet", "-o", "m.parquet"), "one of the files to list from"),
+        (("manifest", "m.parquet", "-o", "m.parquet"), "one of the inputs"),
         (("diff", REPORT, REPORT, "-o", "photos/odd.csv"), "is a picture"),
         (("report", REPORT, "-o", "photos/odd.html"), "is a picture"),
         (("report", REPORT, "-o", "link.html"), "a report that the page shows"),

@@ -192,7 +192,7 @@ def test_differences_are_read_from_a_store_and_written_to_it(
     assert (change["change"], change["path"]) == ("new", "photos/00003.jpg")
     assert f"{urls[0]}: 3 photos; {urls[1]}: 4" in ran.stderr
     same = place.run_other("diff", urls[0], urls[1], "-o", urls[1])
-    assert "is one of the two to compare" in same.stderr
+    assert "is one of the reports to compare" in same.stderr
     gone = place.run_other("diff", urls[0], bucket.url("gone.csv"))
     assert gone.returncode == 2
     assert f"report {bucket.url('gone.csv')} can't be read" in gone.stderr
