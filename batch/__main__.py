@@ -6,7 +6,7 @@ import signal
 
 def main() -> None:
     """Run the command line and exit the process."""
-    # First, as the imports take 0.1 s and Ctrl-C would end them with a traceback.
+    # Before the imports: they take 0.1 s, in which Ctrl-C would print a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Imports create no garbage worth collecting.

@@ -1,12 +1,12 @@
 """Exceptions that end a run, each with an exit code and a remedy.
 
-A photo that fails is not an exception but a ``records.Failure``::
+A failed photo is not an exception but a ``records.Failure``. The hierarchy, with exit codes::
 
     BatchLabelError             1    the run can't continue
     ├── UsageError              2    an argument or option is invalid
     ├── InputError              2    an input does not exist or can't be read
     │   └── ReportError         2    a report can't be read back
-    ├── PhotoError              3    the one photo that was asked about has no answer
+    ├── PhotoError              3    the single photo of the command has no answer
     ├── OutputError             1    a file of the run can't be written
     │   └── OutputClosed        1    the reader of standard output is gone
     ├── ModelError              1    a model is missing, broken or breaks the model contract
@@ -115,7 +115,7 @@ class LockedError(BatchLabelError):
 
 
 class PhotoError(BatchLabelError):
-    """The one photo that was asked about can't be read or has no answer."""
+    """The single photo of the command can't be read or has no answer."""
 
     exit_code = ExitCode.INCOMPLETE
 
@@ -143,7 +143,7 @@ class TimeLimitReached(BatchLabelError):
 
 
 class Interrupted(BatchLabelError):
-    """A signal stopped the run: SIGINT, unless it is a subclass."""
+    """A signal stopped the run. This class stands for SIGINT, its subclasses for others."""
 
     exit_code = ExitCode.INTERRUPTED
 

@@ -23,9 +23,10 @@ JUNK_PATTERNS = (
     *(".Trash/", ".Trash-*/", ".Trashes/", "__MACOSX/"),
     *(".thumbnails/", ".dtrash/", "*.lrdata/", "*.photoslibrary/resources/"),
 )
-EXCLUDED = "excluded"  # reason for skipping a file by one of the user's patterns
-JUNK_FOLDER = "junk folder"  # or by one of ``JUNK_PATTERNS``
-MAX_EXCLUDE_BYTES = 1024**2  # of a file of patterns
+# Reasons for skipping a path: one of the user's patterns, or one of ``JUNK_PATTERNS``, matches it.
+EXCLUDED = "excluded"
+JUNK_FOLDER = "junk folder"
+MAX_EXCLUDE_BYTES = 1024**2  # size of an exclude file
 
 # POSIX character classes, ASCII only as in git.
 _CHARACTER_CLASSES = {
@@ -107,14 +108,14 @@ class Exclusion:
         """Match a path and all its parents."""
         parent = path.rpartition("/")[0]
         last = self._last
-        if parent != last[0]:  # files of a folder follow each other
+        if parent != last[0]:  # consecutive files mostly share a folder
             self._last = last = parent, _find_match_from_top(self._of_folders, parent)
         return last[1] or _find_match(self._of_folders if folder else self._of_files, path)
 
     def match_listed(self, path: str) -> str | None:
-        """Match a path of a list and all its parents by the user's patterns only.
+        """Match a path of a list and all its parents against the user's patterns only.
 
-        The path may be a folder: patterns for folders match it if they have no wildcards.
+        The path may be a folder, so folder patterns without wildcards match it too.
         """
         if not self._own:
             return None
@@ -126,9 +127,9 @@ class Exclusion:
         )
 
     def match_named(self, name: str, *, folder: bool) -> str | None:
-        """Match the name of an input by the user's patterns for names.
+        """Match the name of an input against the user's patterns without a slash.
 
-        A folder is matched only by patterns without wildcards: ``*/`` means the folders in it.
+        For a folder, patterns with wildcards don't count: ``*/`` means the folders in it.
         """
         groups = self._own_literal if folder else self._own_of_files
         return _find_match([group._replace(paths=None) for group in groups], name)

@@ -1,8 +1,9 @@
 """The table of image formats, one row per format.
 
-A new format needs a row, and if Pillow alone can't decode it correctly: how to register its reader
-(``vision.pillow``), what to check before it is opened (``vision.decode``), and how to tell that its
-end is missing (``vision.diagnosis``), each by ``FileType.decoder``.
+A new format needs a row. If Pillow alone can't decode it correctly, it also needs an entry under
+its ``FileType.decoder`` in up to three tables: how to register its reader (``vision.pillow``), what
+to check before it is opened (``vision.decode``), and how to detect a missing end
+(``vision.diagnosis``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 HEAD_BYTES = 64  # bytes of a file that ``detect_file_type`` needs
-CONVERT_REMEDY = "convert it, such as to JPEG"
+CONVERT_REMEDY = "convert it, for example to JPEG"
 # The decoder of a camera raw: a JPEG inside it, see ``vision.raw``.
 PREVIEW = "preview"
 
@@ -21,16 +22,16 @@ class FileType:
     """An image format.
 
     Attributes:
-        name: for people.
+        name: its name in messages and documents.
         suffixes: of file names, in lower case.
-        signature: the first bytes of a file; None if they do not tell the format.
-        brands: brands of an ISO base media file (ISO/IEC 14496-12) that tell the format.
+        signature: the first bytes of a file; None if they do not identify it.
+        brands: brands of an ISO base media file (ISO/IEC 14496-12) that identify it.
         decoder: Pillow's name of the reader, ``PREVIEW``, or "" if there is none.
         extra: the extra of this package that installs the decoder, "" if none is needed.
-        picture: which picture is decoded of a file that holds several, for the docs.
+        picture: which picture of a file with several is decoded, for the docs.
         end_mark: matches in every complete file; None if the format has no such mark.
-        bytes_per_pixel: peak memory of decoding per pixel, in bytes: the most measured for any mode
-            and compression, with noise as pixels, rounded up.
+        bytes_per_pixel: peak memory per pixel while decoding, in bytes: the largest value measured
+            over all modes and compressions on images of noise, rounded up.
     """
 
     name: str
@@ -104,7 +105,7 @@ FILE_TYPES = (
         picture=FIRST_FRAME,
         end_mark=_compile_pattern(rb";\Z"),
     ),
-    # Many texts begin with "BM", so the size of the header that follows must be a known one.
+    # Many text files begin with "BM", so the size of the header must be a known one too.
     FileType(
         "BMP",
         (".bmp", ".dib"),
@@ -112,7 +113,7 @@ FILE_TYPES = (
         decoder="BMP",
         bytes_per_pixel=5,
     ),
-    # The raws of most makers begin like a TIFF: see ``vision.raw.is_raw``.
+    # Most camera raws begin like a TIFF: see ``vision.raw.is_raw``.
     FileType(
         "camera raw",
         tuple(
@@ -176,7 +177,7 @@ FILE_TYPES = (
     FileType("Netpbm", (".pbm", ".pgm", ".ppm", ".pnm"), _compile_pattern(rb"P[1-6]\s+[0-9#]")),
 )
 RAW_TYPE = next(kind for kind in FILE_TYPES if kind.decoder == PREVIEW)
-# Camera raws in folders are skipped by default: mostly there is a JPEG beside them.
+# Camera raws in folders are skipped by default, as most have a JPEG beside them.
 RAW_SUFFIXES = frozenset(RAW_TYPE.suffixes)
 SUFFIXES = frozenset(
     suffix
@@ -191,7 +192,7 @@ SKIP_REASONS = {
     if (why := _find_skip_reason(kind))
     for suffix in kind.suffixes
 }
-# Peak memory of decoding per pixel, of any format; a limit of a worker's memory depends on it.
+# Largest ``bytes_per_pixel`` of any format; the memory limit of a worker depends on it.
 MAX_BYTES_PER_PIXEL = max(kind.bytes_per_pixel for kind in FILE_TYPES)
 # Decoders that Pillow includes.
 DECODERS = tuple(
@@ -211,18 +212,18 @@ def detect_file_type(data: bytes) -> FileType | None:
 
 
 def sniff_skip_reason(head: bytes) -> str | None:
-    """Say why a file in a folder is skipped, by its first bytes; None if it is a photo."""
+    """Return the reason to skip a file in a folder, from its first bytes; None for a photo."""
     kind = detect_file_type(head)
     return _find_skip_reason(kind) if kind else "no image"
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file's first ``HEAD_BYTES`` are those of a known image format."""
+    """Return whether a file's first ``HEAD_BYTES`` are those of a known image format."""
     return detect_file_type(head) is not None
 
 
 def _read_brands(data: bytes) -> set[bytes]:
-    """Read the brands of an ISO base media file; none of any other file."""
+    """Read the brands of an ISO base media file; empty for any other file."""
     if data[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(data[:4], "big"), len(data))

@@ -58,7 +58,7 @@ class FoundFile(NamedTuple):
 def make_found(
     path: str, size: object = None, mtime_ns: object = None, etag: object = None
 ) -> FoundFile:
-    """Make the record of a file from the values of an archive, server, inventory or file system.
+    """Make the record of a file from the values in an archive, on a server or in a manifest.
 
     Args:
         path: its path; one of more than ``MAX_PATH_BYTES`` gives a shortened path and a failure.
@@ -77,7 +77,7 @@ def make_found(
 
 
 def make_failed(path: str, reason: Reason, detail: str) -> FoundFile:
-    """Make the record of a file that can't be examined; too long a path is shortened."""
+    """Make the record of a file that can't be examined; a path that is too long is shortened."""
     short = shorten_path(path)
     if short != path:
         reason, detail = Reason.UNREADABLE, f"its path has more than {MAX_PATH_BYTES:,} bytes"
@@ -88,11 +88,11 @@ def make_failed(path: str, reason: Reason, detail: str) -> FoundFile:
 def make_regular(path: str, status: os.stat_result) -> FoundFile:
     """Make the record of a regular file on a file system from its status."""
     size, mtime_ns, ctime_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    # A few comparisons are enough for nearly all of what may be millions of files.
-    is_short = (
+    # Fast path for nearly all of possibly millions of files.
+    is_ordinary = (
         len(path) < _SHORT_PATH_CHARS and 0 <= size <= _MAX_INT64 and status.st_ino <= _MAX_INT64
     )
-    if is_short and 0 <= mtime_ns <= _MAX_INT64 and 0 <= ctime_ns <= _MAX_INT64:
+    if is_ordinary and 0 <= mtime_ns <= _MAX_INT64 and 0 <= ctime_ns <= _MAX_INT64:
         return FoundFile(path, size, mtime_ns, None, None, None, ctime_ns, status.st_ino)
     if _is_too_long(path):
         return make_failed(path, Reason.UNREADABLE, "")
@@ -117,21 +117,21 @@ def _is_too_long(path: str) -> bool:
 
 
 def clamp_time(mtime_ns: int | None) -> int | None:
-    """Clamp nanoseconds since 1970 to 64 bits, which end in 2262; file systems go further."""
+    """Clamp nanoseconds since 1970 to 64 bits, which end in 2262; files may be later."""
     return None if mtime_ns is None else max(-_MAX_INT64 - 1, min(mtime_ns, _MAX_INT64))
 
 
 def read_change_key(status: os.stat_result) -> tuple[int, int]:
     """Return a file's ctime (nanoseconds) and inode number, each within 64 bits.
 
-    They tell a file from one that has replaced it and from its own earlier state, even if size
-    and mtime are equal: no program can set a ctime.
+    They reveal that a file was replaced or changed, even if its size and mtime are the same: no
+    program can set a ctime.
     """
     return max(-_MAX_INT64 - 1, min(status.st_ctime_ns, _MAX_INT64)), status.st_ino & _MAX_INT64
 
 
 def is_size(size: object) -> TypeGuard[int]:
-    """Tell whether a value is a file size: a whole number from 0 to 2**63 - 1."""
+    """Return whether a value is a file size: a whole number from 0 to 2**63 - 1."""
     return type(size) is int and 0 <= size <= _MAX_INT64
 
 

@@ -88,7 +88,7 @@ class LabellingRun:
         job: what to label, and how.
         terminal: the streams of the run.
         stop: requests to stop.
-        recorder: the record of the run, updated on the way.
+        recorder: the record of the run, updated as it goes on.
         engine: labels the photos.
         coverage: all files of the inputs.
     """
@@ -133,7 +133,7 @@ class LabellingRun:
                 raise _unusable_error(path, again) from again
 
     def _label_to_stream(self, found: Iterable[FoundFile]) -> None:
-        """Write each row as soon as it is its turn, without a journal."""
+        """Write each row in its order as soon as it is ready, without a journal."""
         tally, positions = self._start_tally(), deque[int | None]()
         self.engine.check_models()
         total = None
@@ -150,7 +150,7 @@ class LabellingRun:
                 tally.add(finished.row)
             if not self.stop.stopped_early:
                 tally.check()
-                if not tally.found:  # rarely intended: mostly a disk is not mounted
+                if not tally.found:  # usually because a disk is not mounted
                     hint = _describe_skipped(tally)
                     self.terminal.log(Event.FOUND, f"0 photos found{hint}", Level.WARNING, found=0)
             self._check_failures(tally, "repair them or their permissions, or raise the limit")
@@ -213,7 +213,7 @@ class LabellingRun:
                 self.stop.take_until_stop(found),
                 fresh=options.fresh,
                 verify=options.verify_hash,
-                # Actors do not have the journal: they would label such files, not just read them.
+                # Actors have no access to the journal: they would label such files again.
                 ignore_inode=options.ignore_inode or self.job.cluster.engine is EngineKind.RAY,
             )
 
@@ -228,7 +228,7 @@ class LabellingRun:
             change = describe_change(basis_before, self._describe_basis())
         record = self.recorder.sharded.record if self.recorder.sharded else None
         shard = f" in shard {record.number}/{record.of} of {record.found}" if record else ""
-        # To find no photo is rarely intended: mostly a disk is not mounted.
+        # Finding no photo usually means that a disk is not mounted.
         is_usual = plan.found or tally.skipped_by_reason[TOO_OLD]
         self.terminal.log(
             Event.FOUND,
@@ -243,13 +243,13 @@ class LabellingRun:
 
     def _count_reported(self) -> int:
         """Count the photos of an earlier report whose journal is gone."""
-        from batch.reading.saved import open_saved_report  # here, as most runs have a journal
+        from batch.reading.saved import open_saved_report  # late: most runs have a journal
 
         try:
             with open_saved_report(self.job.output) as report:
                 paths = groupby(row.path for row in report.rows())
                 return sum(1 for _ in self.stop.take_until_stop(paths))
-        except BatchLabelError:  # there is none, or it can't be read
+        except BatchLabelError:  # no report, or one that can't be read
             return 0
 
     def _check_found(self, plan: RunPlan, reported: int) -> None:
@@ -260,7 +260,7 @@ class LabellingRun:
 
     @property
     def _skips_older(self) -> bool:
-        # Photos that are too old still exist, and need no new labels without --newer-than.
+        # Photos that are too old still exist; their labels serve later runs without --newer-than.
         return self.job.options.search.newer_than is not None
 
     def _label_pending(
@@ -283,7 +283,7 @@ class LabellingRun:
         self._check_stop(journal)
         if done != pending:
             raise BatchLabelError(
-                f"{pending} photos were to be labelled, and {done} were", "please report this bug"
+                f"{done} photos were labelled instead of {pending}", "please report this bug"
             )
         return now.profile()
 
@@ -317,7 +317,8 @@ class LabellingRun:
             )
         if not self.job.journal.keep_missing and not self._skips_older:
             known = plan.known if reported is None else None
-            # The same command skips nothing that it found before, but a list may be cut short.
+            # With the same inputs and search, missing photos are not skipped ones: a list may have
+            # been cut short.
             skipping = None if notes.inputs == self._inputs_text() else exclusion
             tally.gone = check_gone(journal, limit, known, skipping)
             check_report_count(plan.found, reported or 0, limit)
@@ -343,7 +344,7 @@ class LabellingRun:
         }
 
     def _is_up_to_date(self, notes: JournalNotes, plan: RunPlan, tally: Tally) -> bool:
-        """Whether the report would not change; if so, ``tally`` gets its counts."""
+        """Return whether the report would stay the same; if so, restore its counts in ``tally``."""
         noted, path = notes.report, self._destination
         if plan.pending or plan.missing or noted is None or not isinstance(path, Path):
             return False
@@ -398,9 +399,9 @@ class LabellingRun:
         missing = journal.read_missing_rows(include_all=self.job.journal.keep_missing)
         outputs, accepts = set(self.engine.ensemble.outputs), self.job.journal.accept_failures
         for row in chain(journal.rows(), missing):
-            # The row of a missing photo may be of a model with other outputs.
-            is_alike = row.answer is None or set(row.answer.probabilities) == outputs
-            decided = apply_thresholds(row, self.engine.ensemble) if is_alike else row
+            # The row of a missing photo may come from a model with other outputs.
+            is_current = row.answer is None or set(row.answer.probabilities) == outputs
+            decided = apply_thresholds(row, self.engine.ensemble) if is_current else row
             yield replace(decided, accepted=True) if accepts and row.failure else decided
 
     def _save_notes(
@@ -437,9 +438,9 @@ class LabellingRun:
             self.engine.clean_up(journal)
         except (OutputError, JournalDamaged) as error:
             raise PublishedOnly(
-                f"the report {self.job.output} is published, but its journal does not know that "
+                f"the report {self.job.output} is published, but its journal can't be updated "
                 f"({error})",
-                "solve this, then run the same command again: the photos need no new labels",
+                "fix this, then run the same command again: no photo is labelled again",
             ) from error
 
     def _describe_basis(self) -> dict[str, str]:
@@ -459,8 +460,8 @@ class LabellingRun:
 
 def _unusable_error(path: Path, suspicion: JournalDamaged) -> OutputError:
     return OutputError(
-        f"the journal {path_text(path)} can't be used ({suspicion}), although it is not damaged",
-        "check its disk and that of the temporary folder, then run the same command again",
+        f"the journal {path_text(path)} can't be used ({suspicion}), but a check found no damage",
+        "check its disk and the disk of the temporary folder, then run the same command again",
     )
 
 
@@ -476,7 +477,7 @@ def _describe_skipped(tally: Tally) -> str:
 def _count_files(
     found: Iterable[FoundFile], tally: Tally, positions: deque[int | None]
 ) -> Iterator[Failure | PendingFile]:
-    """Yield the files, and append their positions, which their rows take in the same order."""
+    """Yield the files, and queue their positions for their rows, which come in the same order."""
     for file in found:
         tally.found += 1
         positions.append(file.position)

@@ -41,11 +41,11 @@ class CountLimit:
 
     @property
     def is_off(self) -> bool:
-        """Whether the limit is 0, which ``--max-gone`` takes for no limit."""
+        """Whether the limit is 0, which means no limit for ``--max-gone``."""
         return self.number == 0
 
     def is_exceeded(self, count: int, total: int) -> bool:
-        """Tell whether ``count`` of ``total`` files are more than the limit allows."""
+        """Return whether ``count`` of ``total`` files are more than the limit allows."""
         # In decimal arithmetic: 0.07 % of 10,000 files is exactly 7.
         allowed = self.number * total / 100 if self.is_percentage else self.number
         return count > allowed
@@ -150,7 +150,7 @@ class RunTimer:
 
     @property
     def is_up(self) -> bool:
-        """Whether a limit is reached: no more photos are started."""
+        """Whether a limit is reached, after which no more photos are started."""
         return self._end_seconds is not None and self._clock() >= self._end_seconds
 
 
@@ -162,12 +162,12 @@ def find_next_time(at: time, after: datetime) -> datetime:
 
 
 def _find_moments(day: date, at: time) -> Iterator[datetime]:
-    """Yield the moments of a day at which local clocks show ``at``: mostly one.
+    """Yield the moments of a day at which local clocks show ``at``: usually one.
 
-    A time that is skipped when daylight saving time begins is taken in standard time, one hour
+    A time that is skipped when daylight saving time begins is read as standard time: one hour
     later on the clock. A time that occurs twice when it ends is yielded twice.
     """
-    # By way of the timestamp, as `astimezone` moves a skipped time back by an hour.
+    # Through the timestamp: `astimezone` alone would move a skipped time back by an hour.
     first, second = (
         datetime.fromtimestamp(
             datetime.combine(day, at.replace(fold=fold)).timestamp(), UTC

@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 
 WILDCARDS = frozenset("*?[")  # a path or URL with one of these is a pattern
 ARCHIVE_SUFFIXES = (".zip", ".tar")  # of archives that are read in place
-# Commands that unpack other archives, by suffix. These have no random access to their members.
+# Commands that unpack other archives, by suffix: these archives have no random access to members.
 UNPACK_COMMANDS = {
     **dict.fromkeys((".tar.gz", ".tgz", ".tar.z", ".taz"), "gunzip"),
     **dict.fromkeys((".tar.bz2", ".tbz2", ".tbz"), "bunzip2"),
@@ -96,7 +96,7 @@ class Url:
 
     @property
     def name(self) -> str:
-        """The last part of the path, for a member of its path inside the archive."""
+        """The last part of the path; for a member, of its path inside the archive."""
         member = split_member(self.text)
         return (member[1] if member else self.text).rpartition("/")[2]
 
@@ -109,7 +109,7 @@ Location: TypeAlias = Path | Url
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text is a URL. A folder named ``s3:`` is written ``./s3:/``."""
+    """Return whether a text is a URL. A folder named ``s3:`` is written ``./s3:/``."""
     return "://" in text and _SCHEME.match(text) is not None
 
 
@@ -129,7 +129,7 @@ def parse_location(text: str) -> Location:
 
 
 def is_archive(path: str) -> bool:
-    """Tell by the suffix of a path or URL whether it is an archive."""
+    """Return whether a path or URL is an archive, by its suffix."""
     # All suffixes at once, as this is called for every file found.
     return path[-_LONGEST_SUFFIX:].lower().endswith(_ALL_SUFFIXES) and split_member(path) is None
 

@@ -92,8 +92,8 @@ def open_log(stream: TextIO | None, form: LogFormat, quiet: bool = False) -> Log
 class _LineLog(ABC):
     """Writes each event as a whole line, unbuffered, and drops what can't be written.
 
-    A line in the buffer of a stream whose reader is gone would be written again when Python exits,
-    and change the exit code of the process.
+    If the reader of a stream is gone, Python would write a buffered line again at exit, fail, and
+    change the exit code of the process.
     """
 
     def __init__(self, stream: TextIO | None, min_level: Level = Level.INFO) -> None:
@@ -175,7 +175,7 @@ class JsonLog(_LineLog):
 
 
 def count_text(number: int, noun: str) -> str:
-    """Write a number with its noun, whose plural ends in s: ``1 photo``, ``2,000 photos``."""
+    """Format a number with its noun, with a plural s: ``1 photo``, ``2,000 photos``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

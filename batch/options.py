@@ -26,7 +26,7 @@ DECODE_TIMEOUT = 30  # seconds; photos of MAX_PIXELS take up to about 4 on an id
 MAX_PIXELS = 100_000_000  # held in memory while a photo is decoded
 MAX_FILE_BYTES = 512 * 1024**2
 MAX_SIDE = 1280  # pixels; photos are shrunk until their longer side is at most this
-MAX_DETAIL_PIXELS = 12_500_000  # of a photo's detail, see ``decode.detail_size``
+MAX_DETAIL_PIXELS = 12_500_000  # of a photo's detail, see ``decode.compute_detail_size``
 
 # A face model, and the whole-photo model for photos without a face.
 DEFAULT_MODEL = "happy-sad+people"
@@ -120,9 +120,9 @@ class Search:
 
         Args:
             inside: the file's path in the store or archive.
-            above: what exclude patterns see in front of that path.
+            above: the prefix of that path for exclude patterns.
         """
-        # Archives made of "." have it in front of all names.
+        # If the folder "." was packed, all names begin with "./".
         parts = [part for part in inside.split("/") if part not in ("", ".", "..")] or [""]
         why = self.exclusion.match_path(above + "/".join(parts))
         if why:
@@ -149,7 +149,9 @@ class Provider(StrEnum):
 
 
 class ConvolutionSearch(StrEnum):
-    """How cuDNN chooses the algorithm of a convolution: it tries all, uses a rule, or neither.
+    """How cuDNN chooses the algorithm of a convolution.
+
+    ``EXHAUSTIVE`` tries all, ``HEURISTIC`` uses a rule, ``DEFAULT`` takes a fixed one.
 
     Source: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
     """
@@ -165,11 +167,11 @@ class Device:
 
     Attributes:
         provider: the execution provider.
-        devices: numbers of its devices, which run the inputs of many callers in batches of a
-            fixed size; empty if each caller runs a model by itself, as on the CPU.
+        devices: numbers of its devices. Devices run the inputs of many callers in batches of a
+            fixed size; if empty, as on the CPU, each caller runs the model by itself.
         engine_cache: folder for TensorRT's engines; None to keep none.
-        search: how cuDNN chooses algorithms. The default is a rule, as trying all algorithms
-            takes longer than a run over a few photos.
+        search: how cuDNN chooses algorithms. ``HEURISTIC``, as trying all algorithms takes
+            longer than a run over a few photos.
     """
 
     provider: Provider = Provider.CPU
@@ -248,7 +250,7 @@ class ClusterOptions:
     """What labels the photos, and the options of a cluster.
 
     Attributes:
-        engine: this machine or a cluster.
+        engine: the machine or cluster that labels.
         ray_address: Ray's address of the cluster; None to start one for the run.
         actors: concurrency limit; None for as many as the cluster has room for.
         parts: folder or URL for the actors' results; None for a folder beside the report.
@@ -296,7 +298,7 @@ class Job:
         wait: wait for another run of the same report.
         metrics_file: textfile for Prometheus; None for none.
         fail_on_drift: fail if the answers differ too much from those of earlier runs.
-        accept_drift: take this run's answers as the usual ones from now on.
+        accept_drift: make this run's answers the baseline of later runs.
     """
 
     photos: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Words, reasons and remedies for errors of the operating system.
+"""Messages, reasons and remedies for errors of the operating system.
 
-The one mapping from ``errno`` and ``OSError`` to this program's messages. A denied permission is
-reported with the owner and mode of the file or folder that denies it.
+All of the program maps ``errno`` and ``OSError`` here. A denied permission is reported with the
+owner and mode of the file or folder that denies it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from batch.records import Reason
 PERMISSION_REMEDY = "change its owner (chown) or mode"
 OUTPUT_REMEDY = "choose another path with -o"
 
-# What to do about an error while a file is written; {} is the remedy of the caller, such as
-# ``OUTPUT_REMEDY``, which is also the remedy for all other errors.
+# Remedies for errors while a file is written. {} is the remedy of the caller, such as
+# ``OUTPUT_REMEDY``; for all other errors, it is the whole remedy.
 _WRITE_REMEDIES = {
     errno.ENOSPC: "free some space there or {}, then run again",
     errno.EDQUOT: "free some of your quota there or {}, then run again",
@@ -60,18 +60,18 @@ def translate_write_errors(
 
 
 def classify_read_error(error: BaseException | None) -> Reason:
-    """Return the reason with which a file fails that can't be read."""
+    """Return the failure reason of a file that can't be read."""
     is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
     return Reason.VANISHED if is_missing else Reason.UNREADABLE
 
 
 def is_denied(error: OSError) -> bool:
-    """Tell whether the system denied a permission."""
+    """Return whether the system denied a permission."""
     return error.errno in _DENIED_ERRNOS
 
 
 def has_access(path: Path, mode: int) -> bool:
-    """Tell whether this process's effective user may access a file, as ``os.access`` does."""
+    """Return whether this process's effective user may access a file, as ``os.access`` does."""
     return os.access(path, mode, effective_ids=_HAS_EFFECTIVE_IDS)
 
 
@@ -122,7 +122,7 @@ def describe_os_error(error: OSError, path: str | os.PathLike[str] | None = None
 
 
 def _find_denied(paths: Sequence[Path]) -> Path | None:
-    """Find what this user may not use: a folder on the way, a file, or the folder it is in."""
+    """Find the path that denies access: a folder on the way, a file, or the folder it is in."""
     for path in paths:
         for folder in reversed(path.parents):
             if not has_access(folder, os.X_OK):

@@ -29,7 +29,7 @@ def available_cores(membership: Path = CGROUP_MEMBERSHIP_FILE, groups: Path = CG
     """Return the number of cores that this process may use, at least 1.
 
     The CPU affinity and the quotas of the process's control groups limit it: a container sees all
-    cores of the machine, even if its quota is one and a half. A fraction counts as a core.
+    cores of the machine, even if its quota is 1.5. A fraction counts as a whole core.
 
     Args:
         membership: file that lists the control groups of the process.
@@ -98,8 +98,8 @@ def thread_map(
 ) -> Generator[Result, None, None]:
     """Apply a function to items on several threads and yield the results.
 
-    Threads share one interpreter, so this pays if the function mostly waits. Closing the iterator
-    drops calls that have not started.
+    Threads share one interpreter, so this helps only if the function mostly waits. Closing the
+    iterator drops calls that have not started.
 
     Args:
         function: applied to each item.

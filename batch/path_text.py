@@ -52,7 +52,7 @@ def path_text(path: Location) -> str:
     text = path.as_posix()
     if _NEEDS_NO_ESCAPE.fullmatch(text):  # nearly all paths
         return text
-    # By way of the bytes, as Python's decoding of names depends on the locale.
+    # Through the bytes, as Python's decoding of names depends on the locale.
     text = cell_text(os.fsencode(text).decode("utf-8", "surrogateescape"))
     return f"./{text}" if begins_formula(text) else text
 
@@ -116,12 +116,12 @@ def guard_cell(text: str, before: str = "'") -> str:
 
 
 def begins_formula(text: str) -> bool:
-    """Tell whether a spreadsheet would evaluate a cell as a formula."""
+    """Return whether a spreadsheet would evaluate a cell as a formula."""
     return _BEGINS_FORMULA.match(text) is not None
 
 
 def is_printable(text: str) -> bool:
-    """Tell whether a text has no controls, directional marks or non-characters.
+    """Return whether a text has no controls, directional marks or non-characters.
 
     A backslash is printable, although ``printable_text`` escapes it.
     """

@@ -20,7 +20,7 @@ Probabilities: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class Status(StrEnum):
-    """Result of a photo; each has exactly one."""
+    """Outcome of a photo; each photo has exactly one."""
 
     OK = "ok"
     UNSURE = "unsure"
@@ -259,7 +259,7 @@ class Row:
         height: pixels of the upright file; None if it was not decoded.
         failure: why the file failed; None unless the status is ``failed``.
         salvaged: why only a part of the photo was labelled; empty for a complete one.
-        missing: whether the file is no longer there, so that this is the row of an earlier run.
+        missing: whether the file is missing, and this is its row from an earlier run.
         accepted: whether the failure was accepted earlier.
         position: number of the file among all files found, from 1; None if unknown.
     """
@@ -300,7 +300,8 @@ class PendingFile(NamedTuple):
 
     Attributes:
         location: the file.
-        may_be_known: whether a known file may have the same bytes, so that a digest pays.
+        may_be_known: whether a known file may have the same bytes, so that a digest is worth its
+            time.
     """
 
     location: Location

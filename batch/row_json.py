@@ -103,7 +103,7 @@ def unpack_row(
         path: the row's file, which may be another one with the same bytes.
         text: JSON that ``pack_row`` wrote.
         position: the row's position.
-        missing: whether the file is no longer there.
+        missing: whether the file is missing.
 
     Raises:
         ValueError: the text is not a consistent row.
@@ -135,7 +135,7 @@ def check_outputs(row: Row, labels: tuple[str, ...], outputs: tuple[str, ...]) -
         outputs: the labels and then the abstain outputs; a face may lack some of the latter.
 
     Raises:
-        ValueError: another label, output or order is in the row.
+        ValueError: the row has another label, output or order.
     """
     for answer in _iter_answers(row):
         names = tuple(answer.probabilities)

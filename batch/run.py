@@ -88,7 +88,8 @@ def _check_destinations(job: Job, listing: BinaryIO, stop: Stop, recorder: Recor
     """Check that all files of the run differ and can be written, the cheap checks first.
 
     Raises:
-        UsageError, OutputError: one of them can't be written. The recorder knows which records can.
+        UsageError, OutputError: one of them can't be written. The recorder still writes the records
+            that can be written.
     """
     check_output_name(job.output)
     _check_distinct_files(job, listing)
@@ -97,7 +98,7 @@ def _check_destinations(job: Job, listing: BinaryIO, stop: Stop, recorder: Recor
         if job.metrics_file is not None:
             metrics_file(job.metrics_file).check()
         recorder.has_metrics = True
-    except OutputError as error:  # raised below, so that run.json can tell it
+    except OutputError as error:  # raised below, so that run.json has it
         refusal = error
     check_output(job.output, stop.check)
     check_not_input(job.output, "an input", *job.photos)
@@ -110,7 +111,7 @@ def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
     """Check that the files of a run have different names, and none is the list of inputs.
 
     Raises:
-        UsageError: two have the same, or one is the list.
+        UsageError: two have the same name, or one is the list of inputs.
     """
     paths: dict[str, Path | None] = {
         "the journal": find_journal_path(job),
@@ -146,7 +147,7 @@ def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
 
 
 def _find_inputs(job: Job, terminal: Terminal, stop: Stop, recorder: Recorder) -> InputCoverage:
-    """Resolve the inputs; their files are listed once they are iterated over."""
+    """Resolve the inputs; their files are listed only when the result is iterated over."""
     discovery = Discovery(
         job.photos,
         job.options.search,
@@ -162,21 +163,22 @@ def _find_inputs(job: Job, terminal: Terminal, stop: Stop, recorder: Recorder) -
 
 def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
     """Lock the report and the journal for this run, or wait for another run with ``--wait``."""
-    was_told: list[str] = []
+    is_logged = False
 
     def on_wait() -> None:
+        nonlocal is_logged
         if stop.requested:
             raise stop.make_error("no work was started")
-        if not was_told:
-            was_told.append("waiting")
-            log(Event.WAITING, "another run is writing this report: waiting for its end")
+        if not is_logged:
+            is_logged = True
+            log(Event.WAITING, "another run is writing this report: waiting for it to end")
 
     wait = on_wait if job.wait else None
     report = job.output if isinstance(parse_location(job.output), Url) else None
     locks.enter_context(hold_lock(job.output, wait, report))
     if job.journal.state:
         state = str(job.journal.state)
-        if report:  # a report at a URL has no lock but that of its journal
+        if report:  # a report at a URL is locked only through its journal
             locks.enter_context(hold_lock(state, wait, report))
         else:
             locks.enter_context(hold_lock(state, wait, None, "journal", STATE_REMEDY))

@@ -32,7 +32,7 @@ class Shard:
     of: int
 
     def contains(self, path: bytes) -> bool:
-        """Tell whether a path belongs to this shard."""
+        """Return whether a path belongs to this shard."""
         digest = blake2b(path, digest_size=_HASH_BYTES).digest()
         return int.from_bytes(digest, "big") % self.of == self.number - 1
 

@@ -15,11 +15,11 @@ from batch.os_errors import describe_failed_access, describe_os_error
 
 
 def replace_standard_streams() -> None:
-    """Replace Python's standard streams by those of this module.
+    """Replace Python's standard streams with those of this module.
 
-    A descriptor that the process was started without is opened on ``/dev/null``, so that no other
-    file, such as the journal, gets its number. There, reading from 0 and writing to 1 fail, while
-    messages to 2 are dropped.
+    If the process was started without descriptor 0, 1 or 2, it is opened on ``/dev/null``, so that
+    no other file, such as the journal, gets its number. Then reading from 0 and writing to 1 fail,
+    and messages to 2 are dropped.
     """
     for descriptor, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:

@@ -42,10 +42,10 @@ def never_stop() -> None:
 
 
 class Stop:
-    """Whether a run is to stop, by a signal or its timer.
+    """The request to stop a run, by a signal or its timer.
 
     Attributes:
-        stopped_early: whether the run skipped work because of that.
+        stopped_early: whether the run skipped work because of the request.
     """
 
     def __init__(self, timer: RunTimer | None = None) -> None:
@@ -99,7 +99,7 @@ class Stop:
         """Yield items until the run is to stop or ``check`` ends their iterator."""
         timed = self._timer.ends_at is not None
         try:
-            for item in items:  # of millions, so the timer is read only if it can end
+            for item in items:  # maybe millions: read the timer only if it has a limit
                 if self._signal is not None or (timed and self._timer.is_up):
                     self.stopped_early = True
                     return

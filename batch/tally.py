@@ -21,24 +21,24 @@ FAILURE_CHARS = 160  # characters of the failure of each
 class Tally:
     """Counts of a run's files, taken independently by discovery, journal, workers and report.
 
-    ``check`` compares them, so that no file gets lost.
+    ``check`` compares them, so that a lost file is noticed.
 
     Attributes:
         labels: labels of the model, in its order.
         found: files that discovery found.
         unchanged: files whose rows the journal has from an earlier run.
-        by_cause: files that were looked at again, by the cause.
+        by_cause: files that the run has to process, by cause.
         seconds: duration of the run.
         gone: known photos that were removed from the report.
         unavailable: known photos that the report keeps as missing, as their folder seems to be
             unmounted.
         labelled_now: files that this run labelled.
         missing: rows of the report for files that are not there.
-        salvaged: photos that were labelled by a part of them.
+        salvaged: photos of which only a part was labelled.
         accepted: failed files whose failure was accepted earlier.
         failures: the first ``MAX_NAMED`` failures that were not accepted.
         by_reason: failed files by reason.
-        not_accepted: the same without accepted failures.
+        not_accepted: failed files by reason, without accepted failures.
         skipped_by_reason: files and folders that discovery skipped, by reason.
     """
 
@@ -109,7 +109,7 @@ class Tally:
         }
 
     def restore_outcomes(self, outcomes: Mapping[str, Any]) -> None:
-        """Count the rows of an unchanged report by the ``outcomes`` of the run that wrote it."""
+        """Restore the counts of an unchanged report from the ``outcomes`` of an earlier run."""
         for status, count in outcomes["by_status"].items():
             self._by_status[Status(status)] = int(count)
         self._by_label.update(outcomes["by_label"])

@@ -18,7 +18,7 @@ REPORT: Final = "report"
 
 
 class Timings:
-    """Seconds by stage; safe to share between threads."""
+    """Collects seconds by stage; safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
 """ZIP and tar archives, read in place without unpacking.
 
-Runs in a process of its own, as a crafted archive may take any memory and time: see
+Runs in a process of its own, as a crafted archive may use unlimited memory and time: see
 ``archive_child.py``.
 """
 
@@ -36,7 +36,7 @@ _METHODS = frozenset(
     + ((zipfile.ZIP_ZSTANDARD,) if hasattr(zipfile, "ZIP_ZSTANDARD") else ())
 )
 _METHOD_NAMES = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 98: "PPMd"}
-_UNPACK_REMEDY = "unpack it, or pack it anew as an ordinary zip"
+_UNPACK_REMEDY = "unpack it, or pack it again as an ordinary zip"
 _TAR_BLOCK = 512
 _TAR_MAGIC = slice(257, 262)
 # Archives that can't be read in place.
@@ -68,7 +68,7 @@ class Member(NamedTuple):
     Attributes:
         name: its name in the archive.
         size: its unpacked size in bytes.
-        detail: what is wrong with it, or detail it is skipped; empty for a sound file.
+        detail: what is wrong with it, or why it is skipped; empty for a sound file.
         reason: the reason in the report, if ``detail`` is not empty.
         is_skipped: it is not a file but a link, a pipe or a device.
     """
@@ -173,7 +173,7 @@ class ZipArchive:
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
         """Iterate over the members: see ``Archive``."""
-        # Of several with one name the last counts, as when they are unpacked.
+        # If several members have the same name, the last one counts, as when unpacking.
         last = {
             info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")
         }
@@ -272,7 +272,7 @@ def _is_utf8(name: bytes) -> bool:
 def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
     """Return the offsets of members that overlap the next one, as in zip bombs.
 
-    Such members make a small archive hold many large files, which no limit per member bounds.
+    With them a small archive holds many large files, which a limit per member does not stop.
     """
     ordered = sorted(infos, key=lambda info: info.header_offset)
     return {
@@ -283,7 +283,7 @@ def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
 
 
 class TarArchive:
-    """An uncompressed tar, as of WebDataset; its members are indexed when it is opened."""
+    """An uncompressed tar, such as a WebDataset shard, indexed when it is opened."""
 
     def __init__(self, file: _BoundedReader, tick: Callable[[], None]) -> None:
         self._file = file
@@ -389,12 +389,12 @@ class TarArchive:
         target = self._members.get(linked) if linked else None
         if target and linked == name:
             return  # a file that is packed twice is a link to itself the second time
-        self._members.pop(name, None)  # of several with one name the last counts
+        self._members.pop(name, None)  # the last one of that name counts
         if not (info.isreg() or info.islnk()):
             detail = LINK_IN_ARCHIVE if info.issym() else NOT_REGULAR
             member, offset = Member(info.name, 0, detail, Reason.NOT_A_FILE, is_skipped=True), 0
         elif linked is not None:
-            detail = "" if target else "a hard link to a file that is not before it in the archive"
+            detail = "" if target else "a hard link to a file that does not precede it"
             member = target._replace(name=info.name) if target else Member(info.name, 0, detail)
             offset = self._offsets.get(linked, 0)
         elif info.issparse():  # its bytes are in several pieces

@@ -1,8 +1,8 @@
 """The archive process: reads archives on request; ``archive_reader.py`` is the run's side.
 
-``zipfile``, ``tarfile`` and ``zlib`` trust the sizes in an archive, so a crafted one takes any
-memory and time. The process limits both, and such an archive fails alone. It is not a sandbox:
-those libraries are memory-safe, and the process may open files and stores.
+``zipfile``, ``tarfile`` and ``zlib`` trust the sizes in an archive, so a crafted one may use
+unlimited memory and time. The process limits both, and only that archive fails. It is not a
+sandbox: those libraries are memory-safe, and the process may open files and stores.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Server:
         signal.alarm(0)  # the run may read slowly
         try:
             self._client.sendall(data)
-        except ConnectionError:  # the run is gone; a store's would be reported
+        except ConnectionError:  # the run is gone; not an error of a store
             raise SystemExit from None
         signal.alarm(self._seconds)
 
@@ -118,7 +118,7 @@ class _Server:
             self._send(pack_frame(FrameKind.BUSY))
 
     def _handle(self, request: ArchiveRequest) -> ArchiveProblem | None:
-        """Reply to a request, but for the last frame; return what is wrong, if anything."""
+        """Send a reply except for its last frame; return the problem, if any."""
         try:
             self._send_reply(request)
         except ArchiveError as error:

@@ -76,7 +76,7 @@ class ArchiveProblem(msgspec.Struct, array_like=True):
         detail: what is wrong.
         is_transient: a retry may help.
         process_ends: the process exits after this reply.
-        remedy: what to do about it if the run can't go on, else empty.
+        remedy: the remedy if the run can't go on; else empty.
     """
 
     reason: Reason

@@ -1,4 +1,4 @@
-"""Reading of archives by processes of their own, which a crafted archive may exhaust or crash.
+"""Reads archives in separate processes, which a crafted archive may exhaust or crash.
 
 ``archive_child.py`` is what such a process runs.
 """
@@ -46,13 +46,13 @@ from batch.workers.process import (
     start_process,
 )
 
-PROGRAM = "batch.discovery.archive_child"
+ARCHIVE_PROGRAM = "batch.discovery.archive_child"
 ARCHIVE_TIMEOUT_SECONDS = 120  # without a frame; longer than the time-outs of stores
 START_TIMEOUT_SECONDS = 60
 KILL_TIMEOUT_SECONDS = 2.0
 MAX_OPEN_ARCHIVES = 4
-# Waits are split into polls, between which `check` is called. A run that is suspended by Ctrl-Z
-# loses one poll of a time-out.
+# Waits are split into polls, between which `check` is called. So a run that was suspended by Ctrl-Z
+# loses only one poll of a time-out.
 _POLL_SECONDS = 0.1
 _READ_AHEAD_BYTES = 1024**2
 _REPLY_KINDS = {int(kind): kind for kind in FrameKind if kind is not FrameKind.REQUEST}
@@ -68,7 +68,7 @@ class ArchiveReader:
     The process is started for the first request, and restarted for the request after a crash.
 
     Args:
-        check: called during each wait, which it may end by an exception.
+        check: called during each wait; raises an exception to end it.
         program: the module that the process runs.
         timeout: seconds without a frame after which an archive fails.
     """
@@ -76,7 +76,7 @@ class ArchiveReader:
     def __init__(
         self,
         check: StopCheck = never_stop,
-        program: str = PROGRAM,
+        program: str = ARCHIVE_PROGRAM,
         timeout: int = ARCHIVE_TIMEOUT_SECONDS,
     ) -> None:
         self.check = check
@@ -145,7 +145,7 @@ class ArchiveReader:
             yield Member(name, member.size, member.detail, member.reason, member.is_skipped)
 
     def _request(self, request: ArchiveRequest) -> Generator[tuple[FrameKind, bytes], None, None]:
-        """Send a request and yield the frames of its reply; end the process if it is cut short."""
+        """Send a request and yield the frames of its reply; end the process if it is incomplete."""
         is_complete = False
         try:
             self._send(pack_frame(FrameKind.REQUEST, encode(request)))
@@ -169,7 +169,7 @@ class ArchiveReader:
                 self.close()
 
     def _to_error(self, content: bytes) -> tuple[Exception, bool]:
-        """Return the exception for a problem frame, and whether the process can serve on."""
+        """Return the exception for a problem frame, and whether the process can go on."""
         try:
             problem = decode_problem(content)
         except msgspec.MsgspecError as error:
@@ -266,7 +266,7 @@ class ArchiveReader:
         try:
             return describe_exit(self._process.wait(KILL_TIMEOUT_SECONDS))
         except subprocess.TimeoutExpired:
-            return "hung up"
+            return "closed its connection"
 
     def _make_invalid_reply_error(self, detail: str) -> ArchiveError:
         self.close()
@@ -334,7 +334,7 @@ class _SharedReader:
 
 
 def _encode_path(archive: str) -> bytes:
-    return encode_name(restore_secrets(archive))  # the process does not know them
+    return encode_name(restore_secrets(archive))  # the process does not know the secrets
 
 
 def _to_line(text: str) -> str:

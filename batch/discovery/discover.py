@@ -48,13 +48,13 @@ class Discovery:
 
     - A folder. A file in it is a photo by its suffix or its first bytes. Entries come in the order
       of their names' bytes.
-    - A file, whatever it holds.
+    - A file of any name and content.
     - A pattern (``*``, ``?``, ``[...]``, ``**``), unless a file has that name.
-    - An archive: its photos. An archive that a folder, list or pattern names is opened only if
-      ``search`` asks for archives or the pattern ends in an archive's suffix.
+    - An archive: its photos. An archive found by a folder, list or pattern is opened only with
+      ``search.archives``, or if the pattern ends in an archive's suffix.
     - A URL of one of these, or of a list of URLs.
     - ``-``, a list on standard input, or a list file: paths and URLs, each ended by a newline or by
-      NUL. Like a manifest, a list file counts only if all inputs are lists or manifests.
+      NUL. A list file or manifest is read only if all inputs are lists or manifests.
     - A manifest, a ``.parquet`` file: the files in it, in its order.
 
     Exclude patterns apply to all of them, but a junk folder that is an input itself is searched.
@@ -65,7 +65,7 @@ class Discovery:
         search: how folders are searched, and what is excluded.
         listing: standard input for ``-``.
         on_skip: called with every entry that is skipped and the reason.
-        check: called again and again; ends the work by an exception.
+        check: called regularly; raises an exception to end the work.
 
     Raises:
         InputError: an input does not exist, matches nothing, or is not a manifest.
@@ -88,7 +88,7 @@ class Discovery:
         self._excluded = resolver.excluded  # resolved once, reported in each iteration
 
     def __iter__(self) -> Iterator[FoundFile]:
-        # One folder can't reach a file twice, so its walk needs no memory of paths.
+        # A walk of one folder can't reach a file twice, so it keeps no set of paths.
         several = self._search.follow_symlinks or _may_overlap([s.path for s in self._starts])
         seen = VisitedPaths() if several else None
         for location, reason in self._excluded:
@@ -164,7 +164,7 @@ class Discovery:
 
 
 def _may_overlap(starts: Sequence[str]) -> bool:
-    """Return whether two starting points may reach the same file."""
+    """Return whether two of the starting points may reach the same file."""
     if not all(map(is_url, starts)):
         return len(starts) > 1
     folders = sorted(f"{strip_member(start).rstrip('/')}/" for start in starts)

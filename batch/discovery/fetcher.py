@@ -35,7 +35,7 @@ MAX_FETCHES = 16  # threads, which mostly wait for the network
 MAX_FILES_AHEAD = 4 * MAX_FETCHES
 MAX_BYTES_AHEAD = 256 * 1024**2
 ASSUMED_BYTES = MAX_BYTES_AHEAD // MAX_FETCHES  # of a file of unknown size
-# Multiplied by the decode time-out: how long a server may be nearly silent.
+# Time for which a server may be nearly silent, as a multiple of the decode time-out.
 PATIENCE_FACTOR = 2
 
 
@@ -84,7 +84,7 @@ class Fetcher:
     ) -> Iterator[Item | FetchedFile]:
         """Replace each URL in a stream of items by its fetched file.
 
-        A file may have more bytes than its listing says only while it is the first of those in
+        A file with more bytes than its listing says pauses at that size until it is the first in
         flight. Once the run is asked to stop, the stream ends before the first file that is not yet
         fetched.
 

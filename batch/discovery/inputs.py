@@ -1,8 +1,8 @@
-"""Inputs of a run, resolved to starting points: arguments, and what lists and patterns name.
+"""Inputs of a run, resolved to starting points: arguments, and the paths of lists and patterns.
 
-Trust depends on where a path comes from. Other people choose what a list or pattern names: so only
-an argument can be a manifest or a list, and archives from lists and patterns are opened only if the
-user asks for archives.
+Trust depends on where a path comes from. Other people may have chosen the paths of a list or
+pattern. So only an argument can be a manifest or a list, and archives from lists and patterns are
+opened only if the user asks for archives.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class StartingPoint(NamedTuple):
         path: the path or URL.
         kind: how it is searched.
         opens_archives: if it is an archive, take its members.
-        enters_folders: if it is a folder, search it. A list of all files that were found has their
-            folders as well, so in a list only a folder that ends in a slash is searched.
+        enters_folders: if it is a folder, search it. Lists from tools such as ``find`` contain
+            folders beside their files, so a folder in a list needs a slash at its end.
         detail: why a line is refused, else empty.
         base: the path that exclude patterns are relative to; None for ``path`` itself.
     """
@@ -81,7 +81,7 @@ class InputResolver:
     Args:
         search: how folders are searched, and which paths are excluded.
         listing: the list of paths that ``-`` stands for.
-        check: called again and again; ends the work by an exception.
+        check: called regularly; raises an exception to end the work.
 
     Attributes:
         excluded: the locations that exclude patterns skip, each with the reason.
@@ -94,7 +94,7 @@ class InputResolver:
         self._search = search
         self._listing = listing
         self._check = check
-        self._first_urls: dict[str, str] = {}  # by name, the URL with secrets as it was given first
+        self._first_urls: dict[str, str] = {}  # first URL, with secrets, by its name without
 
     def resolve(self, inputs: Sequence[str]) -> list[StartingPoint]:
         """Resolve the arguments of a run, in their order.
@@ -124,7 +124,7 @@ class InputResolver:
         if text == STDIN_LIST:
             if self._listing is None:
                 raise InputError(
-                    "'-' is a list on standard input, but there is none", "pipe one in"
+                    "'-' is a list on standard input, but there is none", "pipe a list in"
                 )
             return self._resolve_lines(read_path_list(self._listing, self._check))
         location = parse_location(text)
@@ -182,7 +182,7 @@ class InputResolver:
         if found.failure:
             raise InputError(
                 f"input {printable_text(url)} can't be found ({found.failure.detail})",
-                "check the spelling, and that the archive is whole",
+                "check the spelling, and that the archive is complete",
             )
         return StartingPoint(url, InputKind.MEMBER)
 
@@ -199,7 +199,8 @@ class InputResolver:
                 return self._resolve_lines(read_path_list(file, self._check))
         except OSError as error:
             raise InputError(
-                f"list {printable_text(path)} can't be read ({error.strerror})", "check its rights"
+                f"list {printable_text(path)} can't be read ({error.strerror})",
+                "check its permissions",
             ) from error
 
     def _resolve_lines(self, lines: Iterable[str]) -> list[StartingPoint]:

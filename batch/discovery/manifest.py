@@ -27,7 +27,7 @@ from batch.reports.tabular import ARROW_ERRORS, Column, ColumnKind, Record, chec
 from batch.reports.writers import ParquetWriter
 from batch.stores.download import open_location
 
-Row = TypeVar("Row")
+Parsed = TypeVar("Parsed")
 VERSION = 1  # of the format; later ones are refused
 VERSION_KEY = "batch_label.manifest"
 COLUMNS = (
@@ -39,7 +39,7 @@ COLUMNS = (
 )
 ROWS_PER_GROUP = 65_536  # in memory while a manifest is written
 ROWS_PER_CHUNK = 8_192  # in memory while a manifest is read
-# Found in texts that differ from the path: escapes, and parts that `Path` removes.
+# Matches texts that differ from their path: escapes, and parts that `Path` removes.
 _NOT_NORMALISED = re.compile(r"\\|//|/\.|/\Z|^\./")
 REMEDY = "make one with `batch-label manifest`, or give a Parquet file with a column `path`"
 
@@ -67,7 +67,7 @@ def write_manifest(files: Iterable[FoundFile], stream: BinaryIO) -> None:
 
 
 def check_manifest(start: str) -> None:
-    """Check before the work that a file is a manifest, by its columns.
+    """Check before the run that a file is a manifest, by its columns.
 
     Raises:
         InputError: it is not, can't be read, or has a later version.
@@ -91,7 +91,7 @@ def read_manifest(start: str) -> Iterator[FoundFile]:
 
 
 def read_paths(start: str) -> Iterator[str]:
-    """Yield the paths in a manifest in its order, without a look at the files.
+    """Yield the paths in a manifest in its order, without looking up the files.
 
     Raises:
         InputError, UsageError: as for ``read_manifest``.
@@ -99,7 +99,7 @@ def read_paths(start: str) -> Iterator[str]:
     return _read_rows(start, ["path"], _parse_path)
 
 
-def _read_rows(start: str, columns: list[str], parse: Callable[..., Row]) -> Iterator[Row]:
+def _read_rows(start: str, columns: list[str], parse: Callable[..., Parsed]) -> Iterator[Parsed]:
     with _open_manifest(start) as (file, names):
         missing, wanted, number = [None] * ROWS_PER_CHUNK, [c for c in columns if c in names], 0
         for batch in file.iter_batches(batch_size=ROWS_PER_CHUNK, columns=wanted):
@@ -170,7 +170,7 @@ def _open_manifest(start: str) -> Iterator[tuple[Any, list[str]]]:
     except OSError as error:
         if error.errno is None:  # raised by Arrow for damaged data
             raise _make_damage_error(display_name, str(error)) from error
-        remedy = "check its name and rights"
+        remedy = "check its name and permissions"
         raise InputError(describe_failed_access(display_name, "read", error), remedy) from error
     except ARROW_ERRORS as error:
         raise _make_damage_error(display_name, str(error)) from error

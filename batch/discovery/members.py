@@ -1,4 +1,4 @@
-"""Photos inside archives, found as files of their own."""
+"""Photos inside archives, found as separate files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def list_members(
         reader: reads it.
         search: which members are photos.
         on_skip: called with every other member and the reason.
-        check: ends the wait by an exception.
+        check: called while waiting; raises an exception to end the wait.
     """
     search = replace(search, archives=False)  # archives in archives can't be read in place
     command = find_unpack_command(archive.path)
@@ -111,7 +111,7 @@ def _to_found(archive: FoundFile, member: Member) -> FoundFile:
     path = build_member_url(archive.path, member.name)
     if member.detail:
         return make_failed(path, member.reason, member.detail)
-    # The archive's time, as members often have no time but zero.
+    # The archive's time, as that of a member is often zero.
     return make_found(path, member.size, etag=archive.etag or str(archive.mtime_ns))
 
 

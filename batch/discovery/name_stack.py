@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from batch.errors import OutputError
 from batch.os_errors import describe_os_error
 
-# Of all folders together, and as many of the folder that is being listed.
+# For all folders together; the folder that is being listed may have as many again.
 MAX_NAMES_IN_MEMORY = 16_384
 MAX_RUNS = 64  # merged at once; more are merged into one run first
 _BLOCK = 4096  # bytes read from a run at a time
@@ -25,7 +25,7 @@ class _Run(NamedTuple):
 
     Attributes:
         start: the offset of the first name.
-        end: the offset behind the last name.
+        end: the offset after the last name.
         level: how often the names were merged.
     """
 

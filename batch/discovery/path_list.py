@@ -17,7 +17,7 @@ LIST_SUFFIXES = (".txt", ".lst")
 _READ_BYTES = 1 << 20
 _POLL_SECONDS = 0.1
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-# The share of NULs in one half of the bytes of UTF-16. In a NUL-separated list it is smaller, as
+# Minimum share of NULs in the even or the odd bytes of UTF-16. A NUL-separated list has fewer, as
 # paths are longer than one character.
 _MIN_NUL_SHARE = 0.7
 
@@ -38,7 +38,7 @@ def read_path_list(stream: BinaryIO, check: StopCheck) -> list[str]:
 
     Args:
         stream: the list, as UTF-8 or UTF-16.
-        check: called while the writer is waited for; ends the wait by an exception.
+        check: called while waiting for the writer; raises an exception to end the wait.
     """
     return _split_entries(_to_utf8(_read_to_end(stream, check)))
 

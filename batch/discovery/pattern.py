@@ -26,28 +26,28 @@ def expand_pattern(
 
     Folders that can't be read are among them, as files in them may match; their walk reports why.
     ``**`` does not follow links, so link loops end. Names with a leading dot match only if the
-    search takes hidden names or a segment of the pattern starts with a dot.
+    search includes hidden names or a segment of the pattern starts with a dot.
 
     Args:
         pattern: a path with wildcards.
         search: how folders are searched.
         exclude: called with every path that is excluded or not a regular file, and the reason.
             Names that the pattern spells out are never excluded.
-        check: called again and again; ends the work by an exception.
+        check: called regularly; raises an exception to end the work.
 
     Returns:
         The folder above all matches, which exclude patterns are relative to, and the matches in
         the order of their bytes.
 
     Raises:
-        InputError: the pattern is wrong, or matches nothing.
+        InputError: the pattern is invalid, or matches nothing.
     """
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
     if any(ANY_DEPTH in part and part != ANY_DEPTH for part in parts):
         raise InputError(
-            f"pattern {pattern!r} is wrong (** is not a name of its own)",
-            "write ** between slashes, or quote less",
+            f"pattern {pattern!r} is invalid (** must stand alone between slashes)",
+            "write it as in a/**/b, or use * inside a name",
         )
     if any(part.startswith(".") for part in parts[fixed:]):
         search = replace(search, hidden=True)

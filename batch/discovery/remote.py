@@ -88,7 +88,7 @@ def _request_info(store: AbstractFileSystem, path: str, check: StopCheck) -> dic
 def read_url_list(url: str, check: StopCheck = never_stop) -> list[tuple[str, str]]:
     """Read a list of URLs, one per line, absolute or relative to the list's own URL.
 
-    Anybody may have written the list, so lines that lead to files of this machine are refused.
+    The list is untrusted, so lines that lead to files of this machine are refused.
 
     Returns:
         For each line the URL and "", or for a refused line the list's URL with the line number, and
@@ -125,15 +125,15 @@ def _resolve_relative(url: str, name: str) -> str:
         # with its secrets, as they may contain the user.
         inside = name if name.startswith(("/", "?", "#")) else f"./{name}"
         return urljoin(restore_secrets(url), inside)
-    # `urljoin` knows few schemes, and does not take ? and # as parts of a name.
+    # `urljoin` supports few schemes, and would cut a name at ? and #.
     return f"{url.rpartition('/')[0]}/{name}"
 
 
 def expand_url_pattern(pattern: str, hidden: bool, check: StopCheck = never_stop) -> list[str]:
     """Return the URLs that match a pattern, in the order of their bytes.
 
-    An object of that very name is taken instead, as for local files. URLs of web servers are never
-    patterns.
+    If an object has exactly this name, only its URL is returned, as for local files. URLs of web
+    servers are never patterns.
 
     Args:
         pattern: a URL with wildcards.
@@ -156,7 +156,8 @@ def expand_url_pattern(pattern: str, hidden: bool, check: StopCheck = never_stop
     if not hidden:
         found = [name for name in found if not name.rpartition("/")[2].startswith(".")]
     if not found:
-        raise InputError(f"no file matches {printable_text(pattern)}", "check pattern and folder")
+        problem = f"no file matches {printable_text(pattern)}"
+        raise InputError(problem, "check the pattern and the folder")
     return [build_url(store, name, pattern) for name in sorted(found, key=os.fsencode)]
 
 
@@ -170,7 +171,7 @@ def list_urls(
 ) -> Iterator[FoundFile]:
     """Yield the files that URLs name, and the photos in folders, in order.
 
-    In a folder a file is a photo by its suffix; to read its first bytes would take a request each.
+    In a folder, a file is a photo by its suffix only: reading first bytes takes a request per file.
 
     Args:
         urls: files and folders.

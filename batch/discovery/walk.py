@@ -28,7 +28,7 @@ CHECK_EVERY = 64  # entries or files between two calls of `check`
 FOLDER_IN_LIST = "folder in a list"  # unless it ends in a slash
 SYMBOLIC_LINK = "symbolic link"
 NOT_REGULAR = "not a regular file"
-# Kinds of entries, stored behind a name and a NUL; none for a regular file.
+# Kinds of entries, stored after a name and a NUL. Regular files have none.
 _FOLDER, _LINK, _OTHER = "folder", "link", "other"
 
 
@@ -47,8 +47,8 @@ class FolderWalker:
     Attributes:
         search: how folders are searched.
         on_skip: called with every entry that is skipped and the reason.
-        seen: what was reached before; None if no path can be reached twice.
-        check: called every ``CHECK_EVERY`` entries; ends the walk by an exception.
+        seen: files and folders reached before; None if none can be reached twice.
+        check: called every ``CHECK_EVERY`` entries; raises an exception to end the walk.
         base: the folder that exclude patterns are relative to; None for each path itself.
     """
 
@@ -127,7 +127,7 @@ class FolderWalker:
                     if not rest:
                         rest = names.take(CHECK_EVERY)[::-1]
                         is_last = len(rest) < CHECK_EVERY
-                    files, folders = self._sort_entries(before, start, rest, descriptor)
+                    files, folders = self._take_entries(before, start, rest, descriptor)
                 finally:
                     os.close(descriptor)
             except OSError as error:
@@ -146,7 +146,7 @@ class FolderWalker:
                 self.check()
                 yield list(map(_encode_entry, batch))
 
-    def _sort_entries(
+    def _take_entries(
         self, before: str, start: int, rest: list[str], descriptor: int
     ) -> tuple[list[FoundFile], list[str]]:
         """Take entries from the end of ``rest``, up to a file that follows a folder.
@@ -244,7 +244,7 @@ def folder_prefix(folder: str) -> str:
 
 
 def stat_file(path: str) -> FoundFile:
-    """Return one file as found: its size and times, or a failure."""
+    """Look up one file: its size and times, or a failure."""
     try:
         return _to_found(path, os.stat(path))  # noqa: PTH116
     except OSError as error:

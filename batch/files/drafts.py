@@ -26,8 +26,8 @@ from typing import BinaryIO
 
 from batch.files.regular_file import is_current, open_folder, open_lockable, try_lock
 
-# Characters of a file's name in the name of its draft: at most 200 bytes. With 49 more the draft's
-# name stays below the 255 bytes of file systems.
+# Characters of a file's name in the name of its draft: at most 200 bytes. With the suffix of
+# 49, the name stays below the 255 bytes that file systems allow.
 STEM_CHARS = 50
 TOKEN_BYTES = 16
 DRAFT_SUFFIX_PATTERN = rf"\.batch-label-[0-9a-f]{{{2 * TOKEN_BYTES}}}\.tmp"
@@ -49,19 +49,19 @@ def draft_pattern(stem: str) -> re.Pattern[str]:
 
 
 def make_draft_name(stem: str) -> str:
-    """Make an unguessable name."""
+    """Make a random name for a draft, which can't be guessed."""
     return f"{stem}.batch-label-{secrets.token_hex(TOKEN_BYTES)}.tmp"
 
 
 def open_draft(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
-    """Create a file that is locked while its stream is open.
+    """Create a draft file, locked while its stream is open, and return its path and stream.
 
     Raises:
         OSError: the file can't be created.
     """
     while True:
         path = folder / make_draft_name(stem)
-        # Not by tempfile, whose files only their owner may read.
+        # Not with tempfile, whose files only their owner may read.
         stream = path.open("xb")
         try:
             _lock(stream.fileno())
@@ -90,8 +90,8 @@ class DraftFolder:
     """A private folder with a locked marker and a folder for content.
 
     The lock is on the marker, a file, as NFS does not lock folders. The marker gets its text after
-    it is locked, and without that text a folder is never removed. So no other process takes a new
-    folder for an abandoned one, and a process killed in between leaves an empty folder for good.
+    it is locked, and a folder without that text is never removed. So no other process takes a new
+    folder for an abandoned one. A process killed in between leaves an empty folder, which stays.
 
     Attributes:
         path: the folder.
@@ -188,7 +188,7 @@ def list_names(folder: int) -> list[str]:
 
 
 def remove_contents(folder: int) -> None:
-    """Remove everything but the marker from a ``DraftFolder`` that holds only own files."""
+    """Remove everything but the marker from a ``DraftFolder`` with this program's files only."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -221,7 +221,7 @@ def _find_owner(folder: Path) -> int:
 
 
 def _remove_if_abandoned(path: Path, owner: int) -> None:
-    descriptor = open_lockable(path)  # read-only if the report is
+    descriptor = open_lockable(path)  # may be read-only: it has the report's mode
     try:
         status = os.fstat(descriptor)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == owner

@@ -1,7 +1,7 @@
 """Lock that lets only one run at a time write a report or journal.
 
-Not by the ``filelock`` package: it neither removes its files nor takes over those of other users,
-and reports a file system without locks as a busy lock.
+The ``filelock`` package does not serve: it neither removes its files nor takes over those of other
+users, and it reports a file system without locks as a busy lock.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def hold_lock(
 
     Args:
         output: the file to lock.
-        on_wait: waits for the lock if given.
+        on_wait: called while another process holds the lock; None to fail instead of waiting.
         report: name of the file in messages; None for ``output``.
         noun: what messages call the file.
         remedy: how to choose another path.
@@ -91,14 +91,14 @@ def _acquire(path: Path, name: str, on_wait: OnWait | None, remedy: str) -> int:
         if on_wait is None:
             raise LockedError(
                 f"another run is writing the {name}",
-                f"wait for it to end (a run does so with --wait), or {remedy}",
+                f"wait for it to end, run with --wait, or {remedy}",
             )
         on_wait()
         time.sleep(POLL_SECONDS)
 
 
 def _may_remove(path: Path, descriptor: int) -> bool:
-    """Tell whether a file is a lock of this program, which is always empty."""
+    """Return whether a file is still this program's lock, which is always empty."""
     status = os.fstat(descriptor)
     is_empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
     return is_empty and is_current(path, descriptor)

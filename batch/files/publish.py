@@ -80,7 +80,7 @@ class Draft:
         """Replace the output with the draft, and sync both to the disk.
 
         Raises:
-            OutputError: that fails, or the output has become a picture.
+            OutputError: the draft can't be written, or the output has become a picture.
         """
         with translate_write_errors(self._name, self._remedy, self._target):
             self.stream.flush()
@@ -162,18 +162,18 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def is_stdout(output: str) -> bool:
-    """Tell whether an output is standard output."""
+    """Return whether an output is standard output."""
     return output in _STDOUT_NAMES
 
 
 def is_streamed(output: str) -> bool:
-    """Tell whether an output is standard output, a pipe or a device, which are not replaced."""
+    """Return whether an output is written in place: standard output, a pipe or a device."""
     path = parse_location(output)
     return is_stdout(output) or (isinstance(path, Path) and is_device(path))
 
 
 def is_device(path: Path) -> bool:
-    """Tell whether a path is a pipe or a character device."""
+    """Return whether a path is a pipe or a character device."""
     try:
         mode = path.stat().st_mode
     except OSError:

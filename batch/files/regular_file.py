@@ -1,4 +1,4 @@
-"""Opening and locking of files that other processes may exchange at any moment.
+"""Opening and locking of files that other processes may replace at any moment.
 
 No function here waits for a pipe or a device. Files that this program makes are never opened
 through a symbolic link.
@@ -67,7 +67,7 @@ def open_lockable(
 ) -> int:
     """Open a file of this program to lock it.
 
-    It is opened for writing, as NFS locks no other files; if that is denied, for reading.
+    It is opened for writing, as NFS locks only such files, or for reading if writing is denied.
 
     Args:
         path: the file; a symbolic link is refused.
@@ -110,7 +110,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_current(path: Path, descriptor: int) -> bool:
-    """Tell whether ``path`` still names the open file."""
+    """Return whether ``path`` still names the open file."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:

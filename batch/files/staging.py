@@ -16,7 +16,7 @@ from batch.path_text import path_text
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-STAGED_STEM = "upload"  # start of the folders' names
+STAGED_STEM = "upload"  # prefix of the folders' names
 TMPDIR_REMEDY = "point TMPDIR at another disk"
 
 

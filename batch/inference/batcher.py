@@ -23,8 +23,8 @@ Shape = tuple[int, ...]
 # Runs chunks [n, ...] as one batch; each output is [sum of n, ...].
 RunBatch = Callable[[Sequence[Array]], list[Array]]
 
-# Seconds that an input waits for others to share its batch. A batch costs the same however full
-# it is, and decoding a photo takes longer than this.
+# Seconds that an input waits for others to share its batch. A partly filled batch costs as much as
+# a full one, and decoding a photo takes longer than this.
 MAX_WAIT_SECONDS = 0.002
 
 
@@ -37,7 +37,7 @@ class DynamicBatcher:
 
     Args:
         devices: one function per device.
-        batch: the most rows of a batch.
+        batch: maximum number of rows in a batch.
         longest_wait: seconds that an input waits for others.
     """
 
@@ -106,7 +106,7 @@ class _BatchQueue:
             key = chunk.inputs.shape[1:], chunk.inputs.dtype
             chunks = self._waiting.setdefault(key, deque())
             chunks.append(chunk)
-            # A device waits for a first chunk or for a full batch, for nothing in between.
+            # A device waits for a first chunk or for a full batch: other chunks need not wake it.
             if len(chunks) == 1 or self._is_full(chunks):
                 self._changed.notify()
 

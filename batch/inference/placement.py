@@ -13,14 +13,14 @@ from batch.options import Device, Provider
 if TYPE_CHECKING:
     from batch.inference.batcher import Array
 
-# NVIDIA's driver library; without it CUDA can't run, whatever else is installed.
+# NVIDIA's driver library, which CUDA needs.
 DRIVER_LIBRARIES = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 
 
 def choose_device(wanted: Device, graph: bytes, warm_up: Array) -> tuple[Device, str]:
     """Choose the device of a run: for ``auto`` CUDA if it works, else the CPU.
 
-    A provider asked for by name is returned unchecked: opening a model on it checks it.
+    A provider given by name is returned unchecked: opening a model on it checks it.
 
     Args:
         wanted: what the options ask for.
@@ -46,7 +46,7 @@ def choose_device(wanted: Device, graph: bytes, warm_up: Array) -> tuple[Device,
 
 
 def has_nvidia_driver() -> bool:
-    """Whether NVIDIA's driver library can be loaded."""
+    """Return whether NVIDIA's driver library can be loaded."""
     try:
         ctypes.CDLL(DRIVER_LIBRARIES[sys.platform])
     except (KeyError, OSError):

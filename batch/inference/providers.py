@@ -54,7 +54,7 @@ def open_ort_session(
         device: the provider and its options.
         device_id: number of the device.
         fixed: sizes of dimensions that the file leaves open, by name.
-        strict: forbid other providers to run parts of the graph on the CPU.
+        strict: do not let parts of the graph fall back to the CPU.
 
     Raises:
         ProviderError: the folder for TensorRT's engines can't be created.
@@ -91,7 +91,7 @@ def check_provider_loads(graph: bytes, device: Device, device_id: int) -> ort.In
     load_libraries(provider)
     with _silence_ort_log():
         try:
-            # Needs no folder for engines: TensorRT builds them when a batch is run.
+            # Without a folder for engines: TensorRT builds them only when a batch is run.
             probe = replace(device, engine_cache=None)
             inference = open_ort_session(graph, probe, device_id, strict=False)
             if inference.get_providers()[0] == PROVIDER_NAMES[provider]:

@@ -28,8 +28,8 @@ class Session:
     Attributes:
         inference: the ONNX Runtime session.
         device: where the model really runs.
-        shapes: on devices, the input shapes that are ready and fastest.
-        batcher: on devices, what runs the model; None on the CPU.
+        shapes: on devices, the input shapes that are set up; others have to be set up first.
+        batcher: on devices, runs the model; None on the CPU.
     """
 
     inference: ort.InferenceSession
@@ -53,7 +53,7 @@ class Session:
                 return self.batcher.run(inputs)
             except Exception as error:  # ONNX Runtime's exceptions have no common base class
                 raise ProviderError(
-                    f"{self.provider.value} has failed at a batch ({describe_ort_error(error)})",
+                    f"{self.provider.value} failed on a batch ({describe_ort_error(error)})",
                     "run the same command again, or use --provider cpu; finished photos are kept",
                 ) from error
         outputs: list[Array] = self.inference.run(None, {self._input_name: inputs})
@@ -84,7 +84,7 @@ def open_session(
     """Open a model on exactly one provider and run it once on each warm-up input.
 
     ONNX Runtime silently falls back to the CPU if a provider does not load, and moves single
-    nodes there. Both are refused, so that the provider on record is the one that ran.
+    nodes there. Both are refused, so that the recorded provider is the one that ran.
 
     Args:
         graph: an ONNX file's bytes.

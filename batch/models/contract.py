@@ -171,7 +171,7 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         raise make_contract_error(
             path, f"a label, its name or its version is longer than {MAX_NAME_CHARS} characters"
         )
-    # Compared as reports show them: escaping formulas may make two labels look alike.
+    # Compared as reports show them: escaping of formulas may make two labels equal.
     if len(spec.labels) < 2 or len(set(map(label_text, spec.labels))) != len(spec.labels):
         shown = printable_text(str(list(spec.labels)))[:MAX_NAME_CHARS]
         raise make_contract_error(path, f"its labels {shown} are not two or more different names")

@@ -139,8 +139,8 @@ def _assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, 
         raise ModelError(f"models {face.path} and {image.path} have different labels", remedy)
     if face.spec.abstain != fusion.face_abstain:
         raise ModelError(
-            f"model {image.path} is fitted to another {face.spec.name}: that one had the abstain "
-            f"outputs {', '.join(fusion.face_abstain) or 'none'}",
+            f"model {image.path} is fitted to another version of {face.spec.name}, with "
+            f"the abstain outputs {', '.join(fusion.face_abstain) or 'none'}",
             remedy,
         )
     return face, image, fusion

@@ -28,7 +28,7 @@ from batch.records import ABSTAIN_OUTPUTS, Abstain, Probabilities
 
 # Keeps the logarithm of a probability of 0 finite.
 MIN_PROBABILITY = 1e-6
-# Largest weight of a fusion; fitted weights are far smaller.
+# Largest absolute value of any number in a fusion; fitted weights are far smaller.
 MAX_FUSION_NUMBER = 100
 MAX_FACE_MODEL_CHARS = 200  # of a face model's name
 # Log-odds to which a detector's score is clipped.
@@ -68,7 +68,7 @@ class Fusion:
         face_abstain: the face model's abstain outputs, in its order.
         both: weights for photos with a face.
         photo: weights for photos without a face.
-        alone_score: 0 to 1; a face with a lower score of the detector never answers alone.
+        alone_score: 0 to 1; a face with a lower detector score never answers alone.
         alone_share: a face answers alone if its longer side is at least this share of the photo's.
         alone_from: 0 to 1; a face with a label at least as likely as this answers alone.
         unsure_below: 0 to 1; a label less likely than this is unsure.
@@ -86,7 +86,7 @@ class Fusion:
     abstain_from: Mapping[str, float]
 
     def answers_alone(self, face: Probabilities, score: float, share: float) -> bool:
-        """Whether a photo's faces decide its answer without the whole-photo model.
+        """Return whether a photo's faces decide its answer without the whole-photo model.
 
         Args:
             face: float32 [K + A], the mean over the photo's faces.

@@ -1,4 +1,4 @@
-"""A model of the contract: its metadata, and golden samples with known answers."""
+"""A model that meets the contract: its metadata, and golden samples with known answers."""
 
 from __future__ import annotations
 

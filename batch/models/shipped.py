@@ -1,4 +1,4 @@
-"""Shipped models and a user's own: find them by name or path."""
+"""Shipped models and a user's own models, found by name or path."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def make_unknown_model_error(name: str, known: Iterable[str]) -> UsageError:
     known = list(known)
     near = get_close_matches(name.lower(), known, n=1)
     meant = f" (did you mean {near[0]}?)" if near else ""
-    names = ", ".join(known) or "none is shipped"
+    names = ", ".join(known) or "(none installed)"
     return UsageError(
         f"there is no model {name}{meant}",
         f"give the path of an .onnx file or one of these names: {names}",

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 BUFFER_BYTES = 1 << 20
-# The least rate at which an object must arrive: so many bytes in so many seconds. Azure's client
-# returns the first 32 MiB at once, and has a time-out of its own.
+# Lowest rate at which an object may arrive: this many bytes in this many seconds. It does not apply
+# to Azure, whose client returns the first 32 MiB at once and has its own time-out.
 MIN_BYTES = 64 * 1024
 MIN_BYTES_SECONDS = 60.0
 
@@ -48,10 +48,10 @@ def read_object(
 
     Args:
         url: where the object is.
-        max_bytes: one byte more than the caller accepts tells that an object is too large.
-        check: ends the wait by an exception.
-        may_hold: returns whether so many bytes may be in memory now; reading pauses until it does.
-        patience: seconds that ``MIN_BYTES`` bytes may take, at most ``MIN_BYTES_SECONDS``.
+        max_bytes: give one byte more than the limit to detect an object that is too large.
+        check: called while waiting; raises an exception to end the wait.
+        may_hold: whether this many bytes may be in memory now; reading pauses while it is false.
+        patience: seconds that each ``MIN_BYTES`` may take, capped at ``MIN_BYTES_SECONDS``.
 
     Raises:
         UsageError, OSError: as for ``open_store``.

@@ -1,4 +1,4 @@
-"""Bounded HTTP responses: no more of a body is in memory than a limit allows, compressed or not.
+"""HTTP responses of bounded size: a limit on the bytes of a body in memory, compressed or not.
 
 The clients' sessions read replies whole and decompress them without a limit. The sessions and
 response classes here read them in pieces instead.
@@ -18,7 +18,7 @@ SILENCE_TIMEOUT_SECONDS = 60.0  # without a byte from the server
 # Limit of a reply that is not a photo, such as a page of a listing.
 MAX_RESPONSE_BYTES = 64 * 1024**2
 CHUNK_BYTES = 256 * 1024
-FIRST_ERROR_STATUS = 300  # from here on S3's client reads the body as an error message
+FIRST_ERROR_STATUS = 300  # from this status on, S3's client reads the body as an error message
 _IDENTITY = ("", "identity")
 _ZLIB = ("gzip", "x-gzip", "deflate")
 _ZLIB_OR_GZIP_WBITS = zlib.MAX_WBITS | 32
@@ -42,7 +42,7 @@ def build_session_options() -> dict[str, Any]:
 
 
 async def open_session(**options: Any) -> aiohttp.ClientSession:
-    """Open the session of a web server's store; the user's options override ours."""
+    """Open the session of a web server's store; the user's options win."""
     return aiohttp.ClientSession(**{**build_session_options(), **options})
 
 
@@ -102,7 +102,7 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 async def iter_body(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Iterate over the pieces of a body, decompressed if the server compresses unasked.
+    """Iterate over the pieces of a body, decompressed if the server compresses it regardless.
 
     Raises:
         ResponseError: its encoding is unknown, or it is truncated.

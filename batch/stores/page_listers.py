@@ -1,7 +1,7 @@
-"""Listing of buckets page by page, so that one page of names is in memory.
+"""Listing of buckets page by page, so that only one page of names is in memory.
 
-fsspec's own listings hold all names below a prefix. So the three object stores are paged here, by
-their clients; every other store is listed by fsspec, folder by folder.
+fsspec's own listings hold all names below a prefix in memory. So S3, Google Cloud Storage and Azure
+are listed here through their clients. Every other store is listed by fsspec, folder by folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _GOOGLE_FIELDS = "items(name,size,updated,etag),nextPageToken"
 
 
 def find_page_lister(store: AbstractFileSystem) -> PageLister | None:
-    """Return the function that lists a store page by page, None if there is none for it.
+    """Return the function that lists a store page by page; None if there is none for it.
 
     Objects come in the store's order; S3 and Google sort by the bytes of the keys. Objects that
     stand for a folder are skipped, such as a key that ends in "/".

@@ -1,8 +1,8 @@
 """Calls to a store's client: with a time-out, retried, and ended when the run is asked to stop.
 
-Clients block until the server replies, and their own time-outs nest. So a call runs beside the
-waiting thread, which calls ``check`` every ``POLL_SECONDS``; ``check`` raises an exception to end
-the wait.
+Clients block until the server replies, and combine several time-outs of their own. So a call
+runs on another thread. The waiting thread calls ``check`` every ``POLL_SECONDS``; ``check``
+raises an exception to end the wait.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 REPLY_TIMEOUT_SECONDS = 120.0
 POLL_SECONDS = 0.1  # between two calls of `check`
 MAX_ATTEMPTS = 6
-# How many of the attempts may time out: each takes a minute or more.
+# Attempts that may time out, as each takes a minute or more.
 MAX_TIMEOUTS = 2
 FIRST_PAUSE_SECONDS = 0.5
 
@@ -40,7 +40,7 @@ _PERMANENT_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotA
 _PERMANENT_ERRNOS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
 # Base classes of network errors in clients that do not raise OSError.
 _NETWORK_ERROR_NAMES = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
-# Base class of errors of Azure's client, which has retried by itself.
+# Base class of errors of Azure's client, which retries by itself.
 _SELF_RETRYING_ERROR = "AzureError"
 
 
@@ -55,7 +55,7 @@ def call_with_retries(
     """Call a store's method as ``call_store`` does, and retry it as ``retry`` does.
 
     Raises:
-        Exception: as for the two.
+        Exception: as for both.
     """
     return retry(
         lambda: call_store(store, method, *arguments, check=check, seconds=seconds, **named), check
@@ -63,10 +63,10 @@ def call_with_retries(
 
 
 def retry(call: Callable[[], Result], check: StopCheck = never_stop) -> Result:
-    """Call a function, and again after each transient error, up to ``MAX_ATTEMPTS`` times in all.
+    """Call a function and retry it after transient errors, up to ``MAX_ATTEMPTS`` attempts in all.
 
-    Pauses double from ``FIRST_PAUSE_SECONDS`` on, less a random part of up to a half: clients that
-    were turned away together do not return together.
+    The pauses are an exponential backoff from ``FIRST_PAUSE_SECONDS`` on, less a random
+    jitter of up to half: clients that failed together do not retry together.
 
     Args:
         call: the function; it calls ``check`` itself while it waits.
@@ -101,7 +101,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def find_http_status(error: BaseException) -> int | None:
-    """Return the HTTP status that a client's exception stands for, None if it has none."""
+    """Return the HTTP status of a client's exception; None if it has none."""
     for name in ("status", "code", "status_code"):  # aiohttp, gcsfs, Azure
         status = getattr(error, name, None)
         if isinstance(status, int):

@@ -113,7 +113,7 @@ def is_remote(url: str) -> bool:
 
 
 def build_url(store: AbstractFileSystem, path: str, like: str) -> str:
-    """Return the URL of a path in a store, written as ``like``, another URL of that store, is."""
+    """Return the URL of a path in a store, in the form of ``like``, a URL of the same store."""
     scheme, _, rest = like.partition("://")
     if EXTRAS.get(scheme, "remote") == "remote":
         url: str = store.unstrip_protocol(path)
@@ -150,7 +150,7 @@ def translate_store_errors(
 
 
 def error_text(error: BaseException) -> str:
-    """Return the first line of an exception's message without secrets, or else its class name."""
+    """Return the first line of an exception's message without secrets; if empty, its class name."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if (
         isinstance(error, FileNotFoundError) and "/" in text

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 RETRY_REMEDY = "check the network and the store, then run the same command again"
 READ_ONLY_SCHEMES = ("http", "https")
-GOOGLE_BLOCK_BYTES = 256 * 1024  # the least that starts an upload
+GOOGLE_BLOCK_BYTES = 256 * 1024  # minimum that starts an upload
 
 
 class Upload:
-    """A report on its way to an object store: readers see the old object or the new one, whole.
+    """A report to upload to an object store: readers see the complete old or new object.
 
     Attributes:
         stream: the temporary file that the report is written to.
@@ -64,7 +64,7 @@ def translate_upload_errors(
 
 
 def check_store(url: Url, check: StopCheck = never_stop) -> None:
-    """Check before the work that an object can be written, and leave nothing behind.
+    """Check before the run that an object can be written, and leave nothing behind.
 
     On S3 and Google Cloud Storage an upload is started and aborted: this needs the same rights, and
     readers do not see it. On Azure the container must exist; other stores must reply.

@@ -15,9 +15,9 @@ from batch.vision.detector_file import hash_detector
 def compute_basis(models: Sequence[Model], options: Options) -> bytes:
     """Digest models, face detector, settings and the version of preprocessing: 32 bytes.
 
-    Provider, batch size and number of workers are left out: a run without a GPU must not label
-    everything again. So are thresholds: they are applied to the probabilities in the journal, see
-    ``decide.apply_thresholds``.
+    Provider, batch size and number of workers are no part of it: a run without a GPU must not label
+    everything again. Neither are thresholds, which are applied to the probabilities in the journal:
+    see ``decide.apply_thresholds``.
     """
     parts = {
         "preprocessing": PREPROCESSING_VERSION,
@@ -30,7 +30,7 @@ def compute_basis(models: Sequence[Model], options: Options) -> bytes:
 
 
 def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:
-    """Describe for people what ``compute_basis`` digests: the value of each part by its name."""
+    """Describe the parts of the basis for messages: the value of each by its name."""
     specs = (f"{m.spec.name} {m.spec.version} ({m.digest[:8]})" for m in models)
     return {
         "models": " + ".join(specs),

@@ -70,7 +70,7 @@ class Classifier:
         golden = model.spec.golden
         outputs = self.classify(golden.inputs)
         right = outputs.shape == golden.outputs.shape
-        # Not `worst > tolerance`, which is False for NaN.
+        # In this form, NaN fails: every comparison with it is False.
         if right and np.abs(outputs - golden.outputs).max() <= GOLDEN_TOLERANCE:
             return
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Cropping: the pixels that a model sees of a photo, the same in training and in serving.
+"""Cropping: the pixels of a photo that a model gets, the same in training and in labelling.
 
 A change to the pixels needs a new ``PREPROCESSING_VERSION`` (``batch/vision/__init__.py``).
 """

@@ -23,8 +23,8 @@ from batch.records import (
 )
 
 # Log-odds, about the distance from 0.5 to 0.6. A probability closer than this to a threshold may
-# cross it with another box of the same face: from a glance to a close look it moves by 0.2 on
-# average in portraits, by 0.4 in web photos.
+# cross it with another box of the same face: from a glance to a close look, the log-odds move by
+# 0.2 on average in portraits, and by 0.4 in web photos.
 NEAR_LOG_ODDS = 0.4
 
 
@@ -34,14 +34,14 @@ def make_failed_row(failure: Failure) -> Row:
 
 
 def is_settled(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
-    """Whether the faces found at a glance need no close look.
+    """Return whether the faces found at a glance need no close look.
 
     A close look moves boxes slightly, which may carry an answer over a close threshold, but not
     over a distant one.
 
     Args:
         photo: the photo.
-        evidence: complete: with the whole photo if ``needs_image_model``.
+        evidence: all that the decision uses: with the whole photo if ``needs_image_model``.
         rules: the labels and thresholds.
     """
     if not evidence.boxes:
@@ -53,7 +53,7 @@ def is_settled(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
 
 
 def needs_image_model(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
-    """Whether the whole-photo model contributes to the answer."""
+    """Return whether the whole-photo model contributes to the answer."""
     if not evidence.boxes or not rules.fusion:
         return True
     return not rules.fusion.answers_alone(
@@ -62,7 +62,7 @@ def needs_image_model(photo: Photo, evidence: Evidence, rules: DecisionRules) ->
 
 
 def _is_far_from_thresholds(answer: Answer, thresholds: Thresholds) -> bool:
-    """Whether an answer is far from every threshold it was compared with."""
+    """Return whether an answer is far from every threshold it was compared with."""
     if any(
         abs(log_odds(_abstain_share(answer.probabilities, name)) - log_odds(least)) < NEAR_LOG_ODDS
         for name, least in thresholds.abstain_from.items()
@@ -130,7 +130,7 @@ def apply_thresholds(row: Row, rules: DecisionRules) -> Row:
     """Decide a row again from its own probabilities, with other thresholds.
 
     The result is the row that ``decide_row`` makes of the same photo with these ``rules``, because
-    thresholds do not change what the detector and the models are asked.
+    thresholds do not change the inputs of the detector and the models.
     """
     if row.answer is None:
         return row

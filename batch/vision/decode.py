@@ -26,11 +26,11 @@ from batch.vision.pillow import allow_truncated, has_enough_rows, has_reader, op
 from batch.vision.pixels import SIDEWAYS_ORIENTATIONS, finish_pixels
 from batch.vision.read_file import read_file
 
-# Pixels that a photo's longer side keeps at least, if the file has them.
+# Minimum of pixels of a photo's longer side after shrinking, if the file has them.
 WORKING_SIDE = 640
-# A photo whose longer side is larger has a detail: the same photo with more pixels, in which faces
-# are searched that are too small in the working pixels. At 1,920 pixels, faces of some 40 pixels
-# begin to be missed there.
+# A photo whose longer side is larger has a detail: the same photo with more pixels, for the search
+# of faces that are too small in the working pixels. From 1,920 pixels on, faces of some 40 pixels
+# are missed in the working pixels.
 LARGE_SIDE = 1920
 DETAIL_FACTOR = 2  # pixels of the file per pixel of the detail, along each side
 MIN_DETAIL_SIDE = 16  # pixels of a detail's shorter side: no face fits into less
@@ -47,9 +47,9 @@ class DecodedImage:
         width: of the upright file, in pixels.
         height: of the upright file, in pixels.
         salvaged: what is wrong with a truncated file, "" for a complete one.
-        load_detail: loads the same picture with more pixels, see ``compute_detail_size``, from
-            memory if it was decoded at that size, else from the file; None if the file is not
-            large.
+        load_detail: loads the same picture with more pixels, see ``compute_detail_size``; None if
+            the file is not large. It comes from memory if it was decoded at that size, else from
+            the file.
     """
 
     image: Image.Image
@@ -376,7 +376,7 @@ def _repair_jpeg(
 
 
 def _is_complete_jpeg(data: bytes, max_pixels: int) -> bool:
-    """Whether a JPEG without an end marker has all of its pixels, and nothing after them.
+    """Return whether a JPEG without an end marker has all of its pixels, and nothing after them.
 
     If coded data are missing, different fillings decode to different pixels. Fillings after the
     last pixel, or where a scan or restart interval would begin, change none.

@@ -17,7 +17,7 @@ DETAIL_LENGTH = 200  # characters
 # Words of Pillow's readers for an intact file that they do not support.
 UNSUPPORTED_WORDS = ("unknown pixel mode", "unsupported", "cannot handle", "not supported")
 # Words of libavif for damaged pixel data, as opposed to an unsupported structure.
-_DAMAGED_CODE = re.compile("planes failed|truncated", re.IGNORECASE)
+_DAMAGE_WORDS = re.compile("planes failed|truncated", re.IGNORECASE)
 _PIECE_TYPES = (b"grid", b"iovl", b"auxC")  # composed pictures, and alpha channels
 _FULL_BOX = 4  # bytes of version and flags, before the boxes in a meta box
 _READABLE_FORMATS = ", ".join(kind.name for kind in FILE_TYPES if kind.decoder)
@@ -45,7 +45,7 @@ def diagnose(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[R
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if "truncated" in text.lower() or _is_cut_short(data, formats):
         return Reason.TRUNCATED, text[:DETAIL_LENGTH]
-    if formats == ("AVIF",) and _is_composed(data) and not _DAMAGED_CODE.search(text):
+    if formats == ("AVIF",) and _is_composed(data) and not _DAMAGE_WORDS.search(text):
         text = f"an AVIF file with a structure that is not supported here: {text}"
         return Reason.UNSUPPORTED, text[:DETAIL_LENGTH]
     unsupported = any(words in text.lower() for words in UNSUPPORTED_WORDS)
@@ -78,7 +78,7 @@ def _is_cut_short(data: bytes, formats: tuple[str, ...]) -> bool:
 
 
 def _is_composed(data: bytes) -> bool:
-    """Whether an AVIF is intact as a container, and has several pieces or an alpha channel."""
+    """Return whether an AVIF is intact as a container, with several pieces or an alpha channel."""
     meta = next((box for box in iter_boxes(data, 0, len(data)) if box[0] == b"meta"), None)
     if meta is None or _find_boxes_end(data) != len(data):
         return False

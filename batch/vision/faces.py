@@ -34,13 +34,13 @@ MIN_SCORE = 0.6
 # have neighbours that it can't see, and if the largest face scores this much.
 MIN_GLANCE_FACE_SIDE = 32
 MIN_GLANCE_SCORE = 0.7
-# Overlap in pixels of the tiles, of at most CLOSE_SIDE pixels, in which a photo's detail is
-# searched: at least half of a face on an edge is in one tile.
+# A photo's detail is searched in tiles of at most CLOSE_SIDE pixels, which overlap by this many: at
+# least half of a face on an edge is in one tile.
 TILE_OVERLAP = 96
 # A box that scores MIN_TILE_SCORE in a tile is examined again, scaled to ZOOM_FACE_SIDE pixels in a
 # picture of ZOOM_SIDE, and is a face if it then scores MIN_ZOOM_SCORE. This finds 310 of 400 faces
-# of 20 to 55 pixels, and 4 false ones in 1,700 pictures without people, none of which gets a sure
-# label. Tiles alone, with a score of 0.6, find fewer faces and ten times as many false ones.
+# of 20 to 55 pixels, and 4 false ones in 1,700 pictures without people, none of which is labelled
+# ``ok``. Tiles alone, with a score of 0.6, find fewer faces and ten times as many false ones.
 MIN_TILE_SCORE = 0.3
 ZOOM_SIDE = 128
 ZOOM_FACE_SIDE = 48
@@ -66,8 +66,8 @@ class Glance:
     Attributes:
         boxes: the faces, largest first.
         is_full_size: a close look would see no more pixels.
-        is_clear: a close look would hardly find more faces.
-        found: the same as ``boxes``, in pixels of ``Photo.image``.
+        is_clear: a close look is unlikely to find more faces.
+        found: the same faces, in pixels of ``Photo.image``.
     """
 
     boxes: tuple[Box, ...]
@@ -300,12 +300,12 @@ def _to_file_boxes(photo: Photo, found: Boxes) -> tuple[Box, ...]:
 
 
 def are_all_small(photo: Photo, boxes: Sequence[Box]) -> bool:
-    """Whether all faces of a photo, if any, are small; see ``is_small``."""
+    """Return whether all faces of a photo, if any, are small; see ``is_small``."""
     return all(is_small(photo, box) for box in boxes)
 
 
 def is_small(photo: Photo, box: Box) -> bool:
-    """Whether a face has too few pixels at a close look."""
+    """Return whether a face has too few pixels at a close look."""
     scale = CLOSE_SIDE / max(photo.width, photo.height)
     return max(box.width, box.height) * scale < MIN_CLOSE_FACE_SIDE
 

@@ -106,7 +106,7 @@ def read_frame(data: bytes, start: int = 0) -> FrameHeader | None:
 
 
 def has_end(data: bytes) -> bool:
-    """Whether a JPEG's end marker is at the end of the file or anywhere in its scans."""
+    """Return whether a JPEG's end marker is at the end of the file or anywhere in its scans."""
     if data.endswith(EOI):
         return True
     head = max((segment.end for segment in iter_segments(data)), default=2)
@@ -114,12 +114,12 @@ def has_end(data: bytes) -> bool:
 
 
 def strip_fill(data: bytes) -> bytes:
-    """Strip the NULs of a file that was not fully written, and half a marker before them."""
+    """Strip the NULs at the end of a file that was not fully written, and half a marker."""
     return data.rstrip(b"\0\xff")
 
 
 def has_all_scans(data: bytes) -> bool:
-    """Whether a JPEG has scans of all its components, each with all restart intervals.
+    """Return whether a JPEG has scans of all its components, each with all restart intervals.
 
     A progressive JPEG must have all coefficients to their last bit. Markers do not show whether
     the last restart interval is complete; for that, see ``make_endings``.

@@ -63,7 +63,7 @@ class Labeller:
             evidence = self.collect_evidence(photo)
             if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
                 return decide_row(photo, evidence, self._ensemble)
-            detail = "the model's answer is not a number"
+            detail = "a model's output is not finite (NaN or infinite)"
         except _DetailError as error:
             return make_failed_row(error.failure)
         except BatchLabelError:  # such as a failed device: not the photo's fault

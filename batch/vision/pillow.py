@@ -22,8 +22,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-# Share of a photo's rows that must be readable to salvage it: with less, there is more sky in it
-# than people.
+# Share of a photo's rows that must be readable to salvage it: the top of a photo alone often shows
+# more sky than people.
 MIN_ROW_SHARE = 0.5
 
 
@@ -33,7 +33,7 @@ class _NoWarnings:
 
 
 def _silence_warnings(*modules: ModuleType) -> None:
-    """Stop readers from warning about flaws of a file: they become a ``Failure`` or do not matter.
+    """Stop readers from warning about flaws of a file, which become a ``Failure`` or don't matter.
 
     The filters of the module ``warnings`` belong to the whole process: changing them for one call
     is not thread-safe, and changing them for good lasts only until the next ``catch_warnings``
@@ -120,7 +120,7 @@ def allow_truncated() -> Iterator[None]:
 
 
 def has_enough_rows(image: Image.Image) -> bool:
-    """Whether at least ``MIN_ROW_SHARE`` of a salvaged photo's rows were decoded.
+    """Return whether at least ``MIN_ROW_SHARE`` of a salvaged photo's rows were decoded.
 
     Decoders fill missing rows with one colour. They are columns if the photo was turned.
     """

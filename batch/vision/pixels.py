@@ -29,11 +29,10 @@ TRANSPOSES = {
 }
 SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)
 
-# 32-bit grey is stretched without outliers. Pixels sampled to find its range, distinct values
-# needed to detect outliers, and how many times the range of the middle 98 % of the values the full
-# range must be to have some.
-MAX_SAMPLED_PIXELS = 1_000_000
-MIN_DISTINCT_VALUES = 16
+# 32-bit grey is stretched from its darkest to its brightest value, without outliers.
+MAX_SAMPLED_PIXELS = 1_000_000  # sampled to find the range
+MIN_DISTINCT_VALUES = 16  # needed to detect outliers
+# There are outliers if the full range is more than this many times that of the middle 98 %.
 OUTLIER_FACTOR = 4
 
 

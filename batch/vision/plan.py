@@ -1,4 +1,4 @@
-"""What a labeller is made of: built once per run and sent to every worker."""
+"""The parts of a labeller: built once per run and sent to every worker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LabellingPlan:
 
 
 def make_plan(ensemble: Ensemble, batch_size: int) -> LabellingPlan:
-    """Build the face detector's network if the ensemble has a face model."""
+    """Make the plan of a run; build the face detector's network only for a face model."""
     detector = b""
     if ensemble.face:
         # Imported late: it loads the package onnx, which a worker never needs.

@@ -1,7 +1,7 @@
 """The preview inside a camera raw: the JPEG that the camera made of the same shot.
 
-Every maker stores it elsewhere, in directories, maker notes or boxes. So it is searched by what all
-have in common: it is a JPEG that any viewer shows, not a lossless JPEG of sensor data.
+Every maker stores it elsewhere, in directories, maker notes or boxes. So the search uses what all
+have in common: a preview is a JPEG that any viewer shows, not a lossless JPEG of sensor data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Preview:
 
 
 def is_raw(data: bytes) -> bool:
-    """Tell a camera raw from an ordinary TIFF: it holds sensor data."""
+    """Return whether a file is a camera raw, not an ordinary TIFF: it holds sensor data."""
     try:
         for directory in tiff.iter_directories(data):
             if (
@@ -67,7 +67,7 @@ def find_preview(data: bytes) -> Preview | None:
 
 
 def is_shown_by_tiff(data: bytes) -> bool:
-    """Whether the first picture of a raw's directories is a photo that a TIFF reader decodes."""
+    """Return whether the first picture in a raw's directories is a photo a TIFF reader decodes."""
     directory = tiff.read_first_directory(data)
     if directory is None or tiff.describe_unsupported(data, directory):
         return False
@@ -92,7 +92,7 @@ def _find_parts(data: bytes) -> set[int]:
 
 
 def _read_orientation(data: bytes) -> int | None:
-    """Read the orientation from a raw's own tags; its preview mostly has none."""
+    """Read the orientation from a raw's own tags, as few previews have one."""
     start = 0
     if data[4:8] == b"ftyp":
         at = data.find(_CR3_TAGS, 0, _CR3_TAGS_WITHIN)

@@ -1,4 +1,4 @@
-"""Reads a photo's file completely, or says why that fails."""
+"""Reads the whole file of a photo, or returns a failure."""
 
 from __future__ import annotations
 

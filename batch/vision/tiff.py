@@ -86,7 +86,8 @@ COMPRESSIONS = _READ_COMPRESSIONS | {
     52546: "JPEG XL",
 }
 _FULL_RANGE = (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)
-# How pixels may be stored: interleaved (i) or in planes (p), plain, compressed (c) or as JPEG (j).
+# How pixels may be stored: interleaved (i) or in planes (p), and compressed (c), as JPEG (j), or
+# neither.
 _ANY = "i ic ij p pc pj"
 _COMPRESSED_PLANES = "i ic pc pj"
 # Layouts that Pillow decodes to the right pixels: photometric interpretation, sample format, bits
@@ -129,7 +130,7 @@ _SUPPORTED_LAYOUTS: Mapping[tuple[int, int, int, int, tuple[int, ...]], str] = {
 
 
 class Directory(NamedTuple):
-    """The tags of one picture of a TIFF that are needed here, all whole numbers."""
+    """The tags of one picture of a TIFF, as far as this program reads them: whole numbers."""
 
     tags: Mapping[int, tuple[int, ...]]
     little_endian: bool

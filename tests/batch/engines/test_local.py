@@ -229,7 +229,7 @@ def test_a_pair_has_the_thresholds_of_its_fusion(photos: Path, tmp_path: Path) -
 
 
 def test_a_face_model_with_other_abstain_outputs_than_it_had_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"fitted to another face: .* abstain outputs none"):
+    with pytest.raises(ModelError, match=r"fitted to another version of face, .* outputs none"):
         load_ensemble(_pair(tmp_path, bright_fusion(), {"neither": 0.4}))
 
 

@@ -138,7 +138,7 @@ def test_an_answer_outlives_the_next_batch() -> None:
 def test_a_batch_that_fails_is_the_device_s_fault_and_ends_in_one_line() -> None:
     picture = np.full((1, SIDE, SIDE, 1), 255, np.uint8)
     shared = open_session(TINY, ON_TWO, picture, batch=4)
-    with pytest.raises(ProviderError, match=r"^cpu has failed at a batch \(.+\); run .+ again"):
+    with pytest.raises(ProviderError, match=r"^cpu failed on a batch \(.+\); run .+ again"):
         shared.run(np.zeros((1, SIDE, SIDE, 3), np.uint8))
     np.testing.assert_allclose(shared.run(picture)[0], [[1, 0]], atol=1e-6)
 
