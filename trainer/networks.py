@@ -36,9 +36,9 @@ class Standardise(nn.Module):
 def average_pool(maps: Tensor) -> Tensor:
     """Compute the mean of each channel, [N, C, H, W] to [N, C, 1, 1].
 
-    This is a pooling over the whole map and not a reduction, such as PyTorch's adaptive pooling is
-    exported as: ONNX Runtime pools every image by itself, but a reduction may add up in another
-    order in another batch, which changes the last digits of an output.
+    This exports as a pooling node, not as a reduction like PyTorch's adaptive pooling. ONNX Runtime
+    pools every image separately; a reduction may add in another order for another batch size, which
+    changes the last digits of an output.
     """
     return F.avg_pool2d(maps, (maps.shape[2], maps.shape[3]))
 
@@ -142,9 +142,10 @@ STAGES = (
     StageSpec(4, 5, 2, 6, 192),
     StageSpec(1, 3, 1, 6, 320),
 )
-# The classifier's features come from this stage, from the last one, and from the head.
+# The classifier's features come from the output of this stage (counted from 1), of the last stage
+# and of the head.
 TAPPED_STAGES = 5
-# Widths are multiples of this, which processors compute faster.
+# Widths are multiples of this, because CPUs compute those faster.
 WIDTH_STEP = 8
 
 
@@ -181,7 +182,7 @@ NETWORK_SIZES = {
 
 
 def scale_stages(size: NetworkSize) -> tuple[StageSpec, ...]:
-    """Scale the stages to a network's size; the first and the last keep their one block."""
+    """Scale the stages to a network's size; the first and the last keep their single block."""
     return tuple(
         stage._replace(
             width=_scale_width(stage.width * size.width),
@@ -285,7 +286,7 @@ def update_average(ema: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _scale_width(width: float) -> int:
-    """Round a width to the nearest step, but not down by more than a tenth."""
+    """Round a width to the nearest multiple of ``WIDTH_STEP``, but not down by more than 10 %."""
     rounded = max(WIDTH_STEP, int(width + WIDTH_STEP / 2) // WIDTH_STEP * WIDTH_STEP)
     return rounded + WIDTH_STEP if rounded < 0.9 * width else rounded
 

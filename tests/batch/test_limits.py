@@ -29,7 +29,7 @@ HALF_PAST_FIVE = time(5, 30)
 
 @pytest.fixture
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Set the process's own time zone, by its rules so that no zone files are needed."""
+    """Set the time zone of the process by its rules, which needs no zone files."""
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
         clock_time.tzset()
@@ -181,7 +181,7 @@ def test_a_deadline_is_the_next_time_that_clocks_show_it(
 
 
 @pytest.mark.usefixtures("berlin")
-def test_the_day_is_the_local_one_in_any_zone_of_the_start() -> None:
+def test_a_deadline_is_in_local_time_in_any_zone() -> None:
     # 22:30 UTC on the first of May is half past midnight on the second in Berlin.
     assert find_next_time(HALF_PAST_FIVE, datetime(2024, 5, 1, 22, 30, tzinfo=UTC)) == datetime(
         2024, 5, 2, 3, 30, tzinfo=UTC
@@ -218,7 +218,7 @@ def test_a_time_that_comes_twice_counts_both_times() -> None:
     assert find_next_time(time(2, 30), second) == local(2024, 10, 28, 2, 30)
 
 
-def test_without_limits_time_is_never_up() -> None:
+def test_without_limits_a_run_never_times_out() -> None:
     timer = RunTimer(Limits())
     assert not timer.is_up
     assert timer.ends_at is None

@@ -144,7 +144,7 @@ def test_a_colon_in_a_path_does_not_make_a_url(
 
 @contextmanager
 def signing(folder: Path, signature: str) -> Iterator[str]:
-    """Serve a folder to whom a URL's query has the signature."""
+    """Serve a folder for requests whose query has the signature."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

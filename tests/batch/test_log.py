@@ -1,4 +1,4 @@
-"""Every event is one line, and trouble with standard error never ends a run."""
+"""Every event is one line, and errors on standard error never end a run."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_lines_keep_their_order_among_other_output(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
-    """As on a full disk, where room for a part was left."""
+    """As on a full disk with room for part of a line."""
     path = tmp_path / "log"
     program = """
 import resource, signal, sys

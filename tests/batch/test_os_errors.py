@@ -33,7 +33,7 @@ ROOT_S = r"permission denied \({}owner root \(uid 0\), mode {}\)"
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder of another user's, whom the test can become; pytest's are within a closed one."""
+    """A folder of another user that the test can switch to; pytest's folders are not readable."""
     folder = Path(tempfile.mkdtemp()).resolve()
     os.chown(folder, NOBODY, NOBODY)
     yield folder

@@ -20,7 +20,7 @@ needs_two_cores = pytest.mark.skipif(ALLOWED < 2, reason="one core alone can't b
 
 
 def _tree(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """Write what /proc/self/cgroup and /sys/fs/cgroup would hold."""
+    """Write the files of /proc/self/cgroup and /sys/fs/cgroup."""
     own, groups = folder / "cgroup", folder / "groups"
     own.write_text(membership)
     groups.mkdir()
@@ -84,7 +84,7 @@ def test_a_part_of_a_core_counts_as_one(tmp_path: Path) -> None:
 
 @pytest.fixture
 def half_a_core() -> Iterator[Path]:
-    """A control group of this machine that may use half a core, where one can be made."""
+    """A control group limited to half a core; skipped if none can be created."""
     name = f"batch-label-test-{os.getpid()}"
     for parent, limits in (
         (CGROUP_ROOT / "cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}),

@@ -65,7 +65,7 @@ def test_each_escape(name: bytes, text: str) -> None:
     assert parse_path_text(text) == path
 
 
-def test_thousands_of_random_names_come_back_and_never_collide() -> None:
+def test_random_names_round_trip_and_never_collide() -> None:
     chance = random.Random(7)
     seen: dict[str, Path] = {}
     for _ in range(5000):
@@ -86,7 +86,7 @@ def test_thousands_of_random_names_come_back_and_never_collide() -> None:
     assert len(seen) > 4000
 
 
-def test_any_unicode_comes_back_and_never_begins_a_formula() -> None:
+def test_any_unicode_round_trips_and_never_begins_a_formula() -> None:
     chance = random.Random(11)
     blanks = [chr(code) for code in range(0x3001) if chr(code).isspace()]
     for _ in range(5000):
@@ -114,7 +114,7 @@ def test_every_character_is_escaped_or_printable() -> None:
             assert text.splitlines() == [text]
 
 
-def test_names_on_disk_come_back_as_the_same_files(tmp_path: Path) -> None:
+def test_names_on_disk_round_trip_to_the_same_files(tmp_path: Path) -> None:
     names = [b"a\nb", b"\xff\xfe.jpg", b"back\\slash", b"=cmd", b"\xe2\x80\xaegpj.exe", b"\\n"]
     for number, name in enumerate(names):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(str(number))

@@ -44,7 +44,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_a_row_comes_back_as_it_was(row: Row) -> None:
+def test_a_row_round_trips(row: Row) -> None:
     back = unpack_row(PATH, pack_row(row))
     assert back == row
     if row.answer and back.answer:
@@ -55,7 +55,7 @@ def test_a_row_comes_back_as_it_was(row: Row) -> None:
 
 @pytest.mark.parametrize("stage", Stage)
 @pytest.mark.parametrize("reason", Reason)
-def test_every_failure_comes_back_as_it_was(stage: Stage, reason: Reason) -> None:
+def test_every_failure_round_trips(stage: Stage, reason: Reason) -> None:
     failure = Failure(PATH, stage, reason, "a 'detail'\nwith é and 日本")
     row = Row(PATH, Status.FAILED, failure=failure)
     assert unpack_row(PATH, pack_row(row)) == row

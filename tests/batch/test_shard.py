@@ -173,8 +173,8 @@ def test_a_folder_that_cannot_be_read_makes_no_shard_forget(place: RunFolder) ->
 def test_python_labels_a_shard(place: RunFolder) -> None:
     code = (
         "import batch, sys; from batch.shard import Shard\n"
-        f"options = batch.Options(model={BASE_ARGUMENTS[2]!r}, provider=batch.Provider.CPU, workers=1,"
-        " shard=Shard(1, 2))\n"
+        f"options = batch.Options(model={BASE_ARGUMENTS[2]!r}, provider=batch.Provider.CPU,"
+        " workers=1, shard=Shard(1, 2))\n"
         "for row in batch.label(['photos'], options): print(row.path)"
     )
     ran = subprocess.run(

@@ -63,7 +63,7 @@ def test_without_a_signal_everything_flows() -> None:
         assert not stop.requested
 
 
-def test_what_is_worth_finishing_goes_on_when_time_is_up() -> None:
+def test_finishing_work_continues_after_the_time_limit() -> None:
     with stop_on_signals(
         RunTimer(Limits(time_limit=1), clock=iter((0.0, 5.0, 5.0, 5.0)).__next__)
     ) as stop:

@@ -62,7 +62,7 @@ def test_an_interrupted_run_does_not_claim_to_be_done() -> None:
 
 
 @pytest.mark.parametrize("found", [1, 3])
-def test_a_row_too_few_or_too_many_is_an_error(found: int) -> None:
+def test_a_missing_or_extra_row_is_an_error(found: int) -> None:
     tally = tally_of([labelled("happy"), NO_FACE])
     tally.found = found
     with pytest.raises(BatchLabelError, match=f"found {found} files but has rows for 2"):

@@ -22,7 +22,7 @@ ADJUSTED_SUFFIX = ", adjusted"
     type=click.Path(path_type=Path),
     required=True,
     metavar="REPORT",
-    help="The reviewed report; the model keeps its own answers on other photos of it.",
+    help="The report that was reviewed; the model keeps its answers on the other photos in it.",
 )
 @click.option(
     "--output",
@@ -58,27 +58,26 @@ def adjust(
     model_version: str | None,
     created: datetime | None,
 ) -> None:
-    """Fit a model to a review without its data.
+    """Adjust a model to a review, without its training data.
 
-    MODEL is the path of an .onnx file, or the name of a shipped model or of your own. Only its
-    last layer changes, so that the data it was trained on are not needed.
+    MODEL is the path of an .onnx file, or the name of a shipped model or of your own. Only the last
+    layer changes, so the training data are not needed.
     """
     from trainer.datasets.reviewed_samples import read_reviewed
     from trainer.evaluation.exported_models import derive_framing, open_model
     from trainer.evaluation.tables import format_evaluation
-    from trainer.exporting.adjust import adjust_model as fit
-    from trainer.exporting.adjust import read_unreviewed, write_adjusted_card
+    from trainer.exporting.adjust import adjust_model, read_unreviewed, write_adjusted_card
     from trainer.exporting.publish_model import publish_model, read_card
 
     show_progress()
     review = make_review(review_files, photos)
     if review is None:
-        raise UsageError("no review is given", "give --review REVIEW.csv")
+        raise UsageError("there is no review", "give --review REVIEW.csv")
     old = open_model(model)
     card = read_card(old)
     reviewed = read_reviewed(review, old.spec.outputs, derive_framing(old))
     learn, held = (reviewed.get_split(samples) for samples in (reviewed.learn, reviewed.held))
-    adjusted = fit(
+    adjusted = adjust_model(
         old,
         learn,
         held,

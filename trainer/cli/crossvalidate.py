@@ -27,7 +27,7 @@ from trainer.cli.shared_options import (
 @config_option
 @run_option(
     "runs/crossvalidation",
-    "The folder for the folds' trainings and out-of-fold.csv; interrupted ones are resumed.",
+    "The folder for a training run per fold and out-of-fold.csv; interrupted runs are resumed.",
 )
 @click.option(
     "--folds",
@@ -68,13 +68,13 @@ def crossvalidate(
     from trainer.evaluation.out_of_fold import cross_calibrate
     from trainer.evaluation.tables import format_evaluation
     from trainer.training.config import load_config
-    from trainer.training.cross_validation import cross_validate as hold_out
+    from trainer.training.cross_validation import cross_validate
 
     show_progress()
     config = load_config(config_file, {"seed": seed, "threads": threads})
     review = make_review(review_files, photos)
     labelled = load_dataset(data, make_framing(**framing), beside, review, abstain)
-    answers = hold_out(labelled, config, run_folder, folds, config.seed)
+    answers = cross_validate(labelled, config, run_folder, folds, config.seed)
     click.echo(
         format_evaluation(evaluate(cross_calibrate(answers), answers.targets, answers.labels))
     )

@@ -119,10 +119,10 @@ def _evaluate_review(
     from trainer.evaluation.tables import format_review_evaluation
 
     if end_to_end:
-        retrial = evaluate_review_end_to_end(model, review, split)
+        found = evaluate_review_end_to_end(model, review, split)
     else:
-        retrial = evaluate_review(open_model(model), review, split)
-    return format_review_evaluation(retrial), review_evaluation_to_json(retrial)
+        found = evaluate_review(open_model(model), review, split)
+    return format_review_evaluation(found), review_evaluation_to_json(found)
 
 
 def _save_plots(evaluation: Evaluation, folder: Path) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def _parse_correction(
     _context: click.Context, _parameter: click.Parameter, value: str
 ) -> float | None:
-    """Parse ``--prior-correction``; None for auto."""
+    """Parse ``--prior-correction``; None stands for ``auto``."""
     if value == "auto":
         return None
     try:
@@ -46,7 +46,7 @@ def _parse_correction(
 
 
 @click.command()
-@run_option("runs/face", "The folder of a training.")
+@run_option("runs/face", "The folder of the training run.")
 @optional_data_option("the data of the run")
 @abstain_option
 @beside_option
@@ -129,9 +129,8 @@ def export(
     """Export a trained network as a model file."""
     from trainer.datasets.sources import choose_source, load_dataset
     from trainer.evaluation.tables import format_evaluation
-    from trainer.exporting.export import ExportOptions
-    from trainer.exporting.export import export_model as build
-    from trainer.exporting.model_card import card
+    from trainer.exporting.export import ExportOptions, export_model
+    from trainer.exporting.model_card import write_card
     from trainer.exporting.publish_model import publish_model
     from trainer.exporting.weight_formats import WeightFormat
     from trainer.training.checkpoint import load_trained_network
@@ -158,8 +157,8 @@ def export(
     labelled = load_dataset(source, trained.framing, beside, review, abstain)
     if credit:
         labelled = replace(labelled, credit=credit)
-    exported = build(trained, labelled, options)
-    publish_model(exported.graph, card(exported, trained, labelled), output)
+    exported = export_model(trained, labelled, options)
+    publish_model(exported.graph, write_card(exported, trained, labelled), output)
     click.echo(format_evaluation(exported.test))
     click.echo(f"\nThe model is {output}")
 
@@ -179,7 +178,7 @@ def _read_fusion(path: Path) -> Fusion:
 
 
 def _parse_labels(labels: str | None) -> dict[str, str] | None:
-    """Parse ``new=old,...``; a single name is not changed."""
+    """Parse ``new=old,...``; a name without ``=`` keeps its name."""
     if labels is None:
         return None
     pairs = [pair.partition("=") for pair in labels.split(",")]

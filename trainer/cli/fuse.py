@@ -52,8 +52,8 @@ def fuse(
 ) -> None:
     """Fit the fusion of two models.
 
-    Fits the rules that fuse a face model and a whole-photo model, and prints their metrics. These
-    are nested: each fold is predicted by rules and thresholds of the other folds.
+    Fits the rules that fuse a face model and a whole-photo model. The metrics are from a nested
+    cross-validation: each fold is predicted with rules and thresholds fitted on the other folds.
     """
     from batch.models.fusion import pack_fusion
     from trainer.datasets.dataset import Framing

@@ -45,7 +45,7 @@ def gate(
     require: str,
     dry_run: bool,
 ) -> None:
-    """Replace a model by a better candidate.
+    """Replace a model with a better candidate.
 
     The candidate must be better on the same samples; if it is not, the command says why and exits
     with code 1.
@@ -71,7 +71,7 @@ def gate(
 
     show_progress()
     new, old = load_model(candidate), open_model(model)
-    place = own_model_path(candidate.stem) if model in list_shipped_models() else old.path
+    target = own_model_path(candidate.stem) if model in list_shipped_models() else old.path
     check_compatible(new, old)
     card = read_card(new)
     review = make_review(review_files, photos)
@@ -93,5 +93,5 @@ def gate(
     elif comparison:
         check_comparison(comparison, Requirement(require), new.path)
     if not dry_run:
-        publish_model(new.graph, card, place)
-        click.echo(f"{place} is now {new.path}")
+        publish_model(new.graph, card, target)
+        click.echo(f"copied {new.path} to {target}")

@@ -1,4 +1,4 @@
-"""Plots of a training and of an evaluation, as PNG files."""
+"""Training curves and evaluation plots, as PNG files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Reliability
 
-if TYPE_CHECKING:  # this module needs PyTorch, which an evaluation does not
+if TYPE_CHECKING:  # imports PyTorch, which evaluation plots do not need
     from trainer.training.checkpoint import EpochMetrics
 
 PLOT_DPI = 120  # dots per inch
@@ -43,9 +43,9 @@ def plot_confusion(evaluation: Evaluation, path: Path) -> None:
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    places = range(len(counts))
-    axes.set_xticks(places, evaluation.labels, rotation=45, ha="right")
-    axes.set_yticks(places, evaluation.labels)
+    ticks = range(len(counts))
+    axes.set_xticks(ticks, evaluation.labels, rotation=45, ha="right")
+    axes.set_yticks(ticks, evaluation.labels)
     axes.set(xlabel="answer", ylabel="true label")
     figure.savefig(path, dpi=PLOT_DPI)
 

@@ -53,7 +53,7 @@ def render(folder: Path, count: int, seed: int) -> None:
 
 
 def _write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture, unless it exists; another file of the same name is not replaced."""
+    """Write a picture unless the file has it already; a file with other content is kept."""
     png = BytesIO()
     picture.save(png, "PNG")
     try:
@@ -62,5 +62,5 @@ def _write_picture(path: Path, picture: Image.Image) -> None:
     except FileExistsError:
         if path.read_bytes() != png.getvalue():
             raise OutputError(
-                f"{path} exists and is another picture", "remove it, or choose another folder"
+                f"{path} already has other content", "remove it, or choose another folder"
             ) from None

@@ -83,7 +83,7 @@ def review_options(purpose: str) -> Callable[[Command], Command]:
 
 
 def make_review(review_files: tuple[Path, ...], photos: Path) -> Review | None:
-    """Build a review of the values of ``review_options``; None without ``--review``."""
+    """Build a review from the values of ``review_options``; None without ``--review``."""
     from trainer.datasets.review import Review
 
     return Review(review_files, photos) if review_files else None
@@ -137,12 +137,12 @@ def split_option(purpose: str) -> Callable[[Command], Command]:
 
 
 def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    """Replace the name of the user's own model by its path; other names are not changed."""
+    """Replace the name of one of the user's own models with its path; keep other names."""
     return str(list_own_models(find_models_folder()).get(name, name))
 
 
 def own_model_path(name: str) -> Path:
-    """Return the path of the user's own model of a name.
+    """Return the path for a model of this name in the user's models folder.
 
     Raises:
         UsageError: the name is that of a shipped model, or the user has no home folder.
@@ -203,7 +203,7 @@ def framing_options(command: Command) -> Command:
 
 
 def abstain_option(command: Command) -> Command:
-    """Add ``--abstain``, passed as ``abstain``: abstain classes by the data's names for them."""
+    """Add ``--abstain``, passed as ``abstain``: a map from names in the data to abstain classes."""
     return click.option(
         "--abstain",
         callback=_parse_abstain_names,
@@ -216,7 +216,7 @@ def abstain_option(command: Command) -> Command:
 def _parse_abstain_names(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> dict[str, str]:
-    """Parse ``class=name,...`` to classes by name."""
+    """Parse ``class=name,...`` into a map from name to class."""
     pairs = [pair.partition("=") for pair in value.split(",")] if value else []
     names = {name.strip(): class_.strip() for class_, _, name in pairs}
     known = all(class_ in ABSTAIN_OUTPUTS for class_ in names.values())

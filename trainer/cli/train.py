@@ -23,13 +23,13 @@ CURVES_FILE = "curves.png"
 
 
 @click.command()
-@optional_data_option("data/ferplus, downloaded if need be, or else drawn faces")
+@optional_data_option("data/ferplus, downloaded if missing; drawn faces if that fails")
 @beside_option
 @review_options("Also train on reviewed answers")
 @config_option
 @run_option(
     "runs/face",
-    "The folder for checkpoint, metrics and logs; an interrupted training is resumed from it.",
+    "The folder for checkpoint, metrics and logs; an interrupted run is resumed from it.",
 )
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the data.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of all random numbers.")
@@ -54,7 +54,7 @@ def train(
     from trainer.datasets.sources import choose_source, load_dataset, make_framing, record_source
     from trainer.training.checkpoint import CHECKPOINT_FILE
     from trainer.training.config import load_config
-    from trainer.training.loop import train as fit
+    from trainer.training.loop import train as train_network
 
     show_progress()
     settings = {"epochs": epochs, "seed": seed, "threads": threads}
@@ -62,8 +62,8 @@ def train(
     source = choose_source(data, run_folder)
     review = make_review(review_files, photos)
     labelled = load_dataset(source, make_framing(**framing), beside, review, abstain)
-    if not (run_folder / CHECKPOINT_FILE).exists():  # otherwise the data must be the same
+    if not (run_folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
         record_source(run_folder, source, labelled)
-    history = fit(labelled, config, run_folder)
+    history = train_network(labelled, config, run_folder)
     if history:
         plot_curves(history, run_folder / CURVES_FILE)

@@ -1,1 +1,1 @@
-"""Labelled pictures: the layouts they are read from, and the data sets made of them."""
+"""Data sets of labelled pictures: readers, splits, near duplicates and reviews."""

@@ -98,7 +98,7 @@ class Dataset:
         test: held-out samples to evaluate on.
         skipped: files that can't be used, each with the reason.
         credit: a sentence on the authors and the licence of the data.
-        warning: why a model of these data must not be relied on; empty if it may.
+        warning: why a model trained on these data must not be used; empty if it may.
         original_fingerprint: the fingerprint before near duplicates were skipped; empty if there
             were none.
         pseudo_labelled: training-only samples that a model has labelled.
@@ -129,7 +129,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over the labels, and over the pixels and votes of all splits.
 
-        Training-only samples, weights and groups count if there are any.
+        Training-only samples, weights and groups are included if there are any.
         """
         digest = hashlib.sha256("\0".join(self.labels).encode())
         parts = (self.train, self.validation, self.test, self.pseudo_labelled, self.reviewed)
@@ -147,9 +147,9 @@ class Dataset:
         return digest.hexdigest()
 
     def matches_fingerprint(self, fingerprint: str) -> bool:
-        """Tell whether a training with this fingerprint used these data.
+        """Tell whether a training run with this fingerprint used these data.
 
-        Trainings of release 0.1.0 used them with their near duplicates.
+        Runs of release 0.1.0 also used the near duplicates, which are in their fingerprint.
         """
         return fingerprint in (self.fingerprint, self.original_fingerprint or self.fingerprint)
 
@@ -206,7 +206,7 @@ def select_samples(part: Split, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.i
 
 
 def keep_agreed(part: Split) -> Split:
-    """Keep the certain samples."""
+    """Keep the samples with an agreed class, those that are ``certain``."""
     return select_samples(part, part.certain)
 
 
@@ -228,11 +228,11 @@ def merge_classes(part: Split, groups: Groups, count: int) -> Split:
         count: number of groups.
     """
     kept = select_samples(part, groups[part.targets] >= 0)
-    votes = kept.votes @ membership_matrix(groups, count).T
+    votes = kept.votes @ build_membership_matrix(groups, count).T
     return replace(kept, votes=votes / votes.sum(axis=1, keepdims=True))
 
 
-def membership_matrix(groups: Groups, count: int) -> Votes:
+def build_membership_matrix(groups: Groups, count: int) -> Votes:
     """Build the matrix that is 1 if a class (column) is in a group (row), else 0: float32."""
     members: Votes = (np.arange(count)[:, None] == groups).astype(np.float32)
     return members

@@ -1,7 +1,7 @@
 """Cartoon faces drawn from a seed, and the starter data set made of them.
 
-They are free of rights and the same on every machine. They are among the golden samples of a model
-file, and the starter set shows the way from data to a model without any photos.
+The faces are free of rights and identical on every machine. They serve as golden samples of model
+files, and as the starter set, on which the trainer can be tried without photos.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ OVERSAMPLING = 4
 STARTER_NAME = "drawn"
 # Samples of each split, half of them happy, and the seed of its first face.
 SPLIT_SIZES = {"train": (400, 10_000), "validation": (100, 20_000), "test": (100, 30_000)}
-# Standard deviation of the noise in grey levels, as that of a camera.
+# Standard deviation of the noise, in grey levels; similar to that of a camera.
 NOISE_LEVEL = 8.0
-STARTER_CREDIT = "Faces that this project draws itself."
+STARTER_CREDIT = "Faces drawn by this project."
 STARTER_WARNING = (
-    "These are drawn faces, not photos: they only show the way from data to a model. "
-    "Do not use a model of them for anything else."
+    "These are drawn faces, not photos: use them only to try the trainer. "
+    "A model trained on them does not work on photos."
 )
 
 
@@ -62,8 +62,8 @@ def draw_face(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
 def draw_snapshot(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
     """Draw a cartoon face like a bad snapshot: tilted, off-centre, in uneven light.
 
-    Arguments and result are those of ``draw_face``. Different seeds never give near duplicates, so
-    that a data set can be made of them.
+    Arguments and result are those of ``draw_face``. Different seeds never give near duplicates, as
+    a data set requires.
     """
     rng = random.Random(f"snapshot {mood.value} {seed}")
     size = side * OVERSAMPLING

@@ -1,4 +1,4 @@
-"""Perceptual-hash detection of near duplicates: copies that were scaled, compressed or mirrored."""
+"""Near-duplicate detection by perceptual hash: scaled, compressed or mirrored copies."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Levels = npt.NDArray[np.float32]
 
 HASH_SIDE = 8
 HASH_BITS = HASH_SIDE * HASH_SIDE
-# Largest difference of near duplicates in bits of their hashes, and smallest correlation of their
-# low frequencies. Checked by eye: among FER+'s faces, which look alike, 170 of the 176 pairs that
-# barely pass (0.950 to 0.964) were copies, but only half of those at 12 bits from 0.93 to 0.95.
+# Near duplicates: largest Hamming distance of their hashes, and smallest correlation of their low
+# frequencies. Checked by eye: among FER+'s faces, which look alike, 170 of the 176 pairs that
+# barely pass (0.950 to 0.964) were copies, but only half of the pairs at 12 bits from 0.93 to 0.95.
 # Among 900 portraits without copies no pair passes.
 MAX_HASH_DISTANCE = 12
 MIN_CORRELATION = 0.95
@@ -67,7 +67,7 @@ def find_near_duplicates(pixels: Pixels, others: Pixels) -> Indices:
 
 
 def drop_near_duplicates(data: Dataset, names: Mapping[str, Sequence[str]]) -> Dataset:
-    """Skip samples that are near duplicates of held-out ones, so that no test sample is trained on.
+    """Skip near duplicates of held-out samples, so that no test sample is trained on.
 
     Validation samples are compared with the test split, training samples with both. Test samples
     are never skipped.
@@ -108,13 +108,13 @@ def _drop_from_split(
 def group_near_duplicates(hashes: Hashes, distance: int = MAX_HASH_DISTANCE) -> Indices:
     """Group photos by their hashes, so that near duplicates are in the same group.
 
-    It is for photos: among 570 from the web all 24 pairs up to 12 bits were copies, and the first
-    pair that was not had 14. Pictures that look alike, such as faces, need
+    For photos only: among 570 web photos all 24 pairs within 12 bits were copies, and the closest
+    pair that was not differs in 14 bits. Pictures that look alike, such as faces, need
     ``find_near_duplicates``.
 
     Args:
         hashes: uint64 [n].
-        distance: largest difference of near duplicates, in bits.
+        distance: largest Hamming distance of near duplicates, in bits.
 
     Returns:
         The index of the first picture of each one's group, int64 [n].
@@ -140,7 +140,7 @@ def merge_groups(numbers: Indices, names: Texts) -> Indices:
 
 
 def _connect_components(count: int, pairs: Sequence[tuple[Indices, Indices]]) -> Indices:
-    """Number items so that those of a pair share a number, the lowest index among them."""
+    """Label connected components: each item gets the lowest index of its component."""
     # Imported late, because it is slow and only cross-validation needs it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -189,10 +189,10 @@ def _normalise_dct(waves: Levels) -> Levels:
 def _find_close_hashes(
     hashes: Hashes, others: Hashes, distance: int
 ) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the indices of all pairs within a distance, in batches.
+    """Yield the indices of all pairs within a Hamming distance, in batches.
 
-    Hashes are compared as rows of 1 and -1, whose product counts the equal bits. That is exact,
-    needs no index, and takes seconds for 30,000 against 7,000 hashes on one core.
+    Hashes are compared as rows of 1 and -1, whose dot product gives the number of equal bits. This
+    is exact, needs no index, and takes seconds for 30,000 against 7,000 hashes on one core.
     """
     rows, columns = _to_signs(hashes), _to_signs(others).T
     for at in range(0, len(rows), BATCH_SIZE):

@@ -1,8 +1,8 @@
 """Reader of FER+: grey 48x48 faces, each labelled by ten people.
 
 Barsoum et al. 2016, arXiv 1608.01041. FER+ is read from the pictures that
-https://github.com/microsoft/FERPlus writes, or from the two tables that they are made of: FER2013's
-with the pixels and FERPlus's with the votes.
+https://github.com/microsoft/FERPlus writes, or from the two tables behind them: FER2013's table of
+pixels and FERPlus's table of votes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ FaceRow = tuple[str, str, list[int], bytes]
 
 
 class FerplusError(InputError):
-    """A folder or file does not hold FER+, or what it holds is damaged."""
+    """A folder or file is not FER+, or is damaged."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ def load_fer2013(source: Path) -> Dataset:
 def build_ferplus(faces: Mapping[str, PublishedSplit]) -> Dataset:
     """Build a data set of FER+'s three splits, by the rules of its paper.
 
-    A class with a single vote is taken for a slip and dropped. A face is skipped if "unknown" or
-    "not a face" has the most votes, and certain if one class has more than half of the votes that
-    are left. Near duplicates of held-out faces are skipped too.
+    A single vote for a class is treated as an error and dropped. A face is skipped if "unknown" or
+    "not a face" has the most votes. It is certain if one class has more than half of the remaining
+    votes. Near duplicates of held-out faces are skipped too.
     """
     names, parts, skipped = {}, {}, []
     for split, part in faces.items():

@@ -1,4 +1,4 @@
-"""Download of FER+: resumed, repeated on transient errors, and checked by its content.
+"""Downloads FER+: resumes, retries transient errors, and verifies the content.
 
 The standard library suffices for a single file; pooch does not resume downloads.
 """
@@ -30,7 +30,7 @@ from trainer.datasets.ferplus import (
 )
 
 FERPLUS_FOLDER = Path("data/ferplus")
-# The pictures and votes together, as published in one repository; the commit pins the content.
+# A repository that has pictures and votes together; the commit pins the content.
 COMMIT = "95c07555f685e8b776d03c66406b49faa402a349"
 ARCHIVE_URL = f"https://github.com/tessav/crowd-emotion/archive/{COMMIT}.zip"
 MANUAL_REMEDY = (
@@ -45,7 +45,7 @@ MEMBER_PATTERN = re.compile(
 )
 
 BLOCK_BYTES = 1 << 16
-# HTTP statuses that may go away (RFC 9110).
+# Transient HTTP statuses (RFC 9110), which are retried.
 TRANSIENT_STATUSES = (408, 416, 429, 500, 502, 503, 504)
 # Errors of the network; other OSErrors, such as a full disk, are not retried.
 NETWORK_ERRORS = (
@@ -220,7 +220,8 @@ def unpack_archive(archive: Path, folder: Path) -> None:
                     continue
                 if entry.file_size > MAX_FILE_BYTES:
                     raise DownloadError(
-                        f"{entry.filename} has {entry.file_size:,} bytes", MANUAL_REMEDY
+                        f"{entry.filename} has {entry.file_size:,} bytes, too many for FER+",
+                        MANUAL_REMEDY,
                     )
                 (folder / found[1] / found[2]).write_bytes(packed.read(entry))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -240,8 +241,8 @@ def _download_and_unpack(
     try:
         unpack_archive(archive, draft.content)
         _check_contents(draft.content, contents, MANUAL_REMEDY)
-        draft.content.replace(home)  # which fails unless home is absent or empty
-    finally:  # also a wrong archive, which would fail again
+        draft.content.replace(home)  # fails unless home is absent or empty
+    finally:  # even after an error: resuming a wrong archive would fail again
         archive.unlink()
         draft.remove(remove_contents)
 
@@ -299,7 +300,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, tag: Path) -> None:
             bar.update(len(block))
     size = part.stat().st_size
     if total is not None and size != total:
-        raise ConnectionError(f"cut off after {size:,} of {total:,} bytes")
+        raise ConnectionError(f"connection closed after {size:,} of {total:,} bytes")
 
 
 def _describe_error(error: Exception) -> str:

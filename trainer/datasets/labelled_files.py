@@ -10,7 +10,7 @@ from batch.errors import InputError
 from trainer.datasets.dataset import Dataset, Framing, select_abstain_classes, sort_classes
 from trainer.datasets.samples import SPLIT_NAMES, LabelledFile, Skipped, build_dataset
 
-# Abstain class by the name that the data use for it.
+# Map from a name in the data to its abstain class.
 AbstainNames = Mapping[str, str]
 TableRow = dict[str, str]
 
@@ -29,7 +29,7 @@ def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = No
     """Read a folder whose sub-folders are the classes, see ``list_folder_files``.
 
     The digest of a file's bytes decides its split (80 % train, 10 % validation, 10 % test), so that
-    more photos do not change the splits of those before.
+    adding photos does not move others to another split.
 
     Raises:
         InputError: the folder does not exist, there are fewer than two labels, or a class has no
@@ -61,7 +61,7 @@ def list_folder_files(
     labels = len(classes) - len(select_abstain_classes(classes))
     if labels < 2:
         raise InputError(
-            f"{root} has {labels} sub-folders that are labels",
+            f"{root} has {labels} sub-folders for labels",
             "make at least two, such as happy and sad",
         )
     files = [
@@ -86,8 +86,8 @@ def is_label_table(source: Path) -> bool:
 def load_label_table(path: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
     """Read the photos of a table, see ``list_table_files``.
 
-    If the table gives no split for a photo, its group's name decides, or without a group the digest
-    of the file's bytes, as for folders. Unusable rows are in ``skipped``.
+    If the table gives no split for a photo, the name of its group decides; without a group, the
+    digest of the file's bytes does, as for folders. Unusable rows are in ``skipped``.
 
     Raises:
         LabelTableError: the file is not such a table.
@@ -127,7 +127,7 @@ def list_table_files(
     classes = sort_classes(row["label"] for row in rows)
     labels = len(classes) - len(select_abstain_classes(classes))
     if labels < 2:
-        raise LabelTableError(f"{path} has {labels} labels", "a training needs at least two")
+        raise LabelTableError(f"{path} has {labels} labels", "training needs at least two")
     splits = _group_splits(path, rows)
     files = [
         LabelledFile(
@@ -167,7 +167,7 @@ def _group_splits(path: Path, rows: Iterable[TableRow]) -> dict[str, str]:
 
 
 def _read_table_rows(path: Path) -> list[tuple[int, TableRow]]:
-    """Read all rows, with stripped cells, and the number of each one's last line."""
+    """Read all rows with stripped cells, each with the number of its last line."""
     try:
         # With or without the byte order mark that spreadsheets write.
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -1,6 +1,6 @@
 """Pseudo-labels: training-only photos with the labels that a model gave them.
 
-Lee 2013, "Pseudo-Label". A whole-photo model is trained on few photos and confuses kinds of photos
+Lee 2013, "Pseudo-Label". A whole-photo model is trained on few photos and fails on kinds of photos
 that it has not seen, such as close portraits. The confident labels of a face model add such photos.
 """
 
@@ -28,10 +28,10 @@ from trainer.datasets.duplicates import find_near_duplicates
 from trainer.datasets.samples import LabelledFile, build_split, read_samples
 
 REPORT_COLUMNS = {"path", "status", "label"}
-# Largest number of pseudo-labelled photos, as a share of the data's own number. Measured on 564
-# photos of people: with 30 portraits beside them the whole-photo model overrules 1 of 422 sure
-# faces in 865 other portraits, without them 24 of 444, at no cost in accuracy; 80 cost 0.8 points,
-# 212 a point.
+# Largest number of pseudo-labelled photos, as a share of the number of the data's own photos.
+# Measured on 564 photos of people: with 30 portraits added, the whole-photo model overrules 1 of
+# 422 sure faces in 865 other portraits, without them 24 of 444, at no cost in accuracy. Adding 80
+# portraits costs 0.8 points of accuracy, 212 one point.
 MAX_PSEUDO_SHARE = 0.05
 REPORT_REMEDY = "give a CSV report of batch-label, and run this in the folder it was written from"
 
@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
     """Add photos of a report (CSV) with status ``ok``, the same number for each label.
 
-    At most ``MAX_PSEUDO_SHARE`` of the data's own number are taken, chosen by the digests of their
-    files. Near duplicates of the data's own and of reviewed photos are skipped.
+    At most ``MAX_PSEUDO_SHARE`` times the number of the data's own photos are added, chosen by the
+    digests of their files. Near duplicates of the data's own and of reviewed photos are skipped.
 
     Raises:
         InputError: the file is not a report, or has no photo for one of the labels.

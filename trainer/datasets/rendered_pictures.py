@@ -1,7 +1,7 @@
 """Rendered pictures without a person: pages, screenshots, charts, codes, blank frames.
 
-Folders of photos contain many such pictures, but photo collections for training do not. They are
-rendered from a seed and are the same on every machine.
+Real folders contain many such pictures, but photo collections for training do not. The pictures
+are rendered from a seed and identical on every machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import cycle, islice
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-# Smallest and largest longer side, in pixels.
+# Range of the longer side, in pixels.
 SIDES = (240, 900)
 SYLLABLES = "ba co de fi gu la me ni or pa qui re sa ti un ver wo xy za tion ing est er al".split()
 

@@ -46,10 +46,10 @@ class Verdict:
     """A person's verdict on one label of a report.
 
     Attributes:
-        path: location of the photo, a file or a URL, such as that of an archive's member. face:
-        number of the face, None for a label of the photo. box: the face that the label was derived
-        from, in pixels of the upright photo; None if it was
-            derived from the whole photo.
+        path: location of the photo, a file or a URL, such as that of an archive's member.
+        face: number of the face, None for a label of the photo.
+        box: the face that the label was derived from, in pixels of the upright photo; None if it
+            was derived from the whole photo.
         reported: the report's label, ``neither`` or ``no_person``; empty if it had none.
         label: the right label, ``neither`` or ``no_person``.
         where: file and line of the verdict, for messages.
@@ -93,7 +93,7 @@ def read_review(review: Review) -> list[Verdict]:
     latest: dict[tuple[Location, int | None], Verdict] = {}
     for file in review.files:
         for verdict in _read_verdicts(file, review.photos):
-            # Removed first, so that verdicts are in the order of their last mention.
+            # Remove the earlier verdict first, so that the order is that of the last mention.
             latest.pop((verdict.path, verdict.face), None)
             latest[verdict.path, verdict.face] = verdict
     return list(latest.values())
@@ -104,12 +104,12 @@ def select_photo_verdicts(
 ) -> tuple[list[Verdict], list[tuple[str, str]]]:
     """Select one verdict per photo.
 
-    It is the verdict on the photo or, if its faces were reviewed one by one, that on the first,
-    which is the main face, unless another face has another label. A verdict that a box is not a
-    face says nothing about the photo and is ignored.
+    This is the verdict on the whole photo if there is one. Otherwise it is the verdict on face 1,
+    the main face, if all reviewed faces have the same label. ``no_person`` for a face means that
+    the box is not a face; such verdicts are ignored.
 
     Returns:
-        The verdicts, and the photos without one with the reason.
+        The verdicts, and each photo without one, with the reason.
     """
     photos: dict[Location, list[Verdict]] = {}
     for verdict in verdicts:
@@ -135,7 +135,7 @@ def select_photo_verdicts(
 
 
 def parse_box(sides: Sequence[float]) -> Box | None:
-    """Build a box of its left, top, width and height in pixels; None if all are empty.
+    """Build a box from left, top, width and height in pixels; None if all are empty.
 
     Raises:
         ValueError: the numbers are not a box.
@@ -143,7 +143,7 @@ def parse_box(sides: Sequence[float]) -> Box | None:
     if not sides:
         return None
     left, top, width, height = sides
-    # A comparison with NaN is false.
+    # NaN fails too, because a comparison with NaN is false.
     if not all(abs(side) <= MAX_PHOTO_SIDE for side in sides) or min(width, height) <= 0:
         raise ValueError(f"{width:g} x {height:g} pixels are not a face")
     return Box(left, top, width, height, score=1.0)
@@ -153,7 +153,7 @@ def resolve_location(text: str, photos: Path) -> Location:
     """Resolve a path of a report, relative to the folder ``photos``.
 
     Raises:
-        ValueError: the text is not a path as reports write it.
+        ValueError: the text is not a path in the notation of reports.
     """
     path = parse_path_text(text)
     return path if isinstance(path, Url) else photos / path

@@ -1,4 +1,4 @@
-"""Samples of reviewed faces and photos, some for training and the others held out."""
+"""Samples of reviewed faces and photos: training-only and held-out ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ReviewedData:
     skipped: tuple[Skipped, ...]
 
     def get_split(self, samples: Sequence[ReviewedSample]) -> Split:
-        """Build a split of some of the samples, each with all votes for its label."""
+        """Build a split of samples; all votes for a sample are for its label."""
         return build_split(samples, len(self.labels), self.framing)
 
 
@@ -71,8 +71,8 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
 
     A face model gets the faces that labels were derived from, a whole-photo model the photos. As
     for folders of photos, the SHA-256 of a file's bytes decides its split: about 80 % are for
-    training, the others are held out. Skipped are photos that are missing or changed, near
-    duplicates of held-out samples, and ``neither`` or ``no_person`` if it is not a class.
+    training, the others are held out. Photos that are missing or changed, near duplicates of
+    held-out samples, and verdicts ``neither`` or ``no_person`` without such a class are skipped.
 
     Args:
         review: the files.
@@ -126,14 +126,16 @@ def add_review(data: Dataset, review: Review) -> Dataset:
     reviewed = read_reviewed(review, data.labels, data.framing)
     own = concatenate((data.train, data.validation, data.test))
     learn, known = _drop_near_duplicates(reviewed, reviewed.learn, own, "a sample of the data")
-    held, known_too = _drop_near_duplicates(reviewed, reviewed.held, own, "a sample of the data")
-    if known or known_too:
-        logger.info("%d of them are already in the data", len(known) + len(known_too))
+    held, known_held = _drop_near_duplicates(reviewed, reviewed.held, own, "a sample of the data")
+    if known or known_held:
+        logger.info(
+            "%d reviewed samples are already in the data and skipped", len(known) + len(known_held)
+        )
     return replace(
         data,
         reviewed=reviewed.get_split(learn),
         held=reviewed.get_split(held),
-        skipped=(*data.skipped, *reviewed.skipped, *known, *known_too),
+        skipped=(*data.skipped, *reviewed.skipped, *known, *known_held),
     )
 
 
@@ -144,7 +146,7 @@ def read_reviewed_samples(
 
     Returns:
         The samples, sorted by the digest of their photos, and the skipped ones with the reason,
-        such as those with two labels.
+        such as two labels for one photo.
     """
 
     def by_path(verdict: Verdict) -> str:
@@ -173,7 +175,7 @@ def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
     """Check that every label of a review is one of ``labels``; abstain classes may be missing.
 
     Raises:
-        InputError: a label is not; the message names the line.
+        InputError: a label is not one of them; the message names the line.
     """
     for verdict in verdicts:
         if verdict.label not in ABSTAIN_OUTPUTS and find_label(verdict.label, labels) is None:
@@ -244,7 +246,7 @@ def _crop_samples(
                 digest=digest,
                 pixels=crop(
                     photo,
-                    # As the runner, which crops small faces from the photo's detail.
+                    # Like the runner, crop small faces from the photo's detail.
                     replace(box, in_detail=is_small(photo, box)),
                     framing.margin,
                     side,

@@ -19,10 +19,10 @@ from batch.vision.read_file import read_file
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
 from trainer.datasets.duplicates import drop_near_duplicates
 
-# A picture of at most this many pixels on both sides is taken for a face crop.
+# A picture with both sides of at most this many pixels is treated as a face crop.
 MAX_FACE_CROP_SIDE = 64
 SPLIT_NAMES = ("train", "validation", "test")
-# Shares of all photos; the others are the test split.
+# Shares of all photos; the rest is the test split.
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
 OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not recorded."
 
@@ -88,16 +88,16 @@ def build_dataset(
 ) -> Dataset:
     """Read photos and build a data set of them.
 
-    A face sample is the photo's largest face, detected and cropped as by the runner. Skipped are
-    files that can't be read, show no face, are copies of another or are in two classes, and near
-    duplicates of held-out photos.
+    A face sample is the photo's largest face, detected and cropped as by the runner. Files are
+    skipped that can't be read, show no face, are copies of another or are in two classes, as are
+    near duplicates of held-out photos.
 
     Args:
         name: name of the data set.
         labels: its classes.
         files: the photos.
         framing: how photos are turned into samples.
-        skipped: files that were skipped before.
+        skipped: files that the caller has skipped already.
 
     Raises:
         InputError: a class has no usable photo.
@@ -212,7 +212,7 @@ def _deduplicate(
 
 
 def build_split(samples: Sequence[Sample], classes: int, framing: Framing) -> Split:
-    """Build a split of samples, each with all votes for its label."""
+    """Build a split of samples; all votes for a sample are for its label."""
     shape = (len(samples), framing.side, framing.side, framing.channels)
     pixels = np.stack([s.pixels for s in samples]) if samples else np.empty(shape, np.uint8)
     return Split(

@@ -1,4 +1,4 @@
-"""Data sources: recognises the layout of the given data, and chooses data if none are given."""
+"""Data sources: detects the layout of data, and chooses default data if none are given."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def load_dataset(
         framing: how photos are turned into samples; None for the data's default.
         beside: a report whose confident labels are added, see ``add_pseudo_labels``.
         review: reviews whose samples are added, see ``add_review``.
-        abstain: abstain class by the name that folders or tables use for it.
+        abstain: map from a name in folders or tables to its abstain class.
 
     Raises:
         InputError: the source does not exist, or is not one of these layouts.
@@ -88,7 +88,7 @@ def list_photo_files(source: Path, abstain: AbstainNames | None = None) -> list[
     """List the photos of a table or of folders without reading them.
 
     Raises:
-        InputError: the source is neither.
+        InputError: the source is neither of the two.
     """
     if is_label_table(source):
         return list_table_files(source, abstain)[1]
@@ -103,8 +103,8 @@ def choose_source(
 ) -> Path:
     """Choose the data of a run.
 
-    They are, in this order: the given ones; those recorded in the run's folder; FER+ at ``home``,
-    which is downloaded if need be; and the starter set, if the download fails.
+    In this order: the given data; the data recorded in the run's folder; FER+ at ``home``, which is
+    downloaded if it is missing; the starter set, if the download fails.
 
     Args:
         given: path of the data, None if the user gave none.
@@ -131,8 +131,8 @@ def choose_source(
 def record_source(run: Path, source: Path, data: Dataset) -> None:
     """Record a run's data in its folder, and the skipped files in ``left-out.csv``."""
     run.mkdir(parents=True, exist_ok=True)
-    place = source.resolve() if source.exists() else source
-    (run / SOURCE_FILE).write_text(f"{place}\n", encoding="utf-8")
+    resolved = source.resolve() if source.exists() else source
+    (run / SOURCE_FILE).write_text(f"{resolved}\n", encoding="utf-8")
     listed = run / SKIPPED_FILE
     with listed.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -145,7 +145,7 @@ def record_source(run: Path, source: Path, data: Dataset) -> None:
 def make_framing(
     region: str | None, side: int | None, rgb: bool, margin: float | None
 ) -> Framing | None:
-    """Build a framing of options and defaults; None if no option is given."""
+    """Build a framing from options and defaults; None if no option is given."""
     if region is None and side is None and margin is None and not rgb:
         return None
     default = Framing()

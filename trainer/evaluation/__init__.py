@@ -1,1 +1,1 @@
-"""How right models are, measured."""
+"""Evaluation of models: metrics, calibration, thresholds and the gate."""

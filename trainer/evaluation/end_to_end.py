@@ -41,8 +41,8 @@ class EndToEndEvaluation:
     Attributes:
         photos: number of files whose class is a label.
         statuses: number of files by status.
-        coverage: share of ``photos`` with a label, sure or not.
-        accuracy: share of ``photos`` with the right label; no label counts as wrong.
+        coverage: share of ``photos`` with a label, whether it counts or not.
+        accuracy: share of ``photos`` with the right label; a missing label counts as wrong.
         sure: share of ``photos`` with a label that counts.
         sure_accuracy: share of right labels among those that count, over all files.
         answered: metrics of the files with an answer.
@@ -68,7 +68,7 @@ def run_end_to_end(
         root: folder with a sub-folder of photos per class. A sub-folder is named like a label of
             the model or a synonym, ``neither`` or ``no_person``.
         model: as for the runner's ``--model``, or ``default``.
-        abstain: the abstain class of sub-folders with other names.
+        abstain: map from a sub-folder's name to its abstain class.
 
     Raises:
         InputError: the folder has no sub-folders, or no photo gets an answer.
@@ -81,7 +81,7 @@ def run_end_to_end(
     rows: list[Row] = []
     for row in batch.label(folders, options):
         if row.answer and not any(earlier.answer for earlier in rows):
-            # Fail before hours of pointless work.
+            # Fail at the first answer, not after hours of labelling.
             _match_class_names([names.get(f.name, f.name) for f in folders], _outputs(row.answer))
         rows.append(row)
     paths = [PurePath(row.path).relative_to(root) for row in rows]
@@ -211,7 +211,10 @@ def _match_class_names(folders: Sequence[str], outputs: Sequence[str]) -> dict[s
 
 
 def _compute_shares(counts: Counts) -> Figures:
-    """Coverage, accuracy, sure, sure accuracy from [..., is no label, status, is right]."""
+    """Compute coverage, accuracy, sure and sure accuracy.
+
+    ``counts``: [..., class is not a label, status, answer is right].
+    """
     order = [*Status]
     ok = counts[..., order.index(Status.OK), :]
     labelled = counts[..., [order.index(status) for status in LABELLED_STATUSES], :].sum(-2)

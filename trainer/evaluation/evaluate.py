@@ -97,7 +97,7 @@ def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, 
 
 
 def evaluate_model(model: Model, part: Split, labels: tuple[str, ...]) -> Evaluation:
-    """Run a model as the runner does on the samples with an agreed class.
+    """Evaluate a model on the samples with an agreed class; it runs as in the runner.
 
     Args:
         model: the model.
@@ -112,7 +112,7 @@ def evaluate_model(model: Model, part: Split, labels: tuple[str, ...]) -> Evalua
 
 
 def evaluate_outputs(probabilities: Probabilities, part: Split, spec: ModelSpec) -> Evaluation:
-    """Evaluate answers, float32 [n, K + A], to samples of the model's own classes.
+    """Evaluate answers, float32 [n, K + A], on samples whose classes are the model's outputs.
 
     The decisions of a model with abstain outputs are evaluated with its own thresholds.
     """

@@ -30,13 +30,13 @@ def open_model(name: str) -> Model:
     """Open a model by the name of a shipped one, ``default``, or a path.
 
     Raises:
-        ModelError: the model is missing or breaks the contract, or the name stands for two models,
-            which only the runner joins.
+        ModelError: the model is missing or breaks the contract, or the name is that of a pair of
+            models, which only the runner can load.
     """
     name = resolve_default_name(name)
     if NAME_SEPARATOR in name and not Path(name).is_file():
         raise ModelError(f"{name} names two models", "add --end-to-end, or name one of them")
-    # A name with a file's suffix means a file, and so does the error message.
+    # A name with the suffix of model files is a path, and the error message names the file.
     return load_model(Path(name) if name.endswith(SUFFIX) else find_model(name))
 
 

@@ -37,13 +37,13 @@ from trainer.evaluation.metrics import (
 )
 from trainer.evaluation.selective import Decisions, decide_all
 
-# The gain if no sample has a label.
+# Gain in accuracy if no sample has a label.
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 # Largest loss of balanced accuracy of a candidate that must be as good.
 NON_INFERIORITY_MARGIN = 0.01
-# Of the one-sided sign test, so that both sides together have 5 %.
+# Significance level of the one-sided sign test; 5 % for both sides together.
 SIGNIFICANCE_LEVEL = 0.025
-REJECTED_REMEDY = "the shipped model stays; review more photos, or train on more data"
+REJECTED_REMEDY = "the current model stays; review more photos, or train on more data"
 
 
 class Requirement(StrEnum):
@@ -54,12 +54,12 @@ class Requirement(StrEnum):
 
 
 class CandidateRejected(BatchLabelError):
-    """The candidate failed a check, and the shipped model stays."""
+    """The candidate failed a check, and the current model stays."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Metrics of a candidate minus those of the shipped model, on the same samples.
+    """Metrics of a candidate minus those of the current model, on the same samples.
 
     Attributes:
         samples: number of samples.
@@ -67,7 +67,7 @@ class Comparison:
             with a label, if each gets its likeliest label.
         calibration: growth of the expected calibration error.
         won: number of samples that only the candidate gets right.
-        lost: number of samples that only the shipped model gets right.
+        lost: number of samples that only the current model gets right.
         risk: growth of the share of wrong labels among those that count; None for models without
             abstain outputs.
         coverage: gain in coverage, as a mean over the labels; None for models without abstain
@@ -84,7 +84,7 @@ class Comparison:
 
 
 def check_comparison(comparison: Comparison, require: Requirement, candidate: Path) -> None:
-    """Require that a candidate is better than the shipped model, or as good.
+    """Require that a candidate is better than the current model, or as good.
 
     Better means that the 95 % interval of the gain is above 0; as good, that it is above
     -``NON_INFERIORITY_MARGIN``. The calibration error and the risk must not grow by more than
@@ -98,65 +98,65 @@ def check_comparison(comparison: Comparison, require: Requirement, candidate: Pa
         raise CandidateRejected(
             f"{candidate} is not {require.value.replace('-', ' ')}: the interval of its gain in "
             f"balanced accuracy begins at {comparison.accuracy.low:+.4f}, not above {floor:g}",
-            "the shipped model stays; train longer or on more data",
+            "the current model stays; train longer or on more data",
         )
     if comparison.calibration.low > 0:
         raise CandidateRejected(
             f"{candidate} is worse calibrated: its calibration error grew by "
             f"{comparison.calibration.value:+.4f}, more than sampling error",
-            "the shipped model stays; export it with more validation data",
+            "the current model stays; export it with more validation data",
         )
     if comparison.risk and comparison.risk.low > 0:
         raise CandidateRejected(
             f"{candidate} is wrong more often: the share of wrong labels among those that count "
             f"grew by {comparison.risk.value:+.4f}, more than sampling error",
-            "the shipped model stays; export it with a smaller --risk",
+            "the current model stays; export it with a smaller --risk",
         )
     if comparison.coverage and comparison.coverage.high < 0:
         raise CandidateRejected(
             f"{candidate} answers less often: its coverage changed by "
             f"{comparison.coverage.value:+.4f}, more than sampling error",
-            "the shipped model stays; export it with a larger --risk",
+            "the current model stays; export it with a larger --risk",
         )
 
 
-def check_compatible(candidate: Model, shipped: Model) -> None:
-    """Require that one model can replace the other without a change of reports or options.
+def check_compatible(candidate: Model, current: Model) -> None:
+    """Require that a candidate can replace the current model with the same reports and options.
 
     Raises:
         CandidateRejected: they differ in name, labels, region, margin or input.
     """
-    for what, new, old in _list_properties(candidate, shipped):
+    for what, new, old in _list_properties(candidate, current):
         if new != old:
             raise CandidateRejected(
-                f"{candidate.path} can't replace {shipped.path}: its {what} is {new}, not {old}",
+                f"{candidate.path} can't replace {current.path}: its {what} is {new}, not {old}",
                 "export it with the same properties, or give it another name",
             )
 
 
 def compare_models(
-    candidate: Model, shipped: Model, part: Split, labels: tuple[str, ...]
+    candidate: Model, current: Model, part: Split, labels: tuple[str, ...]
 ) -> Comparison:
     """Compare two models on the same samples; ``labels`` are the classes of ``part``.
 
     Raises:
         ModelError: the models' input has another shape, or the data lack one of their labels.
     """
-    part = match_to_model(part, labels, shipped)
-    new, old = predict_model(candidate, part), predict_model(shipped, part)
-    comparison = compare_predictions(new, old, part.targets, len(shipped.spec.labels))
-    if not shipped.spec.abstain:
+    part = match_to_model(part, labels, current)
+    new, old = predict_model(candidate, part), predict_model(current, part)
+    comparison = compare_predictions(new, old, part.targets, len(current.spec.labels))
+    if not current.spec.abstain:
         return comparison
     first, second = (
         decide_all(probabilities, model.spec.labels, get_thresholds(model.spec))
-        for probabilities, model in ((new, candidate), (old, shipped))
+        for probabilities, model in ((new, candidate), (old, current))
     )
-    risk, coverage = _compare_decisions(first, second, part.targets, len(shipped.spec.labels))
+    risk, coverage = _compare_decisions(first, second, part.targets, len(current.spec.labels))
     return replace(comparison, risk=risk, coverage=coverage)
 
 
 def compare_predictions(
-    candidate: Probabilities, shipped: Probabilities, targets: Targets, labels: int | None = None
+    candidate: Probabilities, current: Probabilities, targets: Targets, labels: int | None = None
 ) -> Comparison:
     """Compare probabilities, float32 [n, K + A], for the same samples by a paired bootstrap.
 
@@ -164,13 +164,13 @@ def compare_predictions(
     labels.
     """
     count = candidate.shape[1] if labels is None else labels
-    new, old = (p.argmax(axis=1) == targets for p in (candidate, shipped))
+    new, old = (p.argmax(axis=1) == targets for p in (candidate, current))
     shown = targets < count
-    first, second = (p[shown, :count].argmax(axis=1) for p in (candidate, shipped))
+    first, second = (p[shown, :count].argmax(axis=1) for p in (candidate, current))
     counts = np.zeros((count, 2, 2), dtype=np.int64)
     truth = targets[shown]
     np.add.at(counts, (truth, (first == truth).astype(int), (second == truth).astype(int)), 1)
-    gaps = np.hstack([calibration_gaps(p, targets) for p in (candidate, shipped)])
+    gaps = np.hstack([calibration_gaps(p, targets) for p in (candidate, current)])
     return Comparison(
         samples=len(targets),
         accuracy=estimate_from_counts(_accuracy_gain, counts)[0] if shown.any() else NO_ESTIMATE,
@@ -195,20 +195,23 @@ def _compare_decisions(
 
 
 def _risk_and_coverage(counts: Counts) -> Figures:
-    """Both differences from counts [..., class, candidate's answer, shipped one's]: [..., 2]."""
+    """Growth of risk and gain in coverage, [..., 2].
+
+    ``counts``: [..., class, candidate's answer, current model's answer].
+    """
     figures = []
     for of_model in (counts.sum(-1), counts.sum(-2)):
         risk = safe_divide(of_model[..., 1].sum(-1), of_model[..., 1:].sum((-2, -1)))
         of_label = of_model[..., :-1, :]
         covered = np.nanmean(safe_divide(of_label[..., 2], of_label.sum(-1)), axis=-1)
-        # Without answers there are no wrong ones.
+        # Without answers, none is wrong: the risk is 0.
         figures.append(np.stack([np.nan_to_num(risk), covered], axis=-1))
     growth: Figures = figures[0] - figures[1]
     return growth
 
 
 def _accuracy_gain(counts: Counts) -> Figures:
-    """Gain in balanced accuracy from counts [..., class, candidate right, shipped right]."""
+    """Gain in balanced accuracy from counts [..., class, candidate right, current right]."""
     total = counts.sum((-2, -1))
     gains: Figures = np.nanmean(safe_divide(counts[..., 1, 0] - counts[..., 0, 1], total), axis=-1)
     return gains
@@ -219,29 +222,29 @@ def _calibration_growth(mean_gaps: Figures) -> Figures:
     return calibration_error(new) - calibration_error(old)
 
 
-def _list_properties(candidate: Model, shipped: Model) -> Iterator[tuple[str, object, object]]:
-    new, old = candidate.spec, shipped.spec
+def _list_properties(candidate: Model, current: Model) -> Iterator[tuple[str, object, object]]:
+    new, old = candidate.spec, current.spec
     yield "name", new.name, old.name
     yield "list of labels", [*new.labels], [*old.labels]
     yield "list of abstain outputs", [*new.abstain], [*old.abstain]
     yield "region", new.region.value, old.region.value
     yield "margin", new.margin, old.margin
     for side in ("height", "width", "channels"):
-        yield f"input's {side}", getattr(candidate, side), getattr(shipped, side)
+        yield f"input's {side}", getattr(candidate, side), getattr(current, side)
 
 
-def read_held_out(review: Review, candidate: Model, shipped: Model) -> ReviewedData:
-    """Read a review for two models with the same labels; its classes are the outputs of either.
+def read_held_out(review: Review, candidate: Model, current: Model) -> ReviewedData:
+    """Read a review for two models of the same labels; its classes are the outputs of both.
 
     Raises:
         ReviewError, InputError: as ``read_reviewed`` does.
     """
-    classes = (*shipped.spec.labels, *_list_abstain_outputs(candidate, shipped))
-    return read_reviewed(review, classes, derive_framing(shipped))
+    classes = (*current.spec.labels, *_list_abstain_outputs(candidate, current))
+    return read_reviewed(review, classes, derive_framing(current))
 
 
 def compare_reviewed(
-    candidate: Model, shipped: Model, held: Split | None, labels: tuple[str, ...]
+    candidate: Model, current: Model, held: Split | None, labels: tuple[str, ...]
 ) -> Comparison:
     """Compare two models on held-out reviewed samples.
 
@@ -249,7 +252,7 @@ def compare_reviewed(
 
     Args:
         candidate: the new model.
-        shipped: the model to be replaced, with the same labels.
+        current: the model to be replaced, with the same labels.
         held: the samples, cropped for both models.
         labels: the classes of ``held``; samples of classes that neither model has are ignored.
 
@@ -257,15 +260,15 @@ def compare_reviewed(
         InputError: there are no such samples.
         ModelError: ``labels`` lack a label of the models.
     """
-    classes = (*shipped.spec.labels, *_list_abstain_outputs(candidate, shipped))
-    held = None if held is None else _select_classes(held, classes, labels, shipped)
+    classes = (*current.spec.labels, *_list_abstain_outputs(candidate, current))
+    held = None if held is None else _select_classes(held, classes, labels, current)
     if held is None or not len(held):
         raise InputError(
             "no reviewed sample is held out", "review more photos: a fifth of them is held out"
         )
     new, old = (
         _spread_columns(predict_model(m, held), m.spec.outputs, classes)
-        for m in (candidate, shipped)
+        for m in (candidate, current)
     )
     return compare_predictions(new, old, held.targets)
 
@@ -298,16 +301,17 @@ def _spread_columns(
 
 
 def check_reviewed(
-    reviewed: Comparison, usual: Comparison | None, require: Requirement, candidate: Path
+    reviewed: Comparison, on_data: Comparison | None, require: Requirement, candidate: Path
 ) -> None:
-    """Require that a candidate has learnt from a review and forgotten nothing.
+    """Require that a candidate passes on the reviewed samples and on the data.
 
-    Better means better on the reviewed samples or on the data, and not worse on the other.
+    ``better`` means better on one of the two and not worse on the other, ``as-good`` not worse on
+    either.
     Calibration is not judged on reviewed samples: people review the least certain answers.
 
     Args:
         reviewed: comparison on held-out reviewed samples.
-        usual: comparison on the data; None without data.
+        on_data: comparison on held-out samples of the data; None without data.
         require: what the candidate must prove.
         candidate: its path, for messages.
 
@@ -318,15 +322,15 @@ def check_reviewed(
     if sign_test(reviewed.lost, reviewed.won) <= SIGNIFICANCE_LEVEL:
         raise CandidateRejected(f"{candidate} is worse on the reviewed samples", REJECTED_REMEDY)
     learnt = sign_test(reviewed.won, reviewed.lost) <= SIGNIFICANCE_LEVEL
-    if usual is not None:
+    if on_data is not None:
         as_good = learnt or require is Requirement.AS_GOOD
-        check_comparison(usual, Requirement.AS_GOOD if as_good else Requirement.BETTER, candidate)
+        check_comparison(on_data, Requirement.AS_GOOD if as_good else Requirement.BETTER, candidate)
     elif require is Requirement.AS_GOOD:
         raise UsageError("reviewed samples are too few to prove a model as good", "add --data")
     elif not learnt:
         raise CandidateRejected(
             f"{candidate} is not better: it is right on {reviewed.won} of {reviewed.samples} "
-            f"reviewed samples that the shipped model gets wrong, and wrong on {reviewed.lost} "
+            f"reviewed samples that the current model gets wrong, and wrong on {reviewed.lost} "
             "that it gets right, a difference within sampling error",
             REJECTED_REMEDY,
         )

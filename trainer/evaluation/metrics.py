@@ -26,7 +26,7 @@ Targets = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: samples in equal bins of confidence.
+    """A reliability diagram: samples in bins of equal width by confidence.
 
     Attributes:
         count: int64 [bins], samples in each bin.
@@ -69,7 +69,7 @@ def macro_f1(confusion: Counts) -> Figures:
 
 
 def reliability(probabilities: Probabilities, targets: Targets, bins: int = BINS) -> Reliability:
-    """Put answers into equal bins of confidence from 0 to 1; a bin includes its upper edge."""
+    """Bin answers by confidence, in bins of equal width; a bin includes its upper edge."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
     where = _assign_bins(confidence, bins)
@@ -186,7 +186,7 @@ def estimate_to_json(estimate: Estimate) -> Mapping[str, float] | None:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """p-value of the one-sided sign test: at least so many wins if both sides are equally likely.
+    """p-value of the one-sided sign test: ``wins`` or more if win and loss are equally likely.
 
     This is the exact form of McNemar's test of paired answers (Psychometrika 12, 1947).
     """

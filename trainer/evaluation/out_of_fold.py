@@ -1,4 +1,4 @@
-"""Out-of-fold answers of a cross-validation, by which a model of few photos is judged."""
+"""Out-of-fold predictions of a cross-validation, which evaluate a model of few photos."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def assign_folds(groups: Targets, targets: Targets, folds: int, seed: int) -> np
         groups: int64 [n], a number for each group of samples that must share a fold.
         targets: int64 [n], the true classes.
         folds: the number of folds.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
 
     Returns:
         int64 [n], the fold of each sample.

@@ -46,7 +46,7 @@ TEST_SPLIT, ALL_SPLITS = "test", "all"
 class ReviewEvaluation:
     """Accuracy of the report and of a model on the same reviewed faces or photos.
 
-    No answer counts as wrong.
+    A missing answer counts as wrong.
 
     Attributes:
         corrections: number of samples that the report got wrong.
@@ -97,8 +97,8 @@ def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluatio
 def evaluate_review_end_to_end(model: str, review: Review, split: str) -> ReviewEvaluation:
     """Label the reviewed photos again as ``batch-label`` does, on the CPU.
 
-    Skipped are photos that are gone, in stores or in archives, reviews of single faces that do not
-    decide the photo's answer, and answers that the models can't give.
+    Photos that are gone, in stores or in archives are skipped, as are verdicts on single faces that
+    do not decide the photo's answer, and labels that the models can't give.
 
     Args:
         model: as for the runner's ``--model``, or ``default``.
@@ -126,7 +126,7 @@ def evaluate_review_end_to_end(model: str, review: Review, split: str) -> Review
 
 
 def compare_with_report(confirms: Sequence[bool], right: Sequence[bool]) -> ReviewEvaluation:
-    """Compare report and model on one or more samples.
+    """Compute the accuracies of report and model on at least one sample.
 
     Args:
         confirms: whether the report was right on each sample.
@@ -175,7 +175,7 @@ def _check_not_empty(found: int, review: Review) -> None:
         files = ", ".join(map(str, review.files))
         raise InputError(
             f"{files}: no sample can be used in this split",
-            f"review more photos, or give --split {ALL_SPLITS} if the model learnt from none",
+            f"review more photos, or give --split {ALL_SPLITS} if the model was not trained on any",
         )
 
 

@@ -2,8 +2,8 @@
 
 A label counts if its status is ``ok``. The metrics are the share of right labels among those that
 count, the share of each label's samples that get their label, and the share of the samples without
-a label that get one. AUGRC (Traub et al. 2024, arXiv 2407.01032) needs no threshold: the area under
-the curve of the share of answered and wrong samples over the share of answered samples.
+a label that get one. AUGRC (Traub et al. 2024, arXiv 2407.01032) needs no threshold: it is the area
+under the curve of the share of samples that are answered wrongly over the share that is answered.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class KindCounts:
         samples: their number.
         ok: number of labels that count.
         right: number of these that are right.
-        outcomes: number of samples by outcome, for the outcomes other than such a label.
+        outcomes: number of samples by outcome, for the outcomes that are not labels.
         always: accuracy if every sample gets a label; None for a kind without labels.
     """
 
@@ -91,7 +91,7 @@ class SelectiveMetrics:
         labelled: number of samples whose class is a label.
         always: accuracy on those if every sample gets its likeliest label.
         accuracy: share of right labels among those that count, over all samples.
-        coverage: for each label, the share of its samples that get this label and it counts.
+        coverage: for each label, the share of its samples that get this label, if it counts.
         answered: for each class of ``abstain``, the share of its samples that get a label that
             counts.
         augrc: area under the generalised risk-coverage curve, 0 to 0.5; lower is better.
@@ -255,7 +255,7 @@ def selective_to_json(found: SelectiveMetrics) -> dict[str, Any]:
 
 
 def _compute_shares(counts: Counts, labels: int) -> Figures:
-    """Always-answer accuracy, selective accuracy, coverage and answered shares.
+    """Compute always-answer accuracy, selective accuracy, coverage and answered shares.
 
     ``counts``: int64 [..., class, outcome, likeliest label wrong or right].
     """
@@ -310,7 +310,7 @@ def _count_by_kind(
 
 
 def _sort_by_confidence(confidence: Figures) -> tuple[Targets, Targets]:
-    """Sort by falling confidence; also return the index of the last sample of each confidence."""
+    """Sort by descending confidence; also return the last index of each distinct confidence."""
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     return order, np.flatnonzero(np.append(ordered[:-1] != ordered[1:], True))

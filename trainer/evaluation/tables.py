@@ -73,7 +73,7 @@ def format_selective(found: SelectiveMetrics) -> str:
 
 
 def build_kind_rows(found: SelectiveMetrics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Build head and rows of the table by kind; ``always`` is empty for a kind without labels."""
+    """Build header and rows of the table by kind; ``always`` is empty for a kind without labels."""
     others = tuple(found.kinds[0].outcomes) if found.kinds else ()
     rows = [
         (
@@ -118,7 +118,7 @@ def format_end_to_end(found: EndToEndEvaluation) -> str:
 
 
 def format_comparison(comparison: Comparison) -> str:
-    """Format a candidate's differences from the shipped model."""
+    """Format a candidate's differences from the current model."""
     rows = [("growth of calibration error", format_difference(comparison.calibration))]
     if comparison.risk and comparison.coverage:
         rows.append(("growth of the risk of labels that count", format_difference(comparison.risk)))
@@ -133,7 +133,7 @@ def format_reviewed(comparison: Comparison) -> str:
     rows = [
         ("samples", str(comparison.samples)),
         ("right by the candidate alone", str(comparison.won)),
-        ("right by the shipped alone", str(comparison.lost)),
+        ("right by the current model alone", str(comparison.lost)),
         ("gain in balanced accuracy", format_difference(comparison.accuracy)),
     ]
     return format_columns(rows)

@@ -25,7 +25,7 @@ CONFIDENCE_LEVEL = 0.95
 LABEL_STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
 ABSTAIN_STEPS = tuple(step for step in LABEL_STEPS if step >= 0.5)
 # Largest share of the samples of each abstain class that may get a label that counts: a folder may
-# hold nothing but such photos.
+# contain only such photos.
 MAX_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
 # Largest share of the pictures with a person, per kind, that may become `no_person`.
 MAX_OVERLOOKED = 0.05
@@ -72,9 +72,9 @@ def choose_thresholds(
 ) -> ChosenThresholds:
     """Find the thresholds within the risk that have the highest mean coverage over the labels.
 
-    With few samples no confidence bound may stay within the risk. Then the observed share of wrong
-    labels must, and if that is impossible too, the strictest thresholds are returned;
-    ``ChosenThresholds.bound`` shows it.
+    With few samples the confidence bound may exceed the risk for all thresholds. Then the observed
+    share of wrong labels must stay within it; if that is impossible too, the strictest thresholds
+    are returned. In both cases ``ChosenThresholds.bound`` is above the risk.
 
     Args:
         answers: float32 [n, K + A], of held-out samples.
@@ -82,7 +82,7 @@ def choose_thresholds(
         labels: the K labels.
         abstain: the A abstain outputs.
         risk: 0 to 1, the largest share of wrong labels among those that count.
-        least: the lowest candidate threshold of an abstain output, if it is not the usual one.
+        least: lower limit of the candidate thresholds of an abstain output, if there is one.
     """
     count = len(labels)
     lowest = least or {}
@@ -91,7 +91,7 @@ def choose_thresholds(
     ]
     confidence = answers[:, :count].max(axis=1)
     right = answers[:, :count].argmax(axis=1) == targets
-    spared: list[ChosenThresholds] = []
+    allowed: list[ChosenThresholds] = []
     strictest: ChosenThresholds | None = None
     for steps in product(*steps_of):
         abstain_from = dict(zip(abstain, steps, strict=True))
@@ -115,12 +115,13 @@ def choose_thresholds(
                 compute_share(counts, targets == count + n) <= MAX_ANSWERED[Abstain(name)]
                 for n, name in enumerate(abstain)
             ):
-                spared.append(chosen)
+                allowed.append(chosen)
     assert strictest is not None
-    kept_surely = [chosen for chosen in spared if chosen.bound <= risk]
-    kept_here = [chosen for chosen in spared if chosen.wrong <= risk * chosen.answered]
+    within_bound = [chosen for chosen in allowed if chosen.bound <= risk]
+    within_observed = [chosen for chosen in allowed if chosen.wrong <= risk * chosen.answered]
     return max(
-        kept_surely or kept_here or [strictest], key=lambda chosen: sum(chosen.coverage.values())
+        within_bound or within_observed or [strictest],
+        key=lambda chosen: sum(chosen.coverage.values()),
     )
 
 
@@ -129,17 +130,18 @@ def find_person_threshold(
     shows_person: npt.NDArray[np.bool_],
     kinds: npt.NDArray[np.str_],
 ) -> float:
-    """Find the lowest threshold of ``no_person`` that overlooks few persons of any kind.
+    """Find the lowest threshold of ``no_person`` that overlooks few people of each kind.
 
     Args:
         no_person: float32 [n], the output's probability.
         shows_person: bool [n].
-        kinds: str [n]; at most ``MAX_OVERLOOKED`` of the persons of each kind are overlooked.
+        kinds: str [n]; at most ``MAX_OVERLOOKED`` of the pictures with a person of each kind are
+            overlooked.
     """
     for step in ABSTAIN_STEPS:
-        called = no_person >= np.float32(step)
+        overlooked = no_person >= np.float32(step)
         if all(
-            compute_share(called, shows_person & (kinds == kind)) <= MAX_OVERLOOKED
+            compute_share(overlooked, shows_person & (kinds == kind)) <= MAX_OVERLOOKED
             for kind in np.unique(kinds[shows_person])
         ):
             return step

@@ -1,1 +1,1 @@
-"""From a trained network to a model file that keeps the contract."""
+"""Export of trained networks as model files, with cards and checksums."""

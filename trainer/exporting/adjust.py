@@ -1,9 +1,9 @@
 """Adjusts an exported model to a review, without its training data.
 
-The features stay. The last layer is fitted by logistic regression to the reviewed labels and,
-against forgetting, to the model's own answers on other photos of the report (Li and Hoiem 2016,
-"Learning without Forgetting", arXiv 1606.09282). Weight decay towards the earlier weights limits
-the change (Li et al. 2018, arXiv 1802.01483).
+The feature layers are kept. The last layer is fitted by logistic regression to the reviewed labels
+and, against forgetting, to the model's own answers on other photos of the report (Li and Hoiem
+2016, "Learning without Forgetting", arXiv 1606.09282). Weight decay towards the earlier weights
+limits the change (Li et al. 2018, arXiv 1802.01483).
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from trainer.exporting.model_card import markdown_table, write_results
 from trainer.exporting.onnx_graph import serialise_with_metadata
 from trainer.training.probe import fit_logistic_regression
 
-# Unreviewed samples per reviewed one, as in the measurements: a whole large report would outweigh
-# the review.
+# Unreviewed samples per reviewed one, as in the measurements; all answers of a large report would
+# outweigh the review.
 OTHERS_PER_REVIEWED = 5
 # Unreviewed samples to read per sample to use: some are gone or near duplicates of reviewed ones.
 SPARE_FACTOR = 2
-# Weight of half the squared change of the weights, in units of the features' length, against the
-# sum of losses.
+# Weight decay: the factor on half the squared change of the weights, relative to the sum of losses.
+# Weights are measured in units of the features' length.
 DECAY = 0.3
 
 ORIGINAL_SECTION = """## Before the adjustment
@@ -75,10 +75,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_unreviewed(report: Path, review: Review, reviewed: ReviewedData) -> Pixels:
-    """Crop a sample of a report's unreviewed answers: uint8 [n, side, side, channels].
+    """Crop a random selection of a report's unreviewed answers: uint8 [n, side, side, channels].
 
-    It has ``OTHERS_PER_REVIEWED`` samples per reviewed one, cropped like these and chosen by a hash
-    of their paths. Photos that are gone and near duplicates of reviewed samples are skipped.
+    There are ``OTHERS_PER_REVIEWED`` samples per reviewed one, cropped like these and chosen by a
+    hash of their paths. Missing photos and near duplicates of reviewed samples are skipped.
 
     Raises:
         ReportError, InputError: the file is not a report, or damaged.
@@ -173,12 +173,12 @@ def adjust_model(
         learn: reviewed samples to learn from, with votes for the model's outputs.
         held: held-out reviewed samples, for the metrics.
         others: uint8 [n, H, W, C], unreviewed samples.
-        version: of the adjusted model.
+        version: version of the adjusted model.
         created: date, YYYY-MM-DD.
         decay: weight decay towards the earlier weights.
 
     Raises:
-        InputError: there are no samples of one kind.
+        InputError: there are no reviewed, no held-out or no unreviewed samples.
         ModelError: the model was not exported by ``trainer export``.
     """
     if not len(learn) or not len(held):
@@ -257,6 +257,6 @@ def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> st
 
 
 def _original_card(card: str) -> str:
-    """Return the card from before the first adjustment, with headings two levels deeper."""
+    """Return the card of the model before any adjustment, with headings two levels deeper."""
     _, found, first = card.partition(ORIGINAL_SECTION)
     return first if found else HEADING_PATTERN.sub("##\\1", card)

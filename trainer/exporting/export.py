@@ -1,8 +1,8 @@
 """Exports a trained network: calibration, thresholds, weight format, golden samples, metadata.
 
-Everything is chosen on the validation part, and the test part is used once, for the metrics. A
-cross-validated training uses its out-of-fold answers for both, each fold with the choices of the
-others.
+All choices are made on the validation split; the test split is used once, for the metrics. After
+a cross-validation the out-of-fold predictions serve for both: each fold is evaluated with the
+choices made on the other folds.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ExportOptions:
         labels: maps each label of the model to a label of the training; None for all, unchanged.
         rest: the abstain output of the other labels; None to drop them.
         risk: 0 to 1, the largest share of wrong labels among those that count.
-        prior_correction: 0 to 1, see ``Calibration``; None to choose it.
+        prior_correction: 0 to 1, see ``Calibration``; None to choose it on held-out samples.
         weights: how weights are stored.
         mirrored: run every picture also mirrored, see ``DeployedNetwork``.
         fusion: joins a whole-photo model to a face model.
@@ -86,7 +86,7 @@ class ExportedModel:
     Attributes:
         graph: the model file's bytes.
         spec: its metadata.
-        test: metrics on the test part or, for a cross-validated training, on all samples.
+        test: metrics on the test split or, after a cross-validation, on all samples.
         validation: number of samples used to choose calibration and thresholds.
         calibration: the temperature and the correction for class shares.
         chosen: the thresholds and their results on those samples.
@@ -123,7 +123,7 @@ class HeldOutAnswers:
         answers: float32 [n, K + A].
         targets: int64 [n], the true outputs.
         kinds: text [n], see ``Split``.
-        trusted: bool [n], False for uncertain labels: samples with another weight than 1.
+        trusted: bool [n], False for uncertain labels: samples with a weight other than 1.
     """
 
     answers: Probabilities
@@ -133,15 +133,15 @@ class HeldOutAnswers:
 
 
 def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions) -> ExportedModel:
-    """Export a training as a model file; the same arguments give the same bytes.
+    """Export a trained network as a model file; the same arguments give the same bytes.
 
     Args:
-        trained: the training.
+        trained: the trained network.
         data: the data that it was trained on.
         options: the options.
 
     Raises:
-        InputError: ``data`` is not the data of the training, or a part is empty.
+        InputError: ``data`` is not the data of the training, or a split is empty.
         UsageError: the training has no such label.
         ParityError: the exported file's answers differ from the network's.
     """
@@ -208,15 +208,15 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
     )
 
 
-def name_figures_source(trained: TrainedNetwork) -> str:
-    """Name the samples that a training's metrics come from."""
+def name_metrics_source(trained: TrainedNetwork) -> str:
+    """Name the samples that the metrics of a trained network come from."""
     return "test" if trained.held_out is None else "cross-validation"
 
 
 def _select_out_of_fold(
     trained: TrainedNetwork, selection: LabelSelection, options: ExportOptions
 ) -> OutOfFold | None:
-    """Select the classes of a cross-validation's answers; None without a cross-validation."""
+    """Select classes of the out-of-fold predictions; None without a cross-validation."""
     held = trained.held_out
     if held is None:
         return None
@@ -260,7 +260,7 @@ def _collect_answers(part: Split, answers: Probabilities) -> HeldOutAnswers:
 def _collect_out_of_fold(
     held: OutOfFold, outputs: OutputLayout, data: Dataset, options: ExportOptions
 ) -> HeldOutAnswers:
-    """Collect a cross-validation's answers, each fold calibrated on the others."""
+    """Collect the out-of-fold predictions, each fold calibrated on the other folds."""
     pool = data.get_split("all")
     places = {name_sample(pixels): n for n, pixels in enumerate(pool.pixels)}
     at = np.asarray([places.get(name, -1) for name in held.names])
@@ -340,7 +340,7 @@ def _build_spec(
         label_shares=compute_label_shares(selection.samples(data.train), selection.labels),
         metrics={
             "data": data.name,
-            "split": name_figures_source(trained),
+            "split": name_metrics_source(trained),
             **evaluation_to_json(test),
             "thresholds": thresholds_to_json(chosen),
         },

@@ -1,8 +1,8 @@
 """Golden samples of an exported model: pictures that together exercise every output.
 
-They are drawn and rendered, so that a model contains nobody's photo. If no picture exercises an
-output, gradient ascent changes the pixels of one until it does (Simonyan et al. 2013, arXiv
-1312.6034).
+They are drawn or rendered, so that a model file contains no photo of a person. If no picture
+exercises an output, gradient ascent changes the pixels of one until it does (Simonyan et al. 2013,
+arXiv 1312.6034).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def choose_golden_samples(
 ) -> GoldenSamples:
     """Choose the pictures with the highest and the lowest probability of each output.
 
-    Steady pictures are preferred, on which PyTorch and the exported graph (possibly with integers)
-    agree: their answers hardly depend on a provider's arithmetic.
+    Steady pictures are preferred: those on which PyTorch and the exported graph (int8 or float)
+    agree, so that their answers hardly depend on a provider's arithmetic.
 
     Args:
         deployed: the network in PyTorch.
@@ -58,7 +58,7 @@ def choose_golden_samples(
 
 
 def rechoose_golden_samples(graph: bytes, known: Pixels) -> GoldenSamples:
-    """Choose golden samples for a graph whose network is not at hand.
+    """Choose golden samples for a graph without its PyTorch network.
 
     Args:
         graph: the exported graph.

@@ -1,4 +1,4 @@
-"""Selects and joins the classes of a training that become outputs of an exported model."""
+"""Selects and joins the trained classes that become outputs of an exported model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from trainer.datasets.dataset import (
     Groups,
     Split,
     Votes,
+    build_membership_matrix,
     keep_agreed,
-    membership_matrix,
     merge_classes,
     select_abstain_classes,
     sort_classes,
@@ -57,12 +57,12 @@ class LabelSelection:
 def select_labels(
     wanted: Mapping[str, str] | None, rest: Abstain | None, classes: tuple[str, ...]
 ) -> LabelSelection:
-    """Select labels of a training; its abstain classes are always kept.
+    """Select labels of a trained network; its abstain classes are always kept.
 
     Args:
         wanted: maps each label of the model to a label of the training; None for all, unchanged.
         rest: the abstain output of the other labels; None to drop them.
-        classes: the training's classes.
+        classes: the network's classes.
 
     Raises:
         UsageError: the training has no such label, a label is used twice, or there are fewer than
@@ -104,7 +104,9 @@ def select_labels(
     selected = np.flatnonzero(groups >= 0)
     columns = selected[np.argsort(groups[selected], kind="stable")]
     joined = (
-        membership_matrix(groups[columns], len(outputs)) if len(columns) > len(outputs) else None
+        build_membership_matrix(groups[columns], len(outputs))
+        if len(columns) > len(outputs)
+        else None
     )
     return LabelSelection(
         labels=tuple(names),

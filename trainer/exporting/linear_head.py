@@ -18,7 +18,7 @@ from trainer.datasets.dataset import Pixels
 from trainer.evaluation.exported_models import predict_onnx
 
 BATCH_SIZE = 64
-# A logit this far above the others leaves them no probability.
+# A logit this far above the others takes all of the probability.
 CERTAIN_LOGIT = 60.0
 
 Floats = npt.NDArray[np.float32]
@@ -33,8 +33,8 @@ class LinearHead:
         bias: float32 [C].
         input_name: the name of its input in the graph.
         names: the names of weight and bias in the graph.
-        class_outputs: float32 [C, K + A] of 0 and 1, the output of each class if some outputs are
-            sums of classes; None if each class is an output.
+        class_outputs: float32 [C, K + A] of 0 and 1, the output that each class is summed into;
+            None if each class is an output.
     """
 
     weight: Floats
@@ -55,7 +55,7 @@ class LinearHead:
     def class_votes(self, classes: Floats, votes: Floats) -> Floats:
         """Distribute votes for outputs to their classes: float32 [n, C].
 
-        A vote is split in proportion to the classes' probabilities, which prefers none of them.
+        A vote is split in proportion to the classes' probabilities, which favours none of them.
 
         Args:
             classes: float32 [n, C], probabilities.
@@ -79,18 +79,18 @@ def find_head(graph: onnx.ModelProto, path: Path) -> LinearHead:
     softmax = [node for node in graph.graph.node if node.op_type == "Softmax"]
     node = makers.get(softmax[0].input[0]) if len(softmax) == 1 else None
     if node is None or node.op_type != "Conv" or len(node.input) != 3:
-        raise _not_adjustable(path)
+        raise _not_adjustable_error(path)
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
     values = []
     for name in node.input[1:]:
         # float16 weights are followed by a cast.
         stored = makers[name].input[0] if name in makers else name
         if stored not in constants:
-            raise _not_adjustable(path)
+            raise _not_adjustable_error(path)
         values.append(numpy_helper.to_array(constants[stored]).astype(np.float32))
     weight, bias = values
     if weight.ndim != 4 or weight.shape[2:] != (1, 1):
-        raise _not_adjustable(path)
+        raise _not_adjustable_error(path)
     head = LinearHead(weight[:, :, 0, 0], bias, node.input[0], (node.input[1], node.input[2]))
     outputs = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     return (
@@ -101,7 +101,7 @@ def find_head(graph: onnx.ModelProto, path: Path) -> LinearHead:
 
 
 def _find_class_outputs(graph: onnx.ModelProto, head: LinearHead, path: Path) -> Floats:
-    """Determine the output of each class from the answers to a certain logit."""
+    """Determine the output of each class by making the model certain of that class."""
     _, *shape = (d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim)
     picture = np.zeros((1, *shape), np.uint8)
     rows = []
@@ -110,7 +110,7 @@ def _find_class_outputs(graph: onnx.ModelProto, head: LinearHead, path: Path) ->
         rows.append(predict_onnx(only.SerializeToString(), picture)[0])
     pooled: Floats = np.round(rows).astype(np.float32)
     if not np.allclose(rows, pooled, atol=1e-4) or (pooled.sum(axis=1) != 1).any():
-        raise _not_adjustable(path)
+        raise _not_adjustable_error(path)
     return pooled
 
 
@@ -144,7 +144,7 @@ def replace_head(graph: onnx.ModelProto, head: LinearHead) -> onnx.ModelProto:
     return changed
 
 
-def _not_adjustable(path: Path) -> ModelError:
+def _not_adjustable_error(path: Path) -> ModelError:
     return ModelError(
         f"{path} has no last layer that can be adjusted",
         "give a model from `trainer export`, or train the network again",

@@ -16,7 +16,7 @@ from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.selective import SelectiveMetrics
 from trainer.evaluation.tables import build_kind_rows
-from trainer.exporting.export import ExportedModel, name_figures_source
+from trainer.exporting.export import ExportedModel, name_metrics_source
 from trainer.training.checkpoint import TrainedNetwork
 
 _SAMPLES_OF = {
@@ -47,14 +47,14 @@ do not say who is shown, so these differences were not measured. Measure the mod
 your own before you rely on it."""
 
 
-def card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) -> str:
+def write_card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) -> str:
     """Write the Markdown card of an exported model."""
     sections = (
         _opening(exported, data.warning),
         _facts(exported),
         _data(data, trained),
         _training(trained),
-        write_results(exported.test, name_figures_source(trained)),
+        write_results(exported.test, name_metrics_source(trained)),
         _calibration(exported),
         _thresholds(exported),
         f"## {USE_HEADING}\n\n{USE_TEXT}",
@@ -64,7 +64,7 @@ def card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) -> str
 
 def _opening(exported: ExportedModel, warning: str) -> str:
     spec = exported.spec
-    # First, so that nobody misses it.
+    # At the top, where it is not missed.
     loud = f"> **Warning: {warning}**\n\n" if warning else ""
     reasons = "".join(f" {ABSTAIN_TEXT[Abstain(name)]}" for name in spec.abstain)
     return (
@@ -115,7 +115,7 @@ def _data(data: Dataset, trained: TrainedNetwork) -> str:
         )
     ]
     sizes = markdown_table(("Part", "Samples", "With an agreed class"), rows)
-    # An earlier training with near duplicates is evaluated without them.
+    # A run of an earlier release trained on near duplicates too; they are not evaluated.
     more = (
         ""
         if data.fingerprint == trained.fingerprint

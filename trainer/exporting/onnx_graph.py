@@ -30,7 +30,7 @@ from trainer.networks import Network, average_pool
 
 OPSET = 18
 INPUT_NAME, OUTPUT_NAME, BATCH_AXIS = "pixels", "probabilities", "N"
-# Largest difference of a probability between PyTorch and ONNX Runtime.
+# Largest allowed difference of a probability between PyTorch and ONNX Runtime.
 MAX_DIFFERENCE = 1e-4
 PARITY_BATCHES = (1, 2, 33)
 PARITY_SAMPLES = 66
@@ -98,8 +98,8 @@ def _build_head(
 ) -> nn.Conv2d:
     """Convert the classifier to a 1x1 convolution for the chosen classes.
 
-    The order of additions in a matrix product depends on the batch; a convolution computes each
-    picture by itself.
+    The order of additions in a matrix product depends on the batch size; a convolution computes
+    each picture separately.
     """
     head = nn.Conv2d(classifier.in_features, len(columns), 1)
     chosen = list(columns)

@@ -46,17 +46,21 @@ CALIBRATION_BATCH = 32
 
 
 def quantize(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
-    """Let the convolutions of a graph with float32 weights compute in 8 bits.
+    """Quantise the convolutions of a float32 graph to 8-bit integers.
 
-    ``pixels``: training pictures, uint8 [n, H, W, C]; an even choice of them shows the range
-    of every activation. What stands in front of the first convolution stays in float, and so
-    does the convolution that gives the logits with all that follows. The graph keeps to standard
-    operators (QuantizeLinear and DequantizeLinear), which ONNX Runtime merges into integer kernels.
+    The nodes before the first convolution, the convolution that gives the logits and the nodes
+    after it stay in float. The graph uses standard operators only (QuantizeLinear and
+    DequantizeLinear), which ONNX Runtime merges into integer kernels.
+
+    Args:
+        graph: the graph, with float32 weights.
+        pixels: training pictures, uint8 [n, H, W, C]; evenly spaced ones calibrate the range of
+            every activation.
     """
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), CALIBRATION_SAMPLES)).astype(int)
     with TemporaryDirectory() as folder, _silence_quantizer():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        # As a file, since a graph in memory would be left with its weights outside of it.
+        # Through files: quantising a graph in memory would move its weights to an external file.
         onnx.save(graph, source)
         quantize_static(
             source,
@@ -64,8 +68,8 @@ def quantize(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
             _CalibrationReader(pixels[chosen]),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            # Processors without instructions for it add up products of unsigned and signed
-            # bytes in 16 bits, which 8 bit weights overflow and 7 bit weights do not.
+            # CPUs without instructions for int8 dot products add products in 16 bits, which
+            # overflows with 8-bit weights, but not with 7-bit ones.
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -100,7 +104,7 @@ def _list_float_nodes(graph: onnx.GraphProto) -> list[str]:
 
 @contextlib.contextmanager
 def _silence_quantizer() -> Iterator[None]:
-    """Suppress advice on preparing the graph, which users can't follow."""
+    """Suppress the quantizer's advice on preparing the graph, which users can't follow."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -109,8 +113,8 @@ def _silence_quantizer() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-# Largest share of validation samples that int8 may newly get wrong, and the p-value from which on a
-# larger loss is within sampling error.
+# Largest share of validation samples that int8 may newly get wrong. A larger loss is accepted if
+# its p-value is at least the significance level.
 MAX_INT8_LOSS = 0.002
 SIGNIFICANCE_LEVEL = 0.05
 
@@ -150,7 +154,7 @@ def build_graph(
     Args:
         deployed: the network.
         how: the weight format.
-        data: its training part gives the ranges of int8 activations.
+        data: its training split calibrates the ranges of int8 activations.
         validation: samples that measure the loss of a format.
 
     Raises:
@@ -168,7 +172,7 @@ def build_graph(
 
 
 def _check_loss(exact: onnx.ModelProto, quantized: onnx.ModelProto, validation: Split) -> None:
-    """Refuse int8 if it costs right answers beyond sampling error (a sign test)."""
+    """Refuse int8 if it loses more right answers than sampling error explains (a sign test)."""
     before, after = (
         _is_right(predict_onnx(serialise_with_metadata(graph, {}), validation.pixels), validation)
         for graph in (exact, quantized)
@@ -185,7 +189,7 @@ def _check_loss(exact: onnx.ModelProto, quantized: onnx.ModelProto, validation: 
 def _round_weights(
     deployed: DeployedNetwork, how: WeightFormat, validation: Split
 ) -> tuple[DeployedNetwork, WeightFormat]:
-    """Round the weights to float16 if that is asked for, or if it costs no right answer."""
+    """Round the weights to float16 if requested, or for ``auto`` if no right answer is lost."""
     if how in (WeightFormat.FLOAT32, WeightFormat.INT8):
         return deployed, how
     rounded = round_to_float16(deployed)

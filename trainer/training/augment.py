@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from trainer.training.config import Augmentation
 
-# Samples that share one random resolution, because each resolution costs a resize call.
+# Number of samples that share one random resolution, because each resolution costs a resize call.
 RESOLUTION_GROUP = 16
-# From visible to invisible compression, on Pillow's scale.
+# Range of the JPEG quality, from visible to invisible artefacts.
 JPEG_QUALITIES = (20, 90)
 
 
@@ -97,7 +97,7 @@ def _sample_crops(
     Returns:
         Sides and centres, float [n, 2] each.
     """
-    # Without random numbers, so that trainings of earlier releases repeat.
+    # Draws no random numbers, so that runs of earlier releases can be reproduced.
     if augmentation.crop == 1 and augmentation.aspect == 1:
         return torch.ones(n, 2), torch.zeros(n, 2)
     side = _sample_uniform(n, augmentation.crop, 1, generator).sqrt()

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training on disk, written after every epoch."""
+"""Checkpoints: the state of a training run on disk, written after every epoch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that changes during a training.
+    """Everything that changes during a training run.
 
     Attributes:
         network: the network.
@@ -79,8 +79,8 @@ class TrainedNetwork:
         config: the settings.
         history: the metrics of each epoch.
         fingerprint: the fingerprint of the data.
-        held_out: predictions of a cross-validation with the same settings, which evaluate a network
-            that was trained on all samples; None for any other.
+        held_out: out-of-fold predictions of a cross-validation with the same settings, which
+            evaluate a network that was trained on all samples; None for other networks.
     """
 
     network: Network
@@ -119,7 +119,7 @@ def restore_checkpoint(run: Path, data: Dataset, config: Config, state: Training
 
     Raises:
         InputError: the checkpoint can't be read.
-        OutputError: the checkpoint is of other data or settings.
+        OutputError: the checkpoint belongs to other data or settings.
     """
     path = run / CHECKPOINT_FILE
     if not path.exists():
@@ -127,7 +127,7 @@ def restore_checkpoint(run: Path, data: Dataset, config: Config, state: Training
     stored = _read_checkpoint(path)
     if stored["identity"] != _describe_training(data, config):
         raise OutputError(
-            f"{path} is of a training with other data or settings",
+            f"{path} belongs to a training run with other data or settings",
             "choose another --run folder, or remove this one",
         )
     state.network.load_state_dict(stored["network"])
@@ -139,7 +139,7 @@ def restore_checkpoint(run: Path, data: Dataset, config: Config, state: Training
 
 
 def load_trained_network(run: Path) -> TrainedNetwork:
-    """Read the averaged weights of a run, of its last or, with ``patience``, its best epoch.
+    """Load the averaged weights of a run: of the last epoch or, with ``patience``, the best one.
 
     Raises:
         InputError: there is no checkpoint, it can't be read, or the run trained on all samples and
@@ -187,9 +187,9 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _describe_training(data: Dataset, config: Config) -> str:
-    """Describe what must be equal to resume: all but the threads and the teacher's path."""
+    """Describe what must not change to resume a run: all but the threads and the teacher's path."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
     settings["teacher"] = hash_teacher(config)
-    if data.reviewed is None:  # it has no effect, and trainings of earlier releases lack it
+    if data.reviewed is None:  # it has no effect, and checkpoints of earlier releases lack it
         settings.pop("review_weight")
     return json.dumps([data.fingerprint, settings], sort_keys=True)

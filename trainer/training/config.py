@@ -1,7 +1,7 @@
-"""Settings of a training: read from TOML, checked against the range of each.
+"""Settings of a training run: read from TOML and validated.
 
-The ranges stand in the annotations of ``Config`` and ``Augmentation``, from which values are
-checked, error messages are written and the table in docs/training.md is tested.
+The annotations of ``Config`` and ``Augmentation`` hold the range of each setting. Validation, error
+messages and the test of the table in docs/training.md use them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_EPOCHS = 100_000
 
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
-# Of a factor f, a random one from 1 / f to f is taken; 1 changes nothing.
+# A setting f means a random factor from 1 / f to f; 1 changes nothing.
 Factor = Annotated[float, Meta(ge=1, le=10)]
 GreyLevels = Annotated[float, Meta(ge=0, le=255)]
 EpochCount = Annotated[int, Meta(ge=0, le=MAX_EPOCHS)]
@@ -56,7 +56,7 @@ class Augmentation:
         erase: probability of painting over a box.
         erase_side: largest side of that box, as a share of the side; the smallest is 0.1.
         crop: smallest share of the area that is kept; 1 keeps all.
-        aspect: largest factor by which what is kept is stretched, in either direction.
+        aspect: largest factor by which a crop is stretched, in either direction.
         saturation: largest factor of the saturation.
         grey: probability of removing all colour.
         tint: standard deviation of the logarithm of each colour's factor.
@@ -103,7 +103,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of one training.
+    """All settings of one training run.
 
     Attributes:
         learn_from: the split to train on, or ``all`` if the model is evaluated by
@@ -178,7 +178,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
 
     Args:
         path: the file; None for the defaults.
-        overrides: values by setting, where None is no override.
+        overrides: values by setting; None is ignored.
 
     Raises:
         ConfigError: the file can't be read, or a setting is unknown or out of its range.
@@ -217,7 +217,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _apply_settings(record: Record, values: Mapping[str, Any], source: str) -> Record:
-    """Replace settings by checked values; ``source`` begins an error message."""
+    """Replace settings with validated values; ``source`` is the prefix of error messages."""
     hints = get_type_hints(type(record), include_extras=True)
     changes: dict[str, Any] = {}
     for name, value in values.items():

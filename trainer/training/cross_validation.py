@@ -1,4 +1,4 @@
-"""Cross-validation: predict every photo by a network that was not trained on it."""
+"""Cross-validation: predicts every photo with a network that was not trained on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
     """Train a network for each fold on the other folds, and predict the fold with it.
 
     All splits of the data are used. Near duplicates and samples of a group share a fold. The folder
-    ``run`` gets ``out-of-fold.csv`` and a training per fold, which resumes if it was interrupted.
+    ``run`` gets ``out-of-fold.csv`` and a training run per fold; interrupted ones are resumed.
     If only the classifier is fitted, the features are computed once for all folds.
 
     Args:
@@ -46,8 +46,8 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
         seed: seed of the assignment to folds.
 
     Raises:
-        UsageError: with ``patience`` an epoch would be chosen by the held-out fold, or there are
-            fewer groups of photos than folds.
+        UsageError: ``patience`` is set, which would choose the epoch by the held-out fold, or
+            there are fewer groups of photos than folds.
         InputError: the data are empty.
     """
     if config.patience:

@@ -41,19 +41,19 @@ from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds, f
 LABEL_LIMIT, LABEL_LIMIT_ALONE = 1.25, 2.0
 ABSTAIN_LIMIT = 6.0
 # Bounds of the whole photo's term for `neither` beside a face: it may lower the probability but not
-# raise it. The examples of `neither` are close portraits, which as whole photos say nothing about
+# raise it. The examples of `neither` are close portraits, whose surroundings say nothing about
 # an expression. For the same reason the weight is not fitted.
 NEITHER_LIMITS = (-2.0, 0.0)
 NEITHER_WEIGHT = 1.0
 # A face whose longer side is this share of the photo's longer side fills the photo.
 ALONE_SHARE = 0.75
-# Detector score of a sure face: of 64 false detections in pictures without a person, 57 scored
-# less.
+# Detector score of a sure face: of 64 false detections in pictures without a person, 57 have a
+# lower score.
 ALONE_SCORE = 0.85
 # Probability of a sure label. Of 1,143 faces in web photos with such a score and probability, the
-# whole photo changed the label of 23; in 20 of these the face alone was right.
+# whole-photo model changed the label of 23; for 20 of these the face model alone was right.
 ALONE_FROM = 0.9
-# Weight, against the loss, of half the squared distance of the weights from their start.
+# Factor on half the squared distance of the weights from their start, relative to the loss.
 RULE_DECAY = 1.0
 MAX_ITERATIONS = 200
 
@@ -105,7 +105,7 @@ class FusionEvidence:
 def gather_evidence(
     files: Sequence[LabelledFile], face_model: str, answers: OutOfFold, framing: Framing
 ) -> FusionEvidence:
-    """Run a face model, as the runner does, over the photos of a cross-validation.
+    """Run a face model, like the runner, on the photos of a cross-validation.
 
     Args:
         files: the photos; those that are not in the cross-validation are skipped.
@@ -138,12 +138,12 @@ def gather_evidence(
             f"{len(missing)} cross-validated photos are missing", CROSS_VALIDATE_REMEDY
         )
     photos = [seen[name] for name in answers.names]
-    nothing = np.full(len(spec), np.nan, dtype=np.float32)
+    no_face = np.full(len(spec), np.nan, dtype=np.float32)
     return FusionEvidence(
         labels=labels,
         abstain=abstain,
         face_abstain=spec[len(labels) :],
-        face=np.stack([nothing if photo.face is None else photo.face for photo in photos]),
+        face=np.stack([no_face if photo.face is None else photo.face for photo in photos]),
         score=np.asarray([photo.score for photo in photos]),
         share=np.asarray([photo.share for photo in photos]),
         # Calibrated, as the probabilities of the exported model are.
@@ -227,7 +227,7 @@ def choose_fusion_thresholds(
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Predictions for each fold by rules and thresholds that were fitted on the other folds.
+    """Predictions for each fold with rules and thresholds fitted on the other folds.
 
     Attributes:
         probabilities: the fused probabilities, float32 [n, K + A].
@@ -241,7 +241,7 @@ class CrossFit:
 
 
 def cross_fit(face_model: str, evidence: FusionEvidence, risk: float) -> CrossFit:
-    """Predict each fold by rules and thresholds that are fitted on the other folds."""
+    """Predict each fold with rules and thresholds fitted on the other folds."""
     probabilities = np.empty_like(evidence.photo)
     fusions: dict[int, Fusion] = {}
     parts: list[tuple[npt.NDArray[np.bool_], Decisions]] = []

@@ -47,13 +47,13 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[EpochMetrics, ...]:
     """Fit a network to a data set and return the metrics of all epochs.
 
     After each epoch the folder ``run`` gets a checkpoint (with the averaged weights), a line of
-    ``history.csv``, and TensorBoard logs under ``logs/train`` and ``logs/validation``. A training
-    that was interrupted resumes after its last complete epoch and ends with the same weights as an
+    ``history.csv``, and TensorBoard logs under ``logs/train`` and ``logs/validation``. An
+    interrupted run resumes after its last complete epoch and ends with the same weights as an
     uninterrupted one, because all random numbers depend only on the seed and the epoch.
 
     Raises:
         InputError: a split that is needed is empty.
-        OutputError: ``run`` holds a training with other data or settings.
+        OutputError: ``run`` belongs to a training run with other data or settings.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -81,7 +81,7 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[EpochMetrics, ...]:
     optimizer = build_optimizer(network, config)
     class_weights = _compute_class_weights(samples).to(device) if config.balanced else None
 
-    # The state so far, if this training was interrupted.
+    # The state so far, if this run was interrupted.
     run.mkdir(parents=True, exist_ok=True)
     state = TrainingState(network, ema, optimizer)
     restore_checkpoint(run, data, config, state)
@@ -148,7 +148,7 @@ def build_optimizer(network: Network, config: Config) -> AdamW:
     """Build the optimizer of all trainable parameters.
 
     Each group has a ``scale``, the factor on the scheduled learning rate. Only matrices and kernels
-    decay: biases and norms would be shrunk together with what they scale.
+    get weight decay; biases and norms do not.
     """
     groups: list[dict[str, Any]] = []
     parts = ((network.features, config.pretrained_rate), (network.classifier, 1.0))
@@ -175,7 +175,7 @@ def compute_learning_rate(config: Config, step: int, total: int) -> float:
 
 
 def limit_ema_decay(step: int) -> float:
-    """Limit the decay of the averaged weights, so that at step t they span about t / 10 steps."""
+    """Return the largest decay at a step: at step t, averaged weights span about t / 10 steps."""
     return (1 + step) / (10 + step)
 
 

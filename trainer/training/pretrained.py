@@ -1,4 +1,4 @@
-"""Initial weights of a network, and the layers of it that are trained.
+"""Initial weights of a network, and the selection of its trainable layers.
 
 Weights come from ImageNet, from a checkpoint of a run, or from an exported model.
 """
@@ -58,13 +58,12 @@ def build_network(config: Config, classes: int, channels: int) -> Network:
 
 
 def initialise_network(network: Network, init: str) -> None:
-    """Set a network's initial weights; a classifier of other classes keeps its random ones.
+    """Set a network's initial weights; a classifier for other classes keeps random ones.
 
     Args:
         network: the network, which is changed in place.
-        init: ``imagenet``; the path of an exported model, of a checkpoint, whose averaged weights
-            are taken, or of a state dict with this project's or the published names; or empty to
-            change nothing.
+        init: ``imagenet``; the path of an exported model, of a checkpoint (its averaged weights) or
+            of a state dict with this project's or the published names; empty to change nothing.
 
     Raises:
         InputError: the file can't be read or is of another network.
@@ -120,7 +119,7 @@ def freeze_layers(network: Network, trainable: str) -> None:
 def freeze_norms(network: Network) -> None:
     """Put the batch norms of the features into evaluation mode.
 
-    A few photos estimate their statistics worse than the millions behind pretrained weights.
+    Few photos give worse estimates of the statistics than the millions behind pretrained weights.
     """
     for layer in network.features.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -194,7 +193,7 @@ def _read_weights(path: Path) -> StateDict:
 
 
 def _rename_weights(weights: StateDict, network: Network) -> StateDict:
-    """Give published weights this project's names; both list the same layers in the same order."""
+    """Rename published weights; both networks list the same layers in the same order."""
     if PUBLISHED_STEM not in weights or not isinstance(network, PhotoNet):
         return weights
     own = network.state_dict()
@@ -222,7 +221,7 @@ def _read_convolutions(model: onnx.ModelProto) -> list[Floats]:
         if node.op_type in STORAGE_OPERATORS and all(name in values for name in node.input):
             (value,) = ReferenceEvaluator(node).run(None, {n: values[n] for n in node.input})
             values[node.output[0]] = np.asarray(value)
-    # A convolution without a bias adds up classes, see ``Deployed``.
+    # A convolution without a bias adds up classes, see ``DeployedNetwork``.
     convolutions = [
         node for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2
     ]

@@ -1,4 +1,4 @@
-"""Initial classifier on pretrained features, fitted by logistic regression before training.
+"""Linear probe: the initial classifier, fitted to pretrained features by logistic regression.
 
 With a random classifier the first steps would distort the pretrained features (Kumar et al. 2022,
 arXiv 2202.10054).
@@ -44,7 +44,7 @@ def fit_probe(network: PhotoNet, part: Split, decay: float) -> None:
 def fit_classifier(
     network: PhotoNet, means: Tensor, votes: Tensor, decay: float, weights: Tensor | None = None
 ) -> None:
-    """Standardise features and fit the classifier, as ``fit_probe``, to given channel means.
+    """Standardise features and fit the classifier, like ``fit_probe``, from given channel means.
 
     Args:
         network: the network, which is changed in place.
@@ -101,8 +101,8 @@ def fit_logistic_regression(
         features: float [n, D].
         votes: float [n, K].
         decay: weight of half the squared weights against the sum of losses.
-        start: logits [n, K] of an existing classifier; the result is then a change of its weights
-            and biases, and both decay.
+        start: logits [n, K] of an existing classifier; the result is then the change of its weights
+            and biases, and both have weight decay.
         weights: weight of each sample in the loss, float [n], 1 by default.
 
     Returns:

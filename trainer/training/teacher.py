@@ -1,7 +1,7 @@
-"""Learning from another model's probabilities beside people's votes.
+"""Knowledge distillation: mixes a teacher's probabilities into people's votes.
 
 Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531): the votes on
-one picture are few and noisy; a model that was trained on all pictures averages out the noise.
+one picture are few and noisy; a model trained on all pictures averages out the noise.
 """
 
 from __future__ import annotations

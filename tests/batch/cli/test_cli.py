@@ -190,8 +190,8 @@ def test_files_that_could_not_be_read_are_rows_and_exit_code_3(
     }
 
 
-def _as_mortal() -> list[str]:
-    """Take away root's power over the permissions of files."""
+def _without_root_capabilities() -> list[str]:
+    """Drop root's capability to bypass file permissions."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -202,7 +202,7 @@ def _as_mortal() -> list[str]:
 def test_a_file_without_permission_is_a_row(photos: Path, tmp_path: Path) -> None:
     (photos / "coffee.jpg").chmod(0)
     ran = subprocess.run(
-        [*_as_mortal(), sys.executable, "-m", "batch", "photos"],
+        [*_without_root_capabilities(), sys.executable, "-m", "batch", "photos"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

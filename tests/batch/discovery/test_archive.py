@@ -1,4 +1,4 @@
-"""ZIP and tar archives, as other programs make them."""
+"""ZIP and tar archives as written by other programs."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class TestTarsInARow:
 NAMES = [b"gr\xfc\xdfe.jpg", b"\x83e\x83X\x83g.jpg", "\u00e9.jpg".encode(), b"\xff\xfe.jpg"]
 
 
-def test_names_in_any_encoding_cost_nothing(tmp_path: Path, skipped: Counter[str]) -> None:
+def test_names_in_any_encoding_are_listed(tmp_path: Path, skipped: Counter[str]) -> None:
     with tarfile.open(tmp_path / "a.tar", "w", errors="surrogateescape", format=GNU) as tar:
         for name in NAMES:
             add_member(tar, name.decode("utf-8", "surrogateescape"))

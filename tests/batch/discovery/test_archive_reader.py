@@ -1,4 +1,4 @@
-"""Archives are read by a process of its own, which a crafted archive may crash or exhaust."""
+"""Archives are read in a separate process, which a crafted archive may crash or exhaust."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOSTILE = "tests.support.hostile_archive"
 
 @pytest.fixture
 def hostile(request: pytest.FixtureRequest) -> Iterator[ArchiveReader]:
-    """A reader of hostile archives, with a short time-out for the tests of one."""
+    """A reader with a hostile child process, and a short time-out for tests that hang."""
     timeout = 1 if "hang" in request.node.name else 60
     with closing(ArchiveReader(program=HOSTILE, timeout=timeout)) as reader:
         yield reader
@@ -102,7 +102,7 @@ def test_one_process_is_used_for_all(tmp_path: Path) -> None:
         assert MAX_MEMORY_BYTES < limit < 2 * MAX_MEMORY_BYTES
 
 
-def test_one_that_was_killed_with_nothing_in_hand_costs_nothing(tmp_path: Path) -> None:
+def test_a_reader_killed_while_idle_costs_nothing(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar", "a.jpg")
     with closing(ArchiveReader()) as reader:
         assert reader.read(archive, "a.jpg", 10) == b"abc"
@@ -111,7 +111,7 @@ def test_one_that_was_killed_with_nothing_in_hand_costs_nothing(tmp_path: Path) 
         assert reader.read(archive, "a.jpg", 10) == b"abc"
 
 
-def test_one_that_is_killed_at_its_start_is_started_again(
+def test_a_reader_killed_at_its_start_is_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = write_tar(tmp_path / "a.tar", "a.jpg")
@@ -135,7 +135,7 @@ def test_one_that_is_killed_at_its_start_is_started_again(
         reader.read(archive, "a.jpg", 10)
 
 
-def test_a_listing_that_is_given_up_ends_the_process(tmp_path: Path) -> None:
+def test_an_abandoned_listing_ends_the_process(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar", *(f"{n}.jpg" for n in range(5_000)))
     with closing(ArchiveReader()) as reader:
         members = reader.members(archive)
@@ -171,7 +171,7 @@ def test_a_pipe_in_an_archives_place_is_not_waited_for(tmp_path: Path) -> None:
     assert caught.value.reason is Reason.NOT_A_FILE
 
 
-def test_a_member_that_needs_too_much_memory_costs_itself(tmp_path: Path) -> None:
+def test_a_member_that_needs_too_much_memory_fails_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("lzma.jpg", b"abc" * 100, zipfile.ZIP_LZMA)

@@ -1,4 +1,4 @@
-"""Archives that lie about what is in them: a member pays, not the archive, and never the run."""
+"""Archives with false metadata: only the affected member fails, not the archive or the run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _name(file: FoundFile) -> str:
 
 
 def entry(name: str, offset: int, data: bytes, size: int | None = None) -> bytes:
-    """Make an entry of a zip's central directory (APPNOTE, 4.3.12), with any 64 bits of size."""
+    """Build an entry of a zip's central directory (APPNOTE, 4.3.12) with any 64-bit size."""
     extra = b"" if size is None else struct.pack("<HHQ", 1, 8, size)
     short = len(data) if size is None else 0xFFFF_FFFF
     numbers = (20, 20, 0, 0, 0, 0x21, zlib.crc32(data), len(data), short, len(name), len(extra))
@@ -82,7 +82,7 @@ def info(name: str, **pax: str) -> tarfile.TarInfo:
 
 
 def set_size(path: Path, number: int, size: int) -> None:
-    """Give a member of a tar any size, as base-256 (GNU tar), with a checksum that is right."""
+    """Set the size of a tar member, in base-256 (GNU tar), and repair the checksum."""
     with tarfile.open(path) as file:
         offset = file.getmembers()[number].offset
     data = bytearray(path.read_bytes())
@@ -95,7 +95,7 @@ def set_size(path: Path, number: int, size: int) -> None:
 
 
 class TestNumbers:
-    def test_a_size_beyond_63_bits_costs_its_member_in_a_run(self, tmp_path: Path) -> None:
+    def test_a_member_with_a_size_beyond_63_bits_fails_alone(self, tmp_path: Path) -> None:
         place = RunFolder(tmp_path)
         photo = (make_photos(tmp_path / "photos", 1) / "00000.jpg").read_bytes()
         zip_with_sizes(tmp_path / "p.zip", photo, None, 2**63, 2**64 - 2, None)
@@ -111,7 +111,7 @@ class TestNumbers:
         assert (tmp_path / "again.csv").read_bytes() == place.report.read_bytes()
 
     @pytest.mark.parametrize("time", ["inf", "-inf", "nan", "1e300", "x"])
-    def test_no_time_of_a_member_costs_anything(self, tmp_path: Path, time: str) -> None:
+    def test_a_member_may_have_any_time(self, tmp_path: Path, time: str) -> None:
         tar_of(tmp_path / "p.tar", info("a.jpg"), info("b.jpg", mtime=time), info("c.jpg"))
         assert reasons(tmp_path / "p.tar") == {"a.jpg": "", "b.jpg": "", "c.jpg": ""}
 
@@ -124,7 +124,7 @@ class TestNumbers:
         # What follows can't be found, which has a row.
         assert "c.jpg" in found or found["archive"] == Reason.CORRUPT
 
-    def test_a_damaged_header_in_the_midst_has_a_row(self, tmp_path: Path) -> None:
+    def test_a_damaged_header_between_members_has_a_row(self, tmp_path: Path) -> None:
         path = tar_of(tmp_path / "p.tar", info("a.jpg"), info("b.jpg"), info("c.jpg"))
         data = bytearray(path.read_bytes())
         data[1024] ^= 1
@@ -133,7 +133,7 @@ class TestNumbers:
 
 
 def long_header(path: Path, kind: bytes, size: int, name: str = "x") -> None:
-    """Append a header whose data are a hole of the file: they take no disk."""
+    """Append a header whose data are a hole in a sparse file, which takes no disk space."""
     special = tarfile.TarInfo(name)
     special.type, special.size = kind, size
     with path.open("r+b") as file:
@@ -185,7 +185,7 @@ def test_headers_in_headers_end(tmp_path: Path) -> None:
 
 
 def full_overlap(path: Path, data: bytes) -> list[str]:
-    """Write a zip of which all members are the same bytes."""
+    """Write a zip whose members all point to the same bytes."""
     names = [f"{number}.jpg" for number in range(4)]
     body = local("0.jpg", data)
     entries = [entry(name, 0, data) for name in names]
@@ -194,7 +194,7 @@ def full_overlap(path: Path, data: bytes) -> list[str]:
 
 
 def quoted_overlap(path: Path, data: bytes) -> list[str]:
-    """Write a zip of which each member holds all members behind it."""
+    """Write a zip in which each member contains all members after it."""
     names = [f"{number}.jpg" for number in range(4)]
     body, parts = b"", []
     for name in reversed(names):
@@ -225,7 +225,7 @@ def test_members_that_overlap_are_refused(
         reader.read(os.fspath(path), "0.jpg", 100)
 
 
-def test_a_long_name_costs_its_member_and_its_row_is_read_back(tmp_path: Path) -> None:
+def test_a_member_with_a_long_name_fails_alone_and_its_row_is_read_back(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     photo = make_photos(tmp_path / "photos", 1) / "00000.jpg"
     with tarfile.open(tmp_path / "p.tar", "w") as file:
@@ -253,7 +253,7 @@ def test_many_members_pass_through_little_memory(tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
 
 
-def test_a_member_without_a_name_costs_no_other(tmp_path: Path) -> None:
+def test_a_member_without_a_name_does_not_affect_others(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.jpg", b"a")

@@ -278,7 +278,7 @@ def test_a_path_longer_than_the_system_takes_is_a_failure(
     assert [item.rpartition("!")[2] for item in found[:-1]] == [Reason.UNREADABLE]
 
 
-def test_a_folder_that_goes_during_the_walk_ends_nothing() -> None:
+def test_a_folder_that_vanishes_during_the_walk_does_not_end_it() -> None:
     put("a/1.jpg", "a/sub/2.jpg", "a/z.jpg")
     walk = discover(["a"], Search())
     assert next(walk) == Path("a/1.jpg")

@@ -1,4 +1,4 @@
-"""Files at URLs are fetched ahead, within limits."""
+"""Files at URLs are prefetched, within limits."""
 
 from __future__ import annotations
 

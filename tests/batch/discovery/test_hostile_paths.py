@@ -1,4 +1,4 @@
-"""Whole runs over folders with the oddest names and kinds of files that systems allow."""
+"""Whole runs over folders with unusual file names and special files."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_no_cell_is_a_formula_whichever_separator_a_spreadsheet_takes(
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_no_line_that_is_shown_steers_a_terminal(
+def test_no_output_line_has_terminal_control_characters(
     place: RunFolder, odd: list[Path], form: str
 ) -> None:
     for arguments in (
@@ -109,7 +109,7 @@ def test_a_list_of_paths_is_utf8_in_any_locale(
     assert [parse_path_text(line) for line in stdout.splitlines()] == odd
 
 
-def test_links_and_what_is_no_file_are_left_alone(place: RunFolder) -> None:
+def test_links_and_special_files_are_not_read(place: RunFolder) -> None:
     inside = make_photos(place.folder / "photos", 2)
     outside = make_photos(place.folder / "outside", 2, first=5)
     (inside / "link.jpg").symlink_to(outside / "00005.jpg")

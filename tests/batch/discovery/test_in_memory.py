@@ -61,7 +61,7 @@ def test_images_are_brought_to_rgb_as_files_are(
         assert (row.width, row.failure) == (64, None)
 
 
-def test_photos_are_taken_as_they_are_wanted(options: batch.Options) -> None:
+def test_photos_are_consumed_lazily(options: batch.Options) -> None:
     taken = 0
 
     def photos() -> Iterator[Picture]:
@@ -87,7 +87,7 @@ def test_files_are_read(options: batch.Options, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"min_confidence": 90}, {"workers": 0}, {"batch_size": 0}])
-def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         batch.Options(**wrong)
 

@@ -1,4 +1,4 @@
-"""A scan ends where it is once the run is asked to end, and a link ends no scan."""
+"""Long scans stop as soon as the run is stopped, and bad links do not end a scan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class Check:
-    """Ends a scan at the n-th call, and keeps the time since then."""
+    """Ends a scan at the n-th call, and records the longest time between calls."""
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
@@ -43,7 +43,7 @@ class Check:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder of many names, which are links to one file: that is quickly done."""
+    """Make a folder of many hard links to one file, which is fast."""
     folder = tmp_path_factory.mktemp("many") / "photos"
     folder.mkdir()
     first = folder / "first.jpg"
@@ -58,7 +58,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_huge_folder_is_left_in_the_midst_of_listing_and_of_looking(many: Path) -> None:
+def test_a_scan_of_a_huge_folder_can_be_stopped_at_any_step(many: Path) -> None:
     check = Check(0)
     explorer = FolderWalker(Search(), lambda path, why: None, None, check)
     assert sum(1 for _ in explorer.walk([os.fspath(many)])) == MANY + 1
@@ -69,7 +69,7 @@ def test_a_huge_folder_is_left_in_the_midst_of_listing_and_of_looking(many: Path
 
 
 @pytest.mark.parametrize("pattern", ["*", "**/*.jpg"])
-def test_a_pattern_is_left_in_the_midst_of_matching(many: Path, pattern: str) -> None:
+def test_the_matching_of_a_pattern_can_be_stopped(many: Path, pattern: str) -> None:
     check = Check(0)
     Discovery([f"{many}/{pattern}"], Search(), check=check)
     assert -check.calls > MANY // CHECK_EVERY
@@ -100,7 +100,7 @@ def _catches(pid: int, number: int) -> bool:
     return bool(mask >> (number - 1) & 1)
 
 
-def test_a_link_that_the_system_does_not_follow_costs_itself(
+def test_a_link_that_the_system_does_not_follow_is_one_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -116,7 +116,7 @@ def test_a_link_that_the_system_does_not_follow_costs_itself(
         )
 
 
-def test_a_line_of_a_list_that_no_system_takes_costs_itself(tmp_path: Path) -> None:
+def test_a_line_of_a_list_that_is_too_long_is_one_failure(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     (tmp_path / "list").write_bytes(b"n" * 1_100_000 + b".jpg\n" + b"gone.jpg\n")
     ran = place.run("-", "-o", REPORT, before=("sh", "-c", 'exec "$@" < list', "sh"))

@@ -103,7 +103,7 @@ def test_rows_are_written_in_groups(tmp_path: Path) -> None:
     assert [found.size for found in read_manifest(os.fspath(path))] == list(range(number))
 
 
-def test_a_manifest_is_as_good_as_the_folder(place: RunFolder) -> None:
+def test_a_manifest_gives_the_report_of_its_folder(place: RunFolder) -> None:
     place.label()
     whole = place.report.read_bytes()
     _manifest(place, "photos")
@@ -156,7 +156,9 @@ def test_files_that_are_gone_or_changed_since(place: RunFolder) -> None:
     assert place.counts()["reused"] == NUMBER + len(ODD) - 2
 
 
-def test_others_may_list_paths_alone(place: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_foreign_manifest_may_have_paths_only(
+    place: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_photos(place.folder / "more", 2)
     listed = ["photos/00002.jpg", "./more//00001.jpg", "photos/gone.jpg", "s3://b/c.jpg", "photos"]
     path = _foreign(place.folder / "own.parquet", path=listed, owner=["me"] * 5)
@@ -173,7 +175,7 @@ def test_others_may_list_paths_alone(place: RunFolder, monkeypatch: pytest.Monke
     assert reasons == [None, None, Reason.VANISHED, None, Reason.NOT_A_FILE]
 
 
-def test_other_types_that_mean_the_same_are_welcome(tmp_path: Path) -> None:
+def test_equivalent_column_types_are_accepted(tmp_path: Path) -> None:
     path = _foreign(
         tmp_path / "own.parquet",
         size=pa.array([1, 2], pa.uint32()),
@@ -247,7 +249,7 @@ def test_a_manifest_twice_gives_no_file_twice(place: RunFolder) -> None:
     assert twice == place.run("photos", "--dry-run").stdout
 
 
-def test_a_folder_that_is_called_so_is_a_folder(tmp_path: Path) -> None:
+def test_a_folder_with_the_suffix_is_a_folder(tmp_path: Path) -> None:
     make_photos(tmp_path / "odd.parquet", 2)
     assert len(list(Discovery([os.fspath(tmp_path / "odd.parquet")], Search()))) == 2
 

@@ -154,7 +154,7 @@ class TestDamage:
         assert ran.returncode == 3
         assert place.rows()["zip://bomb.jpg::p.zip"]["error"].startswith("too_large: 5,000,000")
 
-    def test_a_size_that_is_a_lie_is_found_out(self, tmp_path: Path) -> None:
+    def test_a_false_size_is_detected(self, tmp_path: Path) -> None:
         archive = tmp_path / "p.zip"
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("a.jpg", bytes(100_000))

@@ -24,7 +24,7 @@ def test_lists() -> None:
     assert find("-", listing=b"cr.jpg\r\0two\nlines.jpg\0") == ["cr.jpg\r", "two\nlines.jpg"]
 
 
-def test_a_list_of_its_own_is_read_as_one_that_is_piped_in(tmp_path: Path) -> None:
+def test_a_list_file_is_read_like_a_piped_list(tmp_path: Path) -> None:
     put("a.jpg", "sub/b.jpg", "sub/c.jpg")
     listing = "sub/\ngone.jpg\na.jpg\n"
     Path("sub/list.txt").write_text(listing, encoding="utf-16")

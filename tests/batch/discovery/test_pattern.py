@@ -24,7 +24,7 @@ def test_a_pattern_ends_where_links_loop() -> None:
     assert find("a/**/x.jpg") == ["a/x.jpg"]
 
 
-def test_a_file_of_that_very_name_beats_the_pattern() -> None:
+def test_a_file_with_the_name_of_the_pattern_takes_precedence() -> None:
     put("a[1].jpg", "a1.jpg")
     assert find("a[1].jpg") == ["a[1].jpg"]
 

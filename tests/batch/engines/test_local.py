@@ -77,7 +77,7 @@ def test_every_file_has_its_row_in_order(photos: Path) -> None:
     assert reasons == [Reason.TRUNCATED, Reason.EMPTY]
 
 
-def test_batches_and_workers_change_nothing(photos: Path) -> None:
+def test_batch_size_and_workers_do_not_change_the_rows(photos: Path) -> None:
     expected = list(batch.label([photos], CPU))
     assert {row.source for row in expected} == {Source.FACE, Source.IMAGE}
     for batch_size, workers in ((1, 1), (2, 3), (64, 2)):

@@ -188,7 +188,7 @@ def test_a_pair_of_models_is_explained_through_its_fusion(portrait: Path, tmp_pa
 
 
 def _view(path: Path) -> Pixels:
-    """Give what a model of whole photos sees of a file."""
+    """Return the input of a whole-photo model for a file."""
     photo = decode(path)
     assert isinstance(photo, Photo)
     return resize_photo(photo, SIDE, SIDE, 1)
@@ -209,7 +209,7 @@ def _abstaining(folder: Path, neither: float, no_person: float) -> Options:
 
 
 def _greys_without_spots(photo: Path) -> tuple[float, list[float]]:
-    """Give the mean grey of what the model sees, and of it with each spot hidden."""
+    """Return the mean grey of the model's input, and of the input with each spot hidden."""
     view = _view(photo)
     parts = np.concatenate([part.mean(axis=(1, 2, 3)) for part in occlude_spots(view)])
     return float(view.mean()), parts.tolist()
@@ -297,7 +297,9 @@ def test_every_face_has_its_weight_in_the_answer(tmp_path: Path, astronaut: Imag
     )
 
 
-def test_of_a_crowd_the_largest_faces_are_explained(tmp_path: Path, astronaut: Image.Image) -> None:
+def test_only_the_largest_faces_of_a_crowd_are_explained(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
     face = astronaut.crop((150, 30, 300, 180))
     crowd = Image.new("RGB", (150 * 5, 150 * 4), "white")
     for number in range(20):

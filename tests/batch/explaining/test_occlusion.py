@@ -1,4 +1,4 @@
-"""Each spot of a view is hidden once, and its value lies there in the map."""
+"""Each spot of a view is hidden once, and the map has its value at that position."""
 
 from __future__ import annotations
 

@@ -53,14 +53,14 @@ def names(folder: Path) -> set[str]:
 
 
 def clean(folder: Path, stem: str = STEM) -> None:
-    """Do what a process does before it makes drafts of its own."""
+    """Clean up abandoned drafts, as a process does before it makes its own."""
     remove_abandoned(folder, draft_pattern(stem))
     for left in DraftFolder.take_over_abandoned(folder, stem):
         left.remove(remove_contents)
 
 
 def leave(folder: Path, stem: str = STEM) -> tuple[Path, Path]:
-    """Have a process killed that has a file and a folder in the making, and give the two."""
+    """Kill a process that has a draft file and a draft folder; return both."""
     command = [sys.executable, "-c", KILLED, str(folder), stem]
     before = names(folder)
     assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
@@ -87,8 +87,8 @@ def test_a_draft_in_use_stays_even_in_the_same_process(tmp_path: Path) -> None:
     assert not names(tmp_path)
 
 
-def test_a_process_id_proves_nothing(tmp_path: Path) -> None:
-    """Two containers that share a folder have the same numbers."""
+def test_a_process_id_does_not_prove_a_draft_abandoned(tmp_path: Path) -> None:
+    """Processes of two containers that share a folder may have the same ID."""
     apart = ["unshare", "--pid", "--fork", "--kill-child"]
     if shutil.which("unshare") is None or subprocess.run([*apart, "true"]).returncode:
         pytest.skip("this user can make no container")
@@ -220,7 +220,7 @@ def test_links_in_a_folder_are_removed_and_not_followed(tmp_path: Path) -> None:
 def test_a_folder_without_a_complete_marker_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Processes that start at once clean up wherever another of them is at the moment."""
+    """Another process may clean up after any step of the creation of a folder."""
     cleaned: list[str] = []
 
     def between(step: str) -> None:
@@ -242,7 +242,7 @@ def test_a_folder_without_a_complete_marker_stays(
 
 
 def _after(function: Callable[..., object], then: Callable[[], None]) -> Callable[..., object]:
-    """Have something done after each call of a function by the main thread, once it returned."""
+    """Wrap a function to call ``then`` after each of its calls by the main thread."""
 
     def call(*args: object, **kwargs: object) -> object:
         result = function(*args, **kwargs)

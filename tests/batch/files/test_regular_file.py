@@ -1,4 +1,4 @@
-"""Files are opened without waiting for a pipe, and own files without following a link."""
+"""Files are opened without waiting for pipes, and the program's own without following links."""
 
 from __future__ import annotations
 

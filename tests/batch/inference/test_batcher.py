@@ -1,4 +1,4 @@
-"""Inputs of many threads share batches, and sharing changes no output."""
+"""Inputs of many threads share batches without a change of the outputs."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_process_ends_with_batchers_open() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=PATIENCE)
 
 
-def test_waiting_costs_nothing() -> None:
+def test_an_idle_batcher_takes_no_cpu_time() -> None:
     batcher = DynamicBatcher([Doubler()], batch=4)
     batcher.run(_rows(1))
     started = time.process_time()

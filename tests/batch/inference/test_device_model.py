@@ -1,4 +1,4 @@
-"""Models on devices give the same outputs as a single session; the CPU stands for devices."""
+"""Models on devices give the outputs of a single session; the CPU simulates devices."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_model_is_run_on_full_batches_of_the_same_shape() -> None:
 
 
 def test_no_input_of_an_earlier_batch_is_left() -> None:
-    """The sum over a batch shows what is after its last input."""
+    """The sum over a batch includes inputs left after its last one."""
     model = DeviceModel(_batch_sum(), ON_TWO, device_id=0, batch=4)
     ones = np.ones((3, 2), np.float32)
     assert model.run([ones])[0][0, 0] == 3

@@ -63,7 +63,7 @@ def test_the_device_that_does_not_work_is_named() -> None:
 
 
 @needs_no_cuda
-def test_auto_takes_the_cpu_and_says_why() -> None:
+def test_auto_falls_back_to_the_cpu_with_the_reason() -> None:
     device, why = choose_device(Device(Provider.AUTO, devices=(0, 1)), GRAPH, PICTURE)
     assert device == Device(Provider.CPU)
     assert "cuda" in why

@@ -34,7 +34,7 @@ MISSING = "photos/00004.jpg"
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> RunFolder:
-    """A place with whole reports and parts of three shards, in all formats and as datasets."""
+    """A folder with whole reports and parts of three shards, in all formats and as datasets."""
     folder = tmp_path_factory.mktemp("labelled")
     photos = make_photos(folder / "photos", NUMBER)
     group = Image.new("RGB", (1024, 512))
@@ -67,7 +67,7 @@ def _label(place: RunFolder, output: str, state: str, *args: str) -> None:
 
 @pytest.fixture
 def place(labelled: RunFolder, tmp_path: Path) -> RunFolder:
-    """The same, to be spoiled."""
+    """A copy of these files that a test may damage."""
     shutil.copytree(labelled.folder, tmp_path, dirs_exist_ok=True)
     return RunFolder(tmp_path)
 
@@ -83,7 +83,7 @@ def _merged(place: RunFolder, *args: str | Path, output: str = "merged.csv") -> 
 
 
 def _refused(place: RunFolder, *args: str | Path, before: tuple[str, ...] = ()) -> str:
-    """Merge what can't be merged, and give the message."""
+    """Merge parts that must be refused; return the message."""
     earlier = place.folder / "merged.csv"
     earlier.write_text("earlier")
     ran = place.command("merge", *args, "-o", "merged.csv", before=before)
@@ -193,7 +193,9 @@ def test_parts_may_have_any_formats_and_lie_anywhere(labelled: RunFolder, tmp_pa
     assert ran.stdout == (labelled.folder / "whole-photos.csv").read_text(encoding="utf-8")
 
 
-def test_it_ends_as_a_run_does(labelled: RunFolder, tmp_path: Path) -> None:
+def test_a_merge_has_the_summary_and_exit_code_of_a_run(
+    labelled: RunFolder, tmp_path: Path
+) -> None:
     run = labelled.run("photos", "-o", tmp_path / "w.csv", "--state", "whole0.journal")
     ran = labelled.command("merge", *_parts(".csv"), "-o", tmp_path / "m.csv")
     (line,) = ran.stderr.splitlines()
@@ -245,7 +247,7 @@ def test_a_shard_may_be_empty(tmp_path: Path, form: str) -> None:
     assert (tmp_path / "m.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_nothing_at_all_is_joined_too(tmp_path: Path) -> None:
+def test_reports_without_rows_are_merged_too(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     (tmp_path / "photos").mkdir()
     for n in (1, 2):
@@ -255,7 +257,7 @@ def test_nothing_at_all_is_joined_too(tmp_path: Path) -> None:
     assert (tmp_path / "m.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_nothing_at_all_has_the_columns_of_the_models_that_found_it(tmp_path: Path) -> None:
+def test_a_merge_without_rows_has_the_columns_of_its_models(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     save_abstaining(tmp_path)
     (tmp_path / "photos").mkdir()

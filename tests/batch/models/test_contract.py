@@ -285,7 +285,7 @@ def test_golden_answers_that_a_constant_answer_would_pass_are_refused(
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x01", bytes(range(256))])
-def test_what_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "photo.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="not an ONNX file"):

@@ -29,7 +29,7 @@ MEASURE = "all => all.map((one) => one.getBoundingClientRect().height)"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Path:
-    """A page with all that there can be: failures, changes, placeholders, a long name."""
+    """A page with every feature: failures, changes, placeholders, a long name."""
     folder = tmp_path_factory.mktemp("access")
     more = [
         make_answered_row(f"{'long folder ' * 8}/{'long name' * 12}{n}.jpg", 0.55 + n / 90)
@@ -44,7 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Pa
 
 
 def faults(shown: BrowserPage) -> list[str]:
-    """Give the serious and critical violations that axe-core finds, and where."""
+    """Return the serious and critical violations that axe-core finds, with their elements."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright",
         reason="these tests need pip install 'batch-label[browser]'",

@@ -42,7 +42,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Path:
-    """The page of seven rows; an earlier report said otherwise of two, and lacked one."""
+    """A page of seven rows; the earlier report has two other answers and lacks one row."""
     folder = tmp_path_factory.mktemp("page")
     write_photos(folder, ROWS, astronaut)
     before = [
@@ -56,7 +56,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Pa
 
 @pytest.fixture(scope="module")
 def listed(browser: Browser, page: Path) -> Iterator[BrowserPage]:
-    """The list of the page, for tests that leave nothing behind but fields of the form."""
+    """The list view of the page, shared by tests that change only form fields."""
     with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         yield shown
@@ -196,7 +196,7 @@ def test_plots_have_tables(shown: BrowserPage) -> None:
 
 @pytest.fixture(scope="module")
 def every(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
-    """The page of a report with every status, whose earlier report had fewer; in the list."""
+    """The list view of a report with every status; its earlier report has fewer."""
     folder = tmp_path_factory.mktemp("every")
     old = write_report(folder / "old.csv", [*ROWS, make_answered_row("album/h.jpg", 0.2)])
     report = write_report(folder / "results.csv", EVERY_ROW, OUTPUTS)

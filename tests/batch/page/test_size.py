@@ -24,7 +24,7 @@ CONFIDENCES = [0.5 + number * 7_919 % 5_000 / 10_000 for number in range(COUNT)]
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of photos that are not there; one in a thousand has failed."""
+    """A page of rows whose photos do not exist; one in a thousand has failed."""
     report = tmp_path_factory.mktemp("size") / "r.csv"
     with report.open("w") as file:
         file.write("path,status,label,confidence,p_happy,p_sad,error\n")

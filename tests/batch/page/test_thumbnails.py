@@ -137,7 +137,7 @@ def test_photos_in_local_archives_have_pictures(tmp_path: Path) -> None:
     assert "not on this machine" in elsewhere.note
 
 
-def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.Image) -> None:
+def test_a_hostile_file_loses_only_its_own_picture(tmp_path: Path, astronaut: Image.Image) -> None:
     astronaut.save(tmp_path / "good.jpg")
     names = []
     for name, data in bombs().items():

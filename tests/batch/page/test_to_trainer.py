@@ -33,14 +33,14 @@ FACE = Framing(Region.FACE, side=48, channels=1)
 PHOTO = Framing(Region.IMAGE, side=64, channels=3)
 COLLINS, HOPPER = 'größe, "ja" 微笑.jpg', "a;-1\nb.jpg"
 BUTTONS = {Abstain.NO_PERSON.value: "no person"}
-# What a training needs to be one, and no more.
+# The smallest settings that a training run accepts.
 SETTINGS = "widths = [8, 16, 32]\nbatch_size = 16\nepochs = 1\nthreads = 1\n"
 SAMPLES = ("--region", "image", "--side", "32", "--rgb")
 
 
 @pytest.fixture(scope="module")
 def hopper() -> Image.Image:
-    """A portrait of Grace Hopper, which matplotlib carries."""
+    """A portrait of Grace Hopper, from matplotlib's sample data."""
     matplotlib = pytest.importorskip("matplotlib")
     path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     with Image.open(path) as image:
@@ -52,7 +52,7 @@ def other(label: str) -> str:
 
 
 def answer_in(row: Mapping[str, str]) -> str:
-    """Give a row's label, or the status that takes its place."""
+    """Return a row's label, or its status if it has no label."""
     return row["label"] or row["status"]
 
 
@@ -62,7 +62,7 @@ def report_of(folder: Path) -> list[dict[str, str]]:
 
 
 def review_in(browser: Browser, folder: Path, answers: Mapping[str, str]) -> Review:
-    """Press what is right beside some names of the page, and download that."""
+    """Answer some rows of the page, and download the review."""
     with open_page(browser, folder / "r.html") as shown:
         for name, label in answers.items():
             press(shown, name, BUTTONS.get(label, label))
@@ -74,7 +74,7 @@ def review_in(browser: Browser, folder: Path, answers: Mapping[str, str]) -> Rev
 
 
 def samples_of(reviewed: ReviewedData) -> dict[str, tuple[str, Box | None, bool]]:
-    """Say of each sample its label, its box, and whether the report was right."""
+    """Map each sample's name to its label, its box, and whether the report was right."""
     assert all(sample.split == "train" for sample in reviewed.learn)
     assert all(sample.split != "train" for sample in reviewed.held)
     both = (*reviewed.learn, *reviewed.held)
@@ -162,7 +162,7 @@ def test_the_trainer_learns_from_each_reviewed_face(
 
 
 def _train(folder: Path, review: Review) -> str:
-    """Train as a user does, in another folder than the report's, and give what is said."""
+    """Run the trainer as a user does, outside the report's folder; return its output."""
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "short.toml").write_text(SETTINGS)

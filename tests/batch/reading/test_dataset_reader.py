@@ -167,7 +167,7 @@ def with_a_list_without_files(folder: Path) -> None:
 
 
 def with_a_file_of_other_columns(folder: Path) -> None:
-    """Add another dataset's file, as only a person could do."""
+    """Add a file of another dataset, which no run would do."""
     other = folder.parent / "other"
     write(f"{other}/", ABSTAINED, outputs=OUTPUTS[1:])
     file = json.loads((other / SUCCESS_FILE).read_bytes())["files"][0]

@@ -215,7 +215,7 @@ def test_the_summary_names_the_most_frequent_relabellings_only() -> None:
         (HEADER, None, ["new.csv", "No such file"]),
     ],
 )
-def test_what_can_t_be_compared_is_trouble_and_no_difference(
+def test_reports_that_can_t_be_compared_are_an_error_not_a_difference(
     old: str, new: str | None, words: list[str]
 ) -> None:
     Path("old.csv").write_text(old)
@@ -299,7 +299,7 @@ def test_the_kinds_of_change() -> None:
     assert set(CHANGE_MEANINGS) == set(Change)
 
 
-def test_a_label_that_a_photo_has_no_more_is_a_change() -> None:
+def test_the_loss_of_a_label_is_a_change() -> None:
     written(Path("old.csv"), [labelled("a.jpg", 0.9), labelled("b.jpg", 0.9)], outputs=OUTPUTS)
     now = [
         abstained("a.jpg", Status.NEITHER, 0.7, faces=1),
@@ -359,7 +359,7 @@ def test_pairs_are_kept_on_disk_beyond_the_cache() -> None:
 
 
 @pytest.mark.parametrize("header", [HEADER, HEADER.replace("p_sad", "p_\x1b[2J")])
-def test_a_report_can_t_steer_the_terminal(command: Command, header: str) -> None:
+def test_control_characters_of_a_report_are_not_printed(command: Command, header: str) -> None:
     Path("old.csv").write_text(f"{HEADER}a.jpg,ok,happy,0.9,0.9,0.1,\n")
     Path("new.csv").write_text(f"{header}a.jpg,ok,\x1b[31msad,0.9,0.9,0.1,\n")
     ran = command("diff", "old.csv", "new.csv", "-o", "list.csv")

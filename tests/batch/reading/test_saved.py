@@ -1,4 +1,4 @@
-"""Reports read back: what was written comes out again, and what is damaged is named."""
+"""Reports read back: every value round-trips, and damage is named."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def saved_from(folder: Path, text: str | bytes, name: str = "r.csv") -> Path:
 
 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
-def test_every_format_comes_back_as_it_was_written(form: Format, tmp_path: Path) -> None:
+def test_every_format_round_trips(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
     written(report, (LABELLED, NO_FACE, FAILED))
     assert read(report) == ROWS
@@ -89,7 +89,7 @@ def test_every_format_comes_back_as_it_was_written(form: Format, tmp_path: Path)
 
 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
-def test_a_row_without_a_label_comes_back_as_it_was(form: Format, tmp_path: Path) -> None:
+def test_a_row_without_a_label_round_trips(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
     written(report, ABSTAINED, outputs=OUTPUTS)
     assert read(report) == [
@@ -284,7 +284,9 @@ def test_a_file_that_is_not_a_report_is_refused(
         ("notes.txt", "no suffix that names a format"),
     ],
 )
-def test_what_can_t_be_opened_says_why(tmp_path: Path, name: str, words: str) -> None:
+def test_a_report_that_can_t_be_opened_has_the_reason(
+    tmp_path: Path, name: str, words: str
+) -> None:
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "notes.txt").write_text(GOOD)
     with pytest.raises(ReportError) as caught:

@@ -73,7 +73,7 @@ def test_the_same_answers_do_not_drift() -> None:
 
 
 @pytest.mark.parametrize(("happy", "warned"), [(9400, False), (9600, True)])
-def test_shares_that_move_by_more_than_the_limit_are_told(happy: int, warned: bool) -> None:
+def test_shares_that_move_by_more_than_the_limit_are_reported(happy: int, warned: bool) -> None:
     drift = find_drift(profile(happy, 10_000 - happy), profile(500, 9500), NO_SHARES)
     assert drift.from_last_run == pytest.approx((happy - 500) / 10_000)
     assert bool(drift.warnings) is warned
@@ -83,7 +83,9 @@ def test_shares_that_move_by_more_than_the_limit_are_told(happy: int, warned: bo
 @pytest.mark.parametrize(
     ("mean", "warned"), [(0.86, False), (0.84, True), (0.94, False), (0.96, False)]
 )
-def test_confidence_that_falls_by_more_than_the_limit_is_told(mean: float, warned: bool) -> None:
+def test_confidence_that_falls_by_more_than_the_limit_is_reported(
+    mean: float, warned: bool
+) -> None:
     drift = find_drift(profile(600, 400, mean), profile(600, 400, 0.9), NO_SHARES)
     assert drift.confidence_change == pytest.approx(mean - 0.9)
     assert bool(drift.warnings) is warned
@@ -204,25 +206,25 @@ def test_unsure_answers_count_only_for_the_confidence() -> None:
     assert "confidence" in drift.warnings[0]
 
 
-def test_a_change_that_chance_explains_gives_no_warning() -> None:
-    """Of a hundred photos the mean has to fall further than of thousands."""
+def test_a_change_within_sampling_error_gives_no_warning() -> None:
+    """With a hundred photos the mean must fall further than with thousands."""
     wide = find_drift(profile(60, 40, 0.84, 0.3), profile(600, 400, 0.9, 0.3), NO_SHARES)
     assert wide.confidence_change == pytest.approx(-0.06)
     assert wide.warnings == ()
 
 
 @pytest.mark.parametrize("photos", [MIN_PHOTOS, 300, 3000])
-def test_samples_of_the_same_photos_give_hardly_a_warning(photos: int) -> None:
-    """Two nights drawn from the same eight labels, a thousand times.
+def test_samples_of_the_same_photos_rarely_give_a_warning(photos: int) -> None:
+    """Two runs drawn from the same eight labels, a thousand times.
 
     The bound on shares is never passed here; that on confidence is passed at the rate of
-    FALSE_ALARMS, which is 0.1 in these nights.
+    FALSE_ALARMS, which is 0.1 in these runs.
     """
     random = np.random.default_rng(5)
     shares = dict(zip("abcdefgh", (0.36, 0.3, 0.11, 0.12, 0.08, 0.01, 0.01, 0.01), strict=True))
     labels = list(shares)
 
-    def night() -> Profile:
+    def draw_run() -> Profile:
         counts = random.multinomial(photos, list(shares.values())).tolist()
         by_label = dict(zip(labels, counts, strict=True))
         sure = random.beta(4, 2, size=photos)
@@ -230,13 +232,13 @@ def test_samples_of_the_same_photos_give_hardly_a_warning(photos: int) -> None:
             by_label, {"face": photos}, photos, float(sure.sum()), float((sure**2).sum())
         )
 
-    nights = [find_drift(night(), night(), {Source.FACE: shares}) for _ in range(1000)]
-    warnings = [line for drift in nights for line in drift.warnings]
+    runs = [find_drift(draw_run(), draw_run(), {Source.FACE: shares}) for _ in range(1000)]
+    warnings = [line for drift in runs for line in drift.warnings]
     assert [line for line in warnings if "confidence" not in line] == []
     assert len(warnings) <= 2
 
 
-def test_a_large_change_in_a_hundred_photos_is_told() -> None:
+def test_a_large_change_in_a_hundred_photos_is_reported() -> None:
     drift = find_drift(profile(1, 99), profile(6000, 40), NO_SHARES)
     assert len(drift.warnings) == 1
 
@@ -252,7 +254,7 @@ def _follow(reference: Baseline, *runs: Profile, accept: bool = False) -> tuple[
     return reference, drift
 
 
-def test_answers_that_drifted_are_told_on_every_run_until_they_are_accepted() -> None:
+def test_drift_is_reported_by_every_run_until_it_is_accepted() -> None:
     reference, drift = _follow(Baseline(USUAL), DRIFTED, DRIFTED)
     assert len(drift.warnings) == 1
     assert (reference.usual, reference.drifted) == (USUAL, DRIFTED + DRIFTED)
@@ -282,7 +284,7 @@ def test_drifted_answers_are_forgotten_once_a_run_does_not_drift() -> None:
     assert reference == Baseline(USUAL + few + USUAL)
 
 
-def test_models_with_other_outputs_begin_anew() -> None:
+def test_models_with_other_outputs_get_a_new_baseline() -> None:
     now = profile(600, 400, abstained=abstained(9, 1))
     assert _follow(Baseline(USUAL), now)[0] == Baseline(now)
 
@@ -293,7 +295,7 @@ def test_a_baseline_goes_through_json() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[1]", "no JSON", '{"usual": {}}'])
-def test_a_damaged_baseline_is_none(text: str | None) -> None:
+def test_a_damaged_baseline_is_ignored(text: str | None) -> None:
     assert read_baseline(text) is None
 
 
@@ -304,7 +306,7 @@ def test_distance_is_the_share_that_would_have_to_change() -> None:
     assert total_variation({"a": 1.0}, {"b": 1.0}) == 1
 
 
-def test_chance_shrinks_with_the_number_of_photos() -> None:
+def test_sampling_error_shrinks_with_the_number_of_photos() -> None:
     shares = {"happy": 0.5, "sad": 0.5}
     assert bound_chance(shares, 1 / 100) == pytest.approx(10 * bound_chance(shares, 1 / 10_000))
     assert bound_chance(shares, 1 / 100) > 0.2
@@ -384,7 +386,7 @@ def test_two_profiles_are_joined_as_if_one_had_seen_all() -> None:
 def test_a_run_that_always_answers_has_no_abstain_counts(
     tmp_path: Path, always_answer: bool
 ) -> None:
-    """So that such a run and one that abstains are compared by their labels."""
+    """Without counts, such a run and one that abstains are compared by their labels only."""
     save_abstaining(tmp_path)
     model = f"{tmp_path}/face.onnx+{tmp_path}/image.onnx"
     ensemble = load_ensemble(Options(model=model, always_answer=always_answer))

@@ -88,7 +88,7 @@ def test_only_reports_are_datasets(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
 
 
-def test_the_command_writes_one_night_after_night(tmp_path: Path) -> None:
+def test_the_command_replaces_a_dataset_in_every_run(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 3)
     place = RunFolder(tmp_path)
     for reused in (0, 3):

@@ -151,7 +151,7 @@ def test_a_folder_that_is_not_a_dataset_is_refused_and_left_as_it_is(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_comes_to_lie_there_during_the_run_is_not_lost(tmp_path: Path) -> None:
+def test_a_file_that_appears_there_during_the_run_is_not_lost(tmp_path: Path) -> None:
     write(tmp_path / "results", 20)
     with open_report(f"{tmp_path}/results/", ("happy", "sad"), False, io.BytesIO()) as report:
         (tmp_path / "results" / "notes.txt").write_text("mine")
@@ -176,7 +176,7 @@ def test_a_mount_point_is_refused() -> None:
 
 
 @pytest.mark.parametrize("steps", range(4))
-def test_a_swap_that_is_cut_off_is_put_right_by_the_next_run(tmp_path: Path, steps: int) -> None:
+def test_the_next_run_completes_an_interrupted_swap(tmp_path: Path, steps: int) -> None:
     write(tmp_path / "results", 100)
     before = files(tmp_path / "results")
     ran = subprocess.run(
@@ -200,7 +200,7 @@ def test_a_draft_in_the_making_is_left_alone_while_its_run_lives(tmp_path: Path)
     assert len(read(tmp_path / "results")) == 100
 
 
-def test_what_comes_to_lie_there_as_it_is_replaced_is_not_removed(
+def test_a_file_that_appears_there_during_the_replacement_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "results", 100)

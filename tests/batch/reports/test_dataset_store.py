@@ -55,7 +55,7 @@ def test_in_a_store_files_that_are_there_already_are_not_sent_again(
 def changes_of(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]
 ) -> list[tuple[str, str]]:
-    """Give the methods and names of the objects that an action puts or deletes."""
+    """Return the method and name of each object that an action puts or deletes."""
     with run_failing_proxy(bucket.endpoint, lambda method, path: None) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         type(bucket.store).clear_instance_cache()

@@ -52,7 +52,7 @@ OUTPUTS = (*LABELS, "neither", "no_person")
 
 
 def abstained(path: str, status: Status, confidence: float, faces: int = 0) -> Row:
-    """A photo without a label; its faces are ``neither``, by a model without ``no_person``."""
+    """A photo without a label; its faces are ``neither``, from a model without ``no_person``."""
     rest = (1 - confidence) / 3
     shares = {name: confidence if name == status else rest for name in OUTPUTS}
     box = Box(1.0, 2.0, 30.0, 40.0, 0.9)
@@ -127,7 +127,7 @@ def test_a_face_has_no_probability_that_its_model_does_not_give(tmp_path: Path) 
     ]
 
 
-def test_csv_is_known_to_the_byte(tmp_path: Path) -> None:
+def test_csv_output_is_byte_exact(tmp_path: Path) -> None:
     assert written(tmp_path / "r.csv").decode() == (
         "path,status,label,confidence,p_happy,p_sad,source,faces,"
         "face_left,face_top,face_width,face_height,face_score,width,height,error\n"
@@ -137,7 +137,7 @@ def test_csv_is_known_to_the_byte(tmp_path: Path) -> None:
     )
 
 
-def test_each_face_has_a_row_and_the_faceless_keep_theirs(tmp_path: Path) -> None:
+def test_each_face_has_a_row_and_so_has_a_photo_without_faces(tmp_path: Path) -> None:
     lines = written(tmp_path / "r.csv", per_face=True).decode().splitlines()
     rows = list(csv.DictReader(lines))
     shown = [(row["path"], row["face"], row["status"], row["label"], row["p_sad"]) for row in rows]
@@ -252,7 +252,7 @@ def test_labels_can_hold_anything(tmp_path: Path) -> None:
     assert row['p_a "b",\\nc'] == "0.4000"
 
 
-def test_names_that_are_no_text_come_back_from_every_format(tmp_path: Path) -> None:
+def test_names_that_are_not_text_round_trip_in_every_format(tmp_path: Path) -> None:
     path = Path(os.fsdecode(b"\xff\n=\\.jpg"))
     failure = Failure(path, Stage.READ, Reason.VANISHED, f"{path} is gone")
     row = Row(path, Status.FAILED, failure=failure)
@@ -313,14 +313,14 @@ def test_values_from_numpy_become_plain_numbers(tmp_path: Path) -> None:
     assert record["confidence"] == 0.1
 
 
-def test_a_picture_without_a_person_has_one_row_whatever_the_detector_saw() -> None:
+def test_a_no_person_photo_has_one_row_even_with_detected_faces() -> None:
     face = answer(0.75)
     shown = abstained("cat.jpg", Status.NO_PERSON, 0.91)
     (record,) = flatten_row(replace(shown, faces=(face, face)), LABELS, per_face=True)
     assert (record["status"], record["face"], record["faces"]) == ("no_person", None, 2)
 
 
-def test_a_face_rests_on_the_face_alone() -> None:
+def test_the_source_of_a_face_row_is_the_face() -> None:
     face = answer(0.75)
     row = Row(Path("a.jpg"), Status.OK, answer(0.9), Source.BOTH, (face, face), 640, 480)
     assert [record["source"] for record in flatten_row(row, LABELS, per_face=True)] == ["face"] * 2

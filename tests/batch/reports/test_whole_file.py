@@ -83,7 +83,7 @@ def test_an_object_that_is_too_long_is_not_read() -> None:
     store.rm("/records", recursive=True)
 
 
-def test_no_pipe_is_waited_for_that_takes_the_file_s_place(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_the_file_is_not_waited_for(tmp_path: Path) -> None:
     file = whole(tmp_path / "run.prom")
     os.mkfifo(file.path)
     assert file.read() is None

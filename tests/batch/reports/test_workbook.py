@@ -131,7 +131,7 @@ def test_a_report_that_does_not_fit_is_an_error_and_leaves_the_earlier_one(
     assert [path.name for path in tmp_path.iterdir()] == ["r.xlsx"]
 
 
-def test_a_workbook_that_is_given_up_is_silent_and_leaves_nothing(
+def test_a_discarded_workbook_is_silent_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -167,7 +167,7 @@ except OutputError as error:
 
 @pytest.mark.parametrize("rows", [10, 2_000])
 def test_a_full_temporary_folder_is_named(rows: int, tmp_path: Path) -> None:
-    """Its disk is full when the sheet is put together, or while rows come."""
+    """The disk is full while rows are written, or when the sheet is assembled."""
     ran = subprocess.run(
         [sys.executable, "-c", LIMITED, str(rows)],
         cwd=REPOSITORY,
@@ -182,7 +182,7 @@ def test_a_full_temporary_folder_is_named(rows: int, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_of_the_report_is_the_report_s(
+def test_a_full_disk_under_the_report_raises_an_os_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

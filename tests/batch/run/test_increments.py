@@ -109,7 +109,7 @@ def test_a_photo_put_in_place_with_the_size_and_time_of_another_is_seen(place: R
     assert place.report.read_bytes() == _fresh(place)
 
 
-def test_a_restored_tree_costs_a_read_and_no_label(place: RunFolder) -> None:
+def test_a_restored_tree_is_read_again_but_not_labelled_again(place: RunFolder) -> None:
     report, photos = place.report.read_bytes(), place.folder / "photos"
     shutil.copytree(photos, place.folder / "restored")
     shutil.rmtree(photos)
@@ -204,7 +204,7 @@ def test_options_that_change_answers_label_everything_again(
     assert place.report.read_bytes() == _fresh(place, *args)
 
 
-def test_the_log_says_why_known_photos_are_labelled_again(place: RunFolder) -> None:
+def test_the_log_has_the_reason_for_labelling_known_photos_again(place: RunFolder) -> None:
     save_model(bright_model(bright_spec(version="2.0.0")), place.folder / "other.onnx")
     make_photos(place.folder / "photos", 2, first=200)
     (place.folder / FIRST).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""A run that is asked to stop waits for no server, and labels unfinished photos next time."""
+"""A stopped run waits for no server, and the next run labels the unfinished photos."""
 
 from __future__ import annotations
 

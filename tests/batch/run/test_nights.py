@@ -1,4 +1,4 @@
-"""Unusual runs: an unmounted disk, answers that drift, and odd mtimes."""
+"""Unusual nightly runs: an unmounted disk, drift, and odd modification times."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def counts(folder: Path) -> tuple[int, int]:
     return found["labelled_now"], found["reused"]
 
 
-def test_a_disk_that_is_away_for_a_night_costs_no_labelling(
+def test_a_disk_that_is_unmounted_for_one_run_costs_no_labelling(
     many: Path, tmp_path: Path, command: Command
 ) -> None:
     (many / "sub").mkdir()
@@ -94,7 +94,7 @@ def test_drift_since_the_last_run_fails_on_demand(
     assert (ran.returncode, "warning" in ran.stderr) == (ExitCode.OK, False)
 
 
-def test_a_camera_that_shows_no_person_any_more_is_drift(tmp_path: Path, command: Command) -> None:
+def test_a_camera_that_no_longer_shows_a_person_is_drift(tmp_path: Path, command: Command) -> None:
     save_abstaining(tmp_path)
     for folder, grey in (("bright", 200), ("black", 0)):
         (tmp_path / folder).mkdir()

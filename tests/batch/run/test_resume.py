@@ -64,7 +64,7 @@ class End(StrEnum):
 
 
 def _kill(place: RunFolder, moment: float, publishing: bool) -> End:
-    """Kill a run some seconds after its start, or after it began to write the report."""
+    """Kill a run some seconds after its start, or once it writes the report."""
     before, left = place.report.read_bytes(), find_drafts(place.folder, REPORT)
     process = place.start("photos", "-o", REPORT)
     if publishing:

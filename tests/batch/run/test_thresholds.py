@@ -27,7 +27,7 @@ PATH = Path("p.jpg")
 
 @cache
 def _photos() -> tuple[Photo, ...]:
-    """Save real pictures: faces in several sizes, light and numbers, and things."""
+    """Save real pictures: faces that differ in size, light and number, and objects."""
     face = Image.fromarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
     two = Image.new("RGB", (1024, 512))
     two.paste(face, (0, 0))

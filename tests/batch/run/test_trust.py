@@ -50,19 +50,19 @@ def paths(*inputs: str, archives: bool = False, listing: bytes = b"") -> list[st
     return [file.path for file in survey(*inputs, archives=archives, listing=listing)]
 
 
-def test_a_manifest_is_what_is_named_alone() -> None:
+def test_only_a_file_named_alone_is_a_manifest() -> None:
     assert paths("photos/z.parquet") == [SECRET, "http://127.0.0.1:9/x"]
     assert paths("photos/z.parquet", "./photos/z.parquet") == [SECRET, "http://127.0.0.1:9/x"]
     assert paths(f"file://{Path.cwd()}/photos/z.parquet") == [SECRET, "http://127.0.0.1:9/x"]
 
 
 @pytest.mark.parametrize("pattern", ["photos/*", "photos/*.parquet", "**/z.parquet"])
-def test_what_a_pattern_gives_is_no_manifest(pattern: str) -> None:
+def test_a_match_of_a_pattern_is_not_a_manifest(pattern: str) -> None:
     assert SECRET not in paths(pattern)
     assert "photos/z.parquet" in paths(pattern)
 
 
-def test_what_a_shell_makes_of_a_pattern_is_no_manifest() -> None:
+def test_a_file_from_a_pattern_expanded_by_the_shell_is_not_a_manifest() -> None:
     expanded = sorted(map(str, Path("photos").iterdir()))
     assert expanded[-1] == "photos/z.parquet"
     *others, last = survey(*expanded)
@@ -72,7 +72,7 @@ def test_what_a_shell_makes_of_a_pattern_is_no_manifest() -> None:
     assert "give it alone" in last.failure.detail
 
 
-def test_a_list_is_what_is_named_alone() -> None:
+def test_only_a_file_named_alone_is_a_list() -> None:
     Path("photos/y.txt").write_text(SECRET)
     assert paths("photos/y.txt") == [SECRET]
     expanded = sorted(map(str, Path("photos").iterdir()))
@@ -85,7 +85,7 @@ def test_a_list_is_what_is_named_alone() -> None:
     assert "give it alone" in refused.failure.detail
 
 
-def test_what_a_list_names_is_no_manifest() -> None:
+def test_an_entry_of_a_list_is_not_a_manifest() -> None:
     assert paths("-", listing=b"photos/z.parquet\n") == ["photos/z.parquet"]
     assert paths("-", "photos/z.parquet", listing=b"") == ["photos/z.parquet"]
 
@@ -99,7 +99,7 @@ def test_a_parquet_file_among_photos_has_a_row_that_says_so() -> None:
     assert rows["photos/z.parquet"]["error"].startswith("not_an_image")
 
 
-def test_archives_out_of_patterns_and_lists_are_opened_if_the_user_says_so() -> None:
+def test_archives_from_patterns_and_lists_are_opened_on_request() -> None:
     inner, left_out = "zip://inner.jpg::photos/a.zip", "photos/a.zip: archive"
     assert paths("photos/a.zip") == [inner]
     assert paths("photos/*.zip") == [inner]
@@ -139,7 +139,7 @@ def test_a_member_that_its_archive_gives_too_comes_once(kind: str) -> None:
     assert f"p.{kind}" in [file.path for file in damaged if file.failure]
 
 
-def test_a_list_may_be_long_in_coming() -> None:
+def test_a_slow_list_is_waited_for() -> None:
     reading, writing = os.pipe()
     os.write(writing, b"photos/00000.jpg\n")
     calls = 0
@@ -181,7 +181,7 @@ def test_lists_of_windows_shells_are_read(encoding: str, end: str) -> None:
     assert paths("-", listing=listing) == ["photos/a.jpg", "photos/gr\u00f6\u00dfe.jpg"]
 
 
-def test_damage_in_a_list_of_utf_16_costs_its_own_line() -> None:
+def test_damage_in_a_utf_16_list_affects_its_own_line_only() -> None:
     lines = "photos/a.jpg\nb\ud800.jpg\n".encode("utf-16", "surrogatepass")
     found = paths("-", listing=lines + b"c")
     assert found[0] == "photos/a.jpg"

@@ -111,8 +111,8 @@ def _touch_photo(place: RunFolder) -> None:
     os.utime(place.folder / FIRST, (4_000_000_000, 4_000_000_000))
 
 
-def _have_another_version(place: RunFolder) -> None:
-    """Make the note one of another version of the program."""
+def _note_another_version(place: RunFolder) -> None:
+    """Alter the note so that it names another version of the program."""
 
     def alter(note: dict[str, dict[str, str]]) -> None:
         assert note["made_of"]["version"] != "0.0.1"
@@ -138,7 +138,7 @@ def _alter_note(place: RunFolder, alter: Callable[[dict[str, dict[str, str]]], N
 
 @pytest.mark.parametrize(
     "change",
-    [_edit, _delete_photo, _rename_photo, _touch_photo, _have_another_version, _damage_note],
+    [_edit, _delete_photo, _rename_photo, _touch_photo, _note_another_version, _damage_note],
 )
 def test_a_report_is_written_if_anything_differs(
     place: RunFolder, change: Callable[[RunFolder], None]
@@ -206,7 +206,7 @@ def test_a_photo_that_fails_or_is_missing_has_the_report_written(place: RunFolde
 def test_rows_of_an_unpublished_report_get_into_the_next(
     place: RunFolder, options: tuple[str, ...]
 ) -> None:
-    """Nothing is pending then, but the report has an old row."""
+    """The second run has no pending photos, but the report has an outdated row."""
     photos, report = place.folder / "photos", place.report.read_bytes()
     make_photos(place.folder / "other", 1, first=NUMBER)
     (place.folder / "other" / f"{NUMBER:05}.jpg").replace(place.folder / FIRST)

@@ -187,7 +187,7 @@ class TestModes:
         assert mean_difference(result.pixels, astronaut) < LOSSY["JPEG"]
 
     def test_ycck_jpeg_is_not_negative(self, astronaut: Image.Image) -> None:
-        """A YCCK file is a CMYK file whose Adobe marker says that it was transformed."""
+        """A YCCK file is a CMYK file whose Adobe marker names a colour transform."""
         planes = ImageOps.invert(astronaut).convert("YCbCr").split()
         # Adobe stores ink inverted, which Pillow's writer does too: here it is undone.
         stored = [ImageOps.invert(plane) for plane in planes]

@@ -64,7 +64,7 @@ def _grey(kind: type, scale: float, form: str) -> Photo:
 
 
 def _sample(pixels: Pixels) -> Pixels:
-    """Pick pixels on a grid of 8 x 12, without mixing any."""
+    """Sample pixels on a grid of 8 x 12, without interpolation."""
     rows = np.linspace(0, pixels.shape[0] - 1, 8).astype(int)
     columns = np.linspace(0, pixels.shape[1] - 1, 12).astype(int)
     sampled: Pixels = pixels[rows][:, columns]

@@ -55,7 +55,7 @@ def decoders() -> Iterator[WorkerPool]:
 
 
 def unknown(path: Location, state: FileState) -> None:
-    """Find no row."""
+    """Look up nothing: every file is unknown."""
 
 
 def _request(path: Path) -> WorkerRequest:

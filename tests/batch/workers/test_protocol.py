@@ -1,4 +1,4 @@
-"""Replies of workers: which are accepted, and which are invalid."""
+"""Validation of workers' replies."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_workers_start_when_needed_and_failed_starts_are_retried(
 
 
 def test_replies_that_a_lost_worker_has_sent_count(workers: WorkerPool, photo: Path) -> None:
-    """A slow reader gets the results of a worker that has crashed since."""
+    """A slow reader gets results that a worker sent before it crashed."""
     requests = _requests(photo, MAX_IN_FLIGHT - 1)
     workers.start()
     (worker,) = workers._idle

@@ -164,7 +164,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("export",), 2, "give --name, or a file with --output"),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_an_exit_code(
+def test_a_wrong_argument_gives_one_line_and_an_exit_code(
     arguments: tuple[str, ...],
     code: int,
     said: str,
@@ -225,7 +225,7 @@ def test_help_imports_no_heavy_package(command: tuple[str, ...]) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_without_data_or_network_the_drawn_faces_lead_to_a_model(
+def test_without_data_or_network_a_model_is_trained_on_the_starter_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainer.datasets import sources
@@ -241,7 +241,7 @@ def test_without_data_or_network_the_drawn_faces_lead_to_a_model(
     assert learnt.exit_code == 0, learnt.output
     assert Path("run/source.txt").read_text() == "drawn\n"
     assert Path("run/left-out.csv").read_text() == "name,reason\n"
-    # FER+ that comes later is not what this run learnt from.
+    # FER+ that is downloaded later is not the data of this run.
     Path("data/ferplus").mkdir(parents=True)
     result = trainer("export", "--run", "run", "--output", "mine.onnx")
     assert result.exit_code == 0, result.output

@@ -9,7 +9,7 @@ from tests.support.trainer_data import tiny_export, tiny_training
 from trainer.cli.plots import plot_confusion, plot_curves, plot_reliability
 
 
-def test_each_plot_is_a_png_with_something_on_it(tmp_path: Path) -> None:
+def test_each_plot_is_a_png_that_is_not_blank(tmp_path: Path) -> None:
     test = tiny_export().test
     plot_curves(tiny_training().history, tmp_path / "curves.png")
     plot_confusion(test, tmp_path / "confusion.png")

@@ -1,4 +1,4 @@
-"""From a report through a review to a model that replaces the old one."""
+"""The loop from a report through a review to a model that replaces the old one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def label(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A first model, and a folder of negatives, which it labels happy."""
+    """A first model, and a folder of inverted pictures that it labels happy."""
     home = tmp_path_factory.mktemp("loop")
     (home / "mine.toml").write_text(SETTINGS)
     data = write_folders(home / "data", 120)
@@ -111,7 +111,7 @@ def test_a_model_learns_from_a_review_and_replaces_the_old_one(
         assert "not a random sample" in result.stdout
         found[model] = json.loads(Path("figures.json").read_text())
     before, after = found["models/mine.onnx"], found["new.onnx"]
-    # The old model says again what the report has of it.
+    # The old model gives the answers in the report again.
     assert before["now"] == before["before"] == after["before"]
     assert after["reviewed"] == before["reviewed"] >= 12
     assert after["now"]["value"] > before["now"]["value"] + 0.2
@@ -139,7 +139,7 @@ def test_a_model_is_adjusted_without_its_data(
     assert trainer(*arguments).exit_code == 0
     label("night", "-o", "results.csv", "--model", first)
     reviewed = review(tmp_path / "results.csv", tmp_path)
-    # Half of the night is reviewed, the rest is what the model holds on to.
+    # Half of the report is reviewed; the other half keeps the model from forgetting.
     lines = reviewed.read_text().splitlines()
     reviewed.write_text("\n".join([lines[0], *lines[1::2]]) + "\n")
     adjusted = trainer(

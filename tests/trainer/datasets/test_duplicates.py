@@ -31,7 +31,7 @@ def make_split(pixels: Pixels) -> Split:
 
 
 def recompress(picture: Pixels, side: int, quality: int) -> Pixels:
-    """Resize a picture and compress it with losses."""
+    """Resize a picture and compress it lossily."""
     from io import BytesIO
 
     packed = BytesIO()
@@ -66,7 +66,10 @@ def test_flat_pictures_and_empty_arrays_are_hashed() -> None:
     assert len(compute_perceptual_hash(flat[:0])) == 0
     assert find_near_duplicates(flat[:0], flat).shape == (0,)
     assert find_near_duplicates(flat, flat[:0]).tolist() == [-1, -1]
-    assert find_near_duplicates(flat, flat).tolist() == [-1, -1]  # nothing to tell them by
+    assert find_near_duplicates(flat, flat).tolist() == [
+        -1,
+        -1,
+    ]  # flat pictures have no features to compare
 
 
 def test_near_duplicates_are_copies_and_mirrored_copies_only() -> None:
@@ -115,7 +118,7 @@ def test_no_near_duplicate_is_in_two_splits_and_no_test_sample_is_skipped() -> N
         draw_snapshots(200, 10),
     )
     train[4], train[6], validation[2] = test[1], validation[3], test[5]
-    train[9] = validation[2]  # of a sample that is itself left out
+    train[9] = validation[2]  # a copy of a sample that is itself skipped
     data = Dataset(
         name="three",
         labels=("happy", "sad"),

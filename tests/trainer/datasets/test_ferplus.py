@@ -47,28 +47,28 @@ def test_a_zip_file_gives_the_same_as_its_folder(tmp_path: Path) -> None:
     assert load_ferplus(folder.parent).fingerprint == load_ferplus(folder).fingerprint
 
 
-def test_another_size_of_picture_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, FERPLUS_ROWS)
     Image.new("L", (40, 48)).save(root / "FER2013Valid" / "fer0000000.png")
     with pytest.raises(FerplusError, match=r"FER2013Valid/fer0000000\.png"):
         load_ferplus(root)
 
 
-def test_a_broken_picture_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, FERPLUS_ROWS)
     (root / "FER2013Valid" / "fer0000000.png").write_bytes(b"no picture")
     with pytest.raises(FerplusError, match=r"FER2013Valid/fer0000000\.png"):
         load_ferplus(root)
 
 
-def test_a_missing_picture_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, FERPLUS_ROWS)
     (root / "FER2013Train" / "fer0000000.png").unlink()
     with pytest.raises(FerplusError, match=r"FER2013Train/fer0000000\.png"):
         load_ferplus(root)
 
 
-def test_a_missing_split_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_split_is_named(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, FERPLUS_ROWS)
     shutil.rmtree(root / "FER2013Test")
     with pytest.raises(FerplusError, match=r"FER2013Test/label\.csv"):
@@ -85,7 +85,7 @@ def test_anything_else_is_not_ferplus(tmp_path: Path) -> None:
 
 def test_the_real_ferplus_has_the_published_counts() -> None:
     data = load_ferplus(find_real_data("ferplus.zip"))
-    # Published are 28,385 and 3,555; the rest are copies of held-out faces.
+    # 28,385 and 3,555 are published; the others are copies of held-out faces.
     assert (len(data.train), len(data.validation), len(data.test)) == (26657, 3430, 3545)
     assert data.test.certain.sum() == 3137
     happy_sad = (FERPLUS_LABELS.index("happiness"), FERPLUS_LABELS.index("sadness"))

@@ -31,7 +31,7 @@ REMEDY = "do it by hand"
 
 @dataclass
 class Site:
-    """A web server's state and planned failures; ``requests`` are the Range headers it received."""
+    """State and planned failures of a web server; ``requests`` has the received Range headers."""
 
     body: bytes = b""
     etag: str = '"1"'
@@ -85,7 +85,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    """An archive of a small FER+ with other files, like one of the repository."""
+    """An archive with a small FER+ and other files, like that of the repository."""
     write_ferplus(tmp_path / "made" / "repository-1" / "data", FERPLUS_ROWS)
     (tmp_path / "made" / "repository-1" / "program.py").write_text("not wanted")
     archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "made")
@@ -112,7 +112,9 @@ def test_an_interrupted_download_is_resumed(site: Site, tmp_path: Path) -> None:
 def test_another_call_resumes_too(site: Site, tmp_path: Path) -> None:
     site.cut_after = 300_000
     once = RetryPolicy(timeout=5, attempts=1)
-    with pytest.raises(DownloadError, match=r"cut off after 300,000 of 512,000 bytes.*; do it by"):
+    with pytest.raises(
+        DownloadError, match=r"connection closed after 300,000 of 512,000 bytes.*; do it by"
+    ):
         download(site.url, tmp_path / "file", REMEDY, once)
     assert not (tmp_path / "file").exists()
     download(site.url, tmp_path / "file", REMEDY, once)

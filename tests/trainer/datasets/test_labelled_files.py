@@ -316,7 +316,7 @@ def test_abstain_classes_come_last_under_any_name(tmp_path: Path) -> None:
         (["path,label,label"], "has the columns path, label, label"),
         ([""], r"has the columns \(none\)"),
         (["path,label"], "has 0 labels"),
-        (["path,label", "a.png,sad"], "has 1 labels; a training needs at least two"),
+        (["path,label", "a.png,sad"], "has 1 labels; training needs at least two"),
         (["path,label", '"a.png,sad'], "can't be read as a table"),
     ],
 )

@@ -76,5 +76,5 @@ def test_another_picture_of_the_same_name_is_not_replaced(tmp_path: Path) -> Non
     mine.write_bytes(b"mine")
     result = trainer("render", tmp_path, "--count", 1, "--seed", 9)
     assert result.exit_code != 0
-    assert "exists and is another picture; remove it" in result.stderr
+    assert "already has other content; remove it" in result.stderr
     assert mine.read_bytes() == b"mine"

@@ -80,7 +80,7 @@ def test_a_face_is_cropped_as_by_the_runner(tmp_path: Path, astronaut: Image.Ima
     assert isinstance(photo, Photo)
     assert sample.box is not None
     assert np.array_equal(sample.pixels, crop(photo, sample.box, 0.0, 48, 48, 1))
-    # The report's tenths of a pixel change next to nothing.
+    # The report rounds boxes to tenths of a pixel, which changes almost nothing.
     assert row.answer is not None
     wanted = row.answer.probabilities["happy"]
     assert predict_model(model, found.get_split([sample]))[0, 0] == pytest.approx(wanted, abs=0.02)

@@ -48,7 +48,7 @@ def test_every_layout_is_recognised(tmp_path: Path) -> None:
         load_dataset(tmp_path / "absent", None)
 
 
-def test_the_starter_set_warns_and_a_folder_of_its_name_wins(
+def test_the_starter_set_warns_and_a_folder_of_its_name_takes_precedence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,7 @@ def test_counts_give_the_interval_of_a_share() -> None:
     assert found.high == pytest.approx(0.9 + 1.96 * 0.0095, abs=0.002)
 
 
-def test_several_figures_of_the_same_counts_have_an_interval_each() -> None:
+def test_each_metric_of_the_same_counts_has_an_interval() -> None:
     first, second, never = estimate_from_counts(
         recall, np.array([[9, 1, 0], [20, 80, 0], [0, 0, 0]])
     )
@@ -38,7 +38,7 @@ def test_means_give_the_interval_of_a_mean() -> None:
     assert found.low < 3 < found.high
 
 
-def test_the_interval_of_a_calibrated_model_s_error_holds_it() -> None:
+def test_the_interval_of_a_calibrated_model_contains_its_error() -> None:
     chance = np.random.default_rng(6)
     sure = chance.uniform(0.5, 1, 800)
     shares = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
@@ -50,13 +50,13 @@ def test_the_interval_of_a_calibrated_model_s_error_holds_it() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_interval_holds_even_a_small_error(seed: int) -> None:
+def test_the_interval_contains_even_a_small_error(seed: int) -> None:
     chance = np.random.default_rng(seed)
     sure = chance.uniform(0.5, 1, 300)
     shares = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
     targets = (chance.random(300) > sure).astype(np.int64)
     gaps = calibration_gaps(shares, targets)
-    # Without its gaps' means the sample is as calibrated as one can be.
+    # Without the mean of its gaps, the sample is perfectly calibrated.
     found = estimate_from_means(calibration_error, gaps - gaps.mean(axis=0))
     assert found.low < found.value < found.high
 

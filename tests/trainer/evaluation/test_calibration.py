@@ -22,7 +22,7 @@ from trainer.evaluation.metrics import (
 
 
 def answers(logits: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Targets:
-    """Draw true classes with exactly the probabilities that the logits give."""
+    """Draw true classes from the probabilities that the logits give."""
     chance = np.random.default_rng(3)
     shares = softmax(logits, 1).cumsum(axis=1)
     drawn: Targets = (chance.random((len(logits), 1)) > shares).sum(axis=1).clip(0, 2)
@@ -30,7 +30,7 @@ def answers(logits: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Target
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
-def test_the_temperature_that_spoiled_logits_is_found(temperature: float) -> None:
+def test_the_temperature_of_scaled_logits_is_recovered(temperature: float) -> None:
     logits = np.random.default_rng(2).normal(0, 2, (20_000, 3)).astype(np.float32)
     targets = answers(logits)
     spoiled = logits * np.float32(temperature)
@@ -41,14 +41,14 @@ def test_the_temperature_that_spoiled_logits_is_found(temperature: float) -> Non
         assert best < log_loss(softmax(spoiled, other), targets)
 
 
-def test_softmax_stands_large_logits() -> None:
+def test_softmax_does_not_overflow() -> None:
     np.testing.assert_allclose(
         softmax(np.array([[1000.0, 0.0]], dtype=np.float32), 1), [[1.0, 0.0]]
     )
 
 
 @pytest.mark.parametrize("count", [1, 20, 100])
-def test_answers_that_are_all_right_leave_the_temperature_believable(count: int) -> None:
+def test_the_temperature_stays_moderate_if_all_answers_are_right(count: int) -> None:
     logits = np.tile(np.array([[3.0, 0.0]], np.float32), (count, 1))
     found = fit_temperature(logits, np.zeros(count, np.int64))
     assert 0.35 < found < 1
@@ -56,7 +56,7 @@ def test_answers_that_are_all_right_leave_the_temperature_believable(count: int)
     assert log_loss(softmax(logits, 0.05), np.zeros(count, np.int64)) < 1e-6
 
 
-def test_few_wrong_answers_do_not_flatten_all_others() -> None:
+def test_few_wrong_answers_give_a_moderate_temperature() -> None:
     logits = np.tile(np.array([[3.0, 0.0]], np.float32), (4, 1))
     assert 1 < fit_temperature(logits, np.array([1, 1, 1, 1])) < 6
 
@@ -82,7 +82,7 @@ def test_joined_classes_are_calibrated_by_their_sums() -> None:
 
 
 def test_a_correction_finds_rare_classes_at_no_cost_in_accuracy() -> None:
-    """A network that has seen the last class too rarely says it too rarely."""
+    """A network trained on few samples of the last class predicts that class too rarely."""
     chance = np.random.default_rng(5)
     targets = chance.choice(3, 3_000, p=[0.45, 0.45, 0.1])
     logits = chance.normal(0, 1.5, (3_000, 3)) + 2 * np.eye(3)[targets]

@@ -27,7 +27,7 @@ def row(name: str, happy: float | None, sure: bool = True) -> Row:
 
 
 def abstaining(name: str, label: str | None, *probabilities: float) -> Row:
-    """A row of a model with both abstain outputs; without a label its status is the likelier."""
+    """Build a row of a model with both abstain outputs; the likelier one is its default status."""
     outputs = ("happy", "sad", "neither", "no_person")
     by_name = dict(zip(outputs, probabilities, strict=True))
     status = Status.OK if label else Status(max(outputs[2:], key=by_name.__getitem__))
@@ -35,7 +35,7 @@ def abstaining(name: str, label: str | None, *probabilities: float) -> Row:
     return Row(Path(name), status, Answer(status, label, confidence, by_name))
 
 
-def test_what_has_no_answer_counts_as_wrong_and_the_unsure_count_apart() -> None:
+def test_a_missing_answer_counts_as_wrong_and_unsure_ones_are_counted_separately() -> None:
     failure = Failure(Path("e"), Stage.READ, Reason.EMPTY, "no bytes")
     rows = [
         row("a", 0.9), row("b", 0.8), row("c", 0.2), row("d", None),
@@ -57,7 +57,7 @@ def test_what_has_no_answer_counts_as_wrong_and_the_unsure_count_apart() -> None
     assert found.answered.confusion == ((3, 1), (0, 2))
 
 
-def test_photos_without_a_label_are_right_without_one() -> None:
+def test_for_a_photo_of_an_abstain_class_no_label_is_right() -> None:
     rows = [
         abstaining("a", "happy", 0.9, 0.1, 0, 0),
         abstaining("b", None, 0.2, 0.1, 0.7, 0),
@@ -77,7 +77,7 @@ def test_photos_without_a_label_are_right_without_one() -> None:
     assert "neither/shouting" in format_end_to_end(found)
 
 
-def test_a_model_without_abstain_outputs_is_right_about_nobody_only_without_an_answer() -> None:
+def test_a_model_without_abstain_outputs_gets_no_person_right_only_without_an_answer() -> None:
     found = compare_rows(
         ["happy", "no_person", "no_person"], [row("a", 0.9), row("b", 0.8), row("c", None)]
     )
@@ -88,7 +88,7 @@ def test_a_model_without_abstain_outputs_is_right_about_nobody_only_without_an_a
     assert found.selective.confusion[-1] == (1, 0, 0, 0, 1)
 
 
-def test_without_a_sure_answer_there_is_no_accuracy_of_them() -> None:
+def test_without_a_sure_answer_the_sure_accuracy_is_null() -> None:
     found = compare_rows(["happy"], [row("a", 0.6, sure=False)])
     assert end_to_end_to_json(found)["sure_accuracy"] is None
     json.dumps(end_to_end_to_json(found), allow_nan=False)
@@ -101,7 +101,7 @@ def test_without_an_answer_there_is_nothing_to_compare() -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Whole photos of more than medium grey are happy."""
+    """A whole-photo model for which bright photos are happy."""
     return save_model(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "bright.onnx")
 
 
@@ -115,7 +115,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_whole_photos_go_the_runner_s_own_way(model: Path, photos: Path) -> None:
+def test_whole_photos_are_labelled_as_by_the_runner(model: Path, photos: Path) -> None:
     found = run_end_to_end(photos, str(model))
     assert (found.statuses["ok"], found.statuses["failed"]) == (3, 1)
     assert found.accuracy.value == 2 / 4
@@ -123,13 +123,13 @@ def test_whole_photos_go_the_runner_s_own_way(model: Path, photos: Path) -> None
     assert "right, of all photos  0.5000" in format_end_to_end(found)
 
 
-def test_a_folder_that_is_no_label_of_the_model_is_refused(model: Path, photos: Path) -> None:
+def test_a_folder_without_a_label_of_the_model_is_refused(model: Path, photos: Path) -> None:
     (photos / "sad").rename(photos / "gloomy")
     with pytest.raises(ModelError, match=r"no label for the folder gloomy; .*happy, sad"):
         run_end_to_end(photos, str(model))
 
 
-def test_abstain_folders_go_by_their_names_in_the_data(model: Path, photos: Path) -> None:
+def test_abstain_folders_may_have_other_names(model: Path, photos: Path) -> None:
     (photos / "sad").rename(photos / "empty")
     (photos / "happiness" / "deep").rename(photos / "sad")
     found = run_end_to_end(photos, str(model), {"empty": "no_person"})

@@ -112,7 +112,7 @@ def test_a_model_that_abstains_is_evaluated_by_its_own_thresholds(tmp_path: Path
     assert evaluation_to_json(found) == evaluation_to_json(exported.test)
     selective = found.selective
     assert selective is not None
-    # Happy and sad alone, always answered: as a model of these two alone is judged.
+    # Happy and sad only, always answered: the evaluation of a model with these two labels.
     two = data.test.certain & (data.test.targets < 2)
     answered = predict_onnx(exported.graph, data.test.pixels[two])[:, :2].argmax(axis=1)
     assert selective.always.value == (answered == data.test.targets[two]).mean()
@@ -121,7 +121,7 @@ def test_a_model_that_abstains_is_evaluated_by_its_own_thresholds(tmp_path: Path
     assert {row.kind for row in selective.kinds} == {"drawn", "turned"}
 
 
-def test_the_interval_holds_the_value_and_narrows_with_more_samples() -> None:
+def test_the_interval_contains_the_value_and_narrows_with_more_samples() -> None:
     chance = np.random.default_rng(5)
 
     def estimate(n: int) -> tuple[float, float, float]:
@@ -163,7 +163,7 @@ def test_a_class_without_samples_is_null_in_json_and_no_row_in_the_table() -> No
     assert len({len(line) for line in format_evaluation(evaluation).splitlines()[-3:]}) == 1
 
 
-def test_every_figure_has_an_interval_that_holds_it() -> None:
+def test_every_metric_is_within_its_interval() -> None:
     chance = np.random.default_rng(2)
     shares = chance.dirichlet((1, 1, 1), 400).astype(np.float32)
     targets = np.where(chance.random(400) < 0.7, shares.argmax(axis=1), chance.integers(0, 3, 400))

@@ -13,24 +13,24 @@ from trainer.datasets.dataset import Framing
 from trainer.evaluation.exported_models import derive_framing, open_model, resolve_default_name
 
 
-def test_default_is_what_the_runner_takes_by_itself() -> None:
+def test_default_is_the_runner_s_default_model() -> None:
     assert resolve_default_name("default") == DEFAULT_MODEL
     assert resolve_default_name("people") == "people"
     assert open_model("people").path == list_shipped_models()["people"]
 
 
-def test_a_pair_is_for_the_runner() -> None:
+def test_a_pair_of_models_is_refused() -> None:
     with pytest.raises(ModelError, match=r"two models; add --end-to-end"):
         open_model("default")
 
 
-def test_a_path_is_opened_and_says_what_data_it_needs(tmp_path: Path) -> None:
+def test_a_path_is_opened_and_gives_the_framing_of_its_samples(tmp_path: Path) -> None:
     spec = bright_spec(region=Region.IMAGE, margin=0.25)
     model = open_model(str(save_model(bright_model(spec), tmp_path / "own.onnx")))
     assert derive_framing(model) == Framing(Region.IMAGE, 0.25, SIDE, 1)
 
 
-def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unknown_name_have_different_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone\.onnx can't be read"):
         open_model(str(tmp_path / "gone.onnx"))
     with pytest.raises(UsageError, match="there is no model gloomy"):

@@ -40,7 +40,7 @@ TARGETS: Targets = np.arange(1000) % 2
 
 
 def right_about(share: float, seed: int, confidence: float | None = None) -> Probabilities:
-    """Answers of which that share is right, as sure as they are right unless it is said."""
+    """Draw answers of which a share is right; this share is their confidence by default."""
     right = np.random.default_rng(seed).random(len(TARGETS)) < share
     true = np.where(right, confidence or share, 1 - (confidence or share))
     probabilities = np.empty((len(TARGETS), 2), dtype=np.float32)
@@ -60,7 +60,7 @@ def test_a_clear_gain_is_better() -> None:
     check_comparison(comparison, Requirement.BETTER, HERE)
 
 
-def test_a_gain_that_chance_explains_is_none() -> None:
+def test_a_gain_within_sampling_error_is_not_better() -> None:
     shipped = right_about(0.9, 1)
     candidate = shipped.copy()
     wrong, right = (
@@ -77,7 +77,7 @@ def test_a_gain_that_chance_explains_is_none() -> None:
         check_comparison(comparison, Requirement.BETTER, HERE)
 
 
-def test_a_model_is_as_good_as_itself_but_no_better() -> None:
+def test_a_model_is_as_good_as_itself_but_not_better() -> None:
     same = right_about(0.9, 1)
     comparison = compared(same, same)
     assert comparison.accuracy.low == comparison.accuracy.high == 0
@@ -94,24 +94,24 @@ def test_a_loss_is_not_as_good() -> None:
         )
 
 
-def test_more_right_answers_do_not_excuse_false_confidence() -> None:
+def test_a_gain_in_accuracy_does_not_excuse_worse_calibration() -> None:
     boaster = right_about(0.9, 1, confidence=0.999)
     with pytest.raises(CandidateRejected, match="calibration error grew by"):
         check_comparison(compared(boaster, right_about(0.8, 2)), Requirement.BETTER, HERE)
 
 
-def test_pairing_finds_what_two_separate_intervals_do_not() -> None:
+def test_a_paired_bootstrap_finds_a_gain_that_separate_intervals_miss() -> None:
     shipped = right_about(0.9, 1)
     candidate = shipped.copy()
     wrong = np.flatnonzero(shipped.argmax(axis=1) != TARGETS)[:12]
     candidate[wrong] = candidate[wrong, ::-1]
     comparison = compared(candidate, shipped)
     assert (comparison.won, comparison.lost) == (12, 0)
-    # Unpaired, 12 of 1,000 lie well inside of either interval, which is 37 wide.
+    # Unpaired, a gain of 12 of 1,000 is within either interval, which is 37 wide.
     assert 0 < comparison.accuracy.low < comparison.accuracy.high < 0.025
 
 
-def test_classes_count_alike_however_many_samples_they_have() -> None:
+def test_each_class_has_the_same_weight() -> None:
     targets = np.array([0] * 90 + [1] * 10)
     always_first = np.tile(np.array([[0.9, 0.1]], dtype=np.float32), (100, 1))
     right = np.eye(2, dtype=np.float32)[targets]
@@ -119,9 +119,9 @@ def test_classes_count_alike_however_many_samples_they_have() -> None:
 
 
 def decided(shares: tuple[float, float], seed: int) -> Decisions:
-    """Decisions on 1,000 samples of a label and 200 of ``neither``.
+    """Draw decisions on 1,000 samples of a label and 200 of ``neither``.
 
-    ``shares``: how many get a label that counts, and how many of these are wrong.
+    ``shares``: the share that gets a label that counts, and the share of these that is wrong.
     """
     chance = np.random.default_rng(seed)
     answered, wrong = chance.random((2, 1200)) < np.array(shares)[:, None]
@@ -152,7 +152,7 @@ def test_the_risk_of_labels_that_count_may_not_grow() -> None:
     check_comparison(with_decisions((0.8, 0.02), (0.8, 0.1)), Requirement.AS_GOOD, HERE)
 
 
-def test_a_risk_is_not_kept_by_answering_less() -> None:
+def test_a_loss_of_coverage_is_rejected() -> None:
     with pytest.raises(CandidateRejected, match="answers less often: its coverage"):
         check_comparison(with_decisions((0.3, 0.05), (0.8, 0.05)), Requirement.AS_GOOD, HERE)
     check_comparison(with_decisions((0.9, 0.05), (0.8, 0.05)), Requirement.AS_GOOD, HERE)
@@ -163,8 +163,8 @@ def test_a_risk_is_not_kept_by_answering_less() -> None:
         check_comparison(silent, Requirement.AS_GOOD, HERE)
 
 
-def test_labels_are_compared_as_if_every_sample_with_one_got_one() -> None:
-    """Abstaining more changes nothing of it."""
+def test_accuracy_is_compared_as_if_no_sample_abstained() -> None:
+    """More abstentions do not change the gain in accuracy."""
     shipped = np.array([[0.5, 0.1, 0.4], [0.1, 0.5, 0.4], [0.2, 0.2, 0.6]], np.float32)
     shy = np.array([[0.3, 0.1, 0.6], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]], np.float32)
     comparison = compare_predictions(shy, shipped, np.array([0, 1, 2]), 2)
@@ -240,7 +240,7 @@ def test_another_input_is_refused(tiny: Model) -> None:
 
 
 def folder_with(shipped: Model, path: Path) -> tuple[bytes, str]:
-    """Put a model with a card in place, and give what is there then."""
+    """Publish a model with a card, and return the content of both files."""
     publish_model(shipped.graph, f"shipped card `{shipped.digest}`", path)
     return path.read_bytes(), path.with_suffix(".md").read_text()
 
@@ -279,9 +279,9 @@ def test_a_shipped_model_that_is_named_is_never_replaced(
     opened = trainer("gate", tmp_path / "mine.onnx", *arguments)
     assert opened.exit_code == 0, opened.output
     own = tmp_path / "data" / "batch-label" / "models" / "mine.onnx"
-    assert f"{own} is now {tmp_path / 'mine.onnx'}" in opened.stdout
+    assert f"copied {tmp_path / 'mine.onnx'} to {own}" in opened.stdout
     assert {path: path.read_bytes() for path in shipped.parent.iterdir()} == before
-    # The next turn replaces it by its name.
+    # The next run replaces it by its name.
     own.with_suffix(".md").write_text(f"an older card of `{load_model(own).digest}`")
     assert trainer("gate", tmp_path / "mine.onnx", "mine", *arguments[1:]).exit_code == 0
     assert own.with_suffix(".md").read_bytes() == (tmp_path / "mine.md").read_bytes()

@@ -27,7 +27,7 @@ HERE = Path("new.onnx")
 
 
 def paired(both: int, won: int, lost: int) -> Comparison:
-    """Samples that both have right, or one alone, of both classes, with believable confidences."""
+    """Compare two models by the number of samples that both, or only one, get right."""
     targets = np.arange(both + won + lost) % 2
     new = np.array([True] * (both + won) + [False] * lost)
     old = np.array([True] * both + [False] * won + [True] * lost)
@@ -52,7 +52,7 @@ def test_the_sign_test_is_exact(wins: int, losses: int, chance: float) -> None:
     assert sign_test(wins, losses) == pytest.approx(chance)
 
 
-def test_it_works_for_any_number() -> None:
+def test_the_sign_test_takes_large_counts() -> None:
     assert sign_test(2000, 2000) == pytest.approx(0.5, abs=0.01)
     assert sign_test(2500, 2000) < 1e-6
 
@@ -67,7 +67,7 @@ def test_it_works_for_any_number() -> None:
         (BETTER, DATA_SAME, Requirement.AS_GOOD),
     ],
 )
-def test_the_gate_opens(
+def test_a_candidate_is_accepted(
     reviewed: Comparison, usual: Comparison | None, require: Requirement
 ) -> None:
     check_reviewed(reviewed, usual, require, HERE)
@@ -82,7 +82,7 @@ def test_the_gate_opens(
             SAME,
             None,
             Requirement.BETTER,
-            "right on 2 of 13 reviewed samples that the shipped model gets wrong, and wrong on 1",
+            "right on 2 of 13 reviewed samples that the current model gets wrong, and wrong on 1",
         ),
         (SAME, DATA_SAME, Requirement.BETTER, "is not better"),
         (BETTER, DATA_WORSE, Requirement.BETTER, "is not as good"),
@@ -90,7 +90,7 @@ def test_the_gate_opens(
         (SAME, DATA_WORSE, Requirement.AS_GOOD, "is not as good"),
     ],
 )
-def test_the_gate_stays_shut(
+def test_a_candidate_is_rejected(
     reviewed: Comparison, usual: Comparison | None, require: Requirement, said: str
 ) -> None:
     with pytest.raises(CandidateRejected, match=said):
@@ -108,7 +108,7 @@ def test_without_a_held_out_sample_there_is_nothing_to_compare_on() -> None:
         compare_reviewed(model, model, None, model.spec.labels)
 
 
-def test_a_model_that_can_not_abstain_is_wrong_on_what_shows_no_label(
+def test_a_model_without_an_abstain_output_is_wrong_on_samples_of_that_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bright = load_model(save_model(bright_model(), tmp_path / "bright.onnx"))

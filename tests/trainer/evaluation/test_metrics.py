@@ -25,21 +25,21 @@ def test_confusion_has_truth_in_rows() -> None:
     assert COUNTS.tolist() == [[5, 1, 0], [2, 1, 0], [0, 1, 0]]
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_match_values_computed_by_hand() -> None:
     assert accuracy(COUNTS) == pytest.approx(0.6)
     np.testing.assert_allclose(recall(COUNTS), [5 / 6, 1 / 3, 0])
     assert balanced_accuracy(COUNTS) == pytest.approx((5 / 6 + 1 / 3 + 0) / 3)
     assert macro_f1(COUNTS) == pytest.approx((10 / 13 + 2 / 6 + 0) / 3)
 
 
-def test_a_class_that_never_occurs_counts_for_nothing() -> None:
+def test_a_class_that_never_occurs_is_ignored() -> None:
     counts = confusion_matrix(ANSWERS, TARGETS, 4)
     assert np.isnan(recall(counts)[3])
     assert balanced_accuracy(counts) == balanced_accuracy(COUNTS)
     assert macro_f1(counts) == macro_f1(COUNTS)
 
 
-def test_many_matrices_at_once_are_as_one_by_one() -> None:
+def test_stacked_matrices_give_the_same_metrics() -> None:
     other = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     for figure in (accuracy, recall, balanced_accuracy, macro_f1):
         np.testing.assert_allclose(
@@ -59,7 +59,7 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(gaps.mean(axis=0)) == pytest.approx(0.4)
 
 
-def test_bins_are_closed_above() -> None:
+def test_a_bin_includes_its_upper_edge() -> None:
     probabilities = np.array([[1.0, 0.0], [0.5, 0.5]], dtype=np.float32)
     bins = reliability(probabilities, np.array([0, 0]), bins=2)
     assert bins.count.tolist() == [1, 1]

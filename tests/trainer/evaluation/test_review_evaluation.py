@@ -20,7 +20,7 @@ from trainer.evaluation.review_evaluation import (
 from trainer.evaluation.tables import format_review_evaluation
 
 
-def test_then_and_now_are_counted_apart() -> None:
+def test_report_and_model_are_evaluated_separately() -> None:
     confirms = [False] * 4 + [True] * 6
     right = [True, True, True, False] + [True] * 5 + [False]
     found = compare_with_report(confirms, right)
@@ -33,7 +33,7 @@ def test_then_and_now_are_counted_apart() -> None:
     assert "not a random sample" in text
 
 
-def test_what_nobody_corrected_has_no_line_of_its_own() -> None:
+def test_without_corrections_the_table_has_no_line_for_them() -> None:
     found = compare_with_report([True, True], [True, False])
     assert "corrected" not in format_review_evaluation(found)
     figures = review_evaluation_to_json(found)
@@ -42,12 +42,12 @@ def test_what_nobody_corrected_has_no_line_of_its_own() -> None:
 
 @pytest.fixture
 def bright(tmp_path: Path) -> Path:
-    """A model of faces that takes bright ones for happy."""
+    """A face model for which bright faces are happy."""
     return save_model(bright_model(), tmp_path / "bright.onnx")
 
 
 def plain(folder: Path, level: int, held: bool) -> Path:
-    """Write a picture of one grey, with so many pixels that it is held out, or not."""
+    """Write a uniform grey picture whose size makes it held out, or not."""
     for side in range(20, 60):
         path = folder / f"{level}-{side}.png"
         Image.new("L", (side, side), level).save(path)
@@ -65,7 +65,7 @@ def review_of(folder: Path, *rows: tuple[Path, str, str]) -> Review:
     return Review((write_review(folder / "review.csv", written),), folder)
 
 
-def test_a_model_is_asked_about_the_held_out_part_or_all(bright: Path, tmp_path: Path) -> None:
+def test_a_model_is_evaluated_on_held_out_or_all_samples(bright: Path, tmp_path: Path) -> None:
     review = review_of(
         tmp_path,
         (plain(tmp_path, 250, held=True), "sad", "happy"),
@@ -81,15 +81,13 @@ def test_a_model_is_asked_about_the_held_out_part_or_all(bright: Path, tmp_path:
         evaluate_review(open_model(str(bright)), review, "validation")
 
 
-def test_nothing_to_judge_by_is_an_error(bright: Path, tmp_path: Path) -> None:
+def test_a_split_without_samples_is_an_error(bright: Path, tmp_path: Path) -> None:
     review = review_of(tmp_path, (plain(tmp_path, 240, held=False), "happy", "sad"))
     with pytest.raises(InputError, match=r"review\.csv: no sample can be used"):
         evaluate_review(open_model(str(bright)), review, "test")
 
 
-def test_the_runner_is_asked_again_about_whole_photos(
-    tmp_path: Path, astronaut: Image.Image
-) -> None:
+def test_end_to_end_labels_the_photos_again(tmp_path: Path, astronaut: Image.Image) -> None:
     path = tmp_path / "astronaut.png"
     astronaut.save(path)
     gone = tmp_path / "gone.png"
@@ -102,11 +100,11 @@ def test_the_runner_is_asked_again_about_whole_photos(
     found = evaluate_review_end_to_end("default", review, "all")
     assert (found.corrections, found.confirmations, found.now.value) == (1, 0, 1.0)
     foreign = Review((write_review(tmp_path / "f.csv", [{**rows[0], "label": "angry"}]),), tmp_path)
-    with pytest.raises(InputError, match=r"f\.csv, line 2 says 'angry'"):
+    with pytest.raises(InputError, match=r"f\.csv, line 2 has the label 'angry'"):
         evaluate_review_end_to_end("happy-sad", foreign, "all")
 
 
-def test_abstentions_are_asked_again_where_the_model_can_give_them(
+def test_abstain_classes_are_evaluated_if_the_model_has_them(
     tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows: list[Row] = [

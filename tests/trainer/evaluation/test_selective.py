@@ -49,7 +49,7 @@ def test_decisions_are_the_runner_s() -> None:
     assert made.confidence == pytest.approx(answers[:, :2].max(axis=1))
 
 
-def test_figures_of_decisions_by_hand() -> None:
+def test_metrics_of_decisions_match_values_computed_by_hand() -> None:
     made = decided(
         (0, 0.9, "happy"), (0, 0.5, "unsure"), (1, 0.8, "sad"), (0, 0.3, "neither"),  # happy
         (1, 0.9, "sad"), (0, 0.7, "happy"),  # sad
@@ -85,7 +85,7 @@ def test_figures_of_decisions_by_hand() -> None:
     assert "shouting" in text
 
 
-def test_intervals_hold_their_values() -> None:
+def test_metrics_are_within_their_intervals() -> None:
     chance = np.random.default_rng(3)
     answers = chance.dirichlet((1, 1, 1, 1), 500).astype(np.float32)
     targets = np.where(chance.random(500) < 0.7, answers.argmax(axis=1), chance.integers(0, 4, 500))
@@ -113,7 +113,7 @@ def test_the_risk_coverage_curve_starts_with_the_most_confident() -> None:
 
 
 @pytest.mark.parametrize("levels", [3, 1000])
-def test_augrc_is_what_its_authors_derive_from_the_auroc(levels: int) -> None:
+def test_augrc_matches_the_formula_with_the_auroc(levels: int) -> None:
     """Traub et al. 2024: (1 - AUROC) * accuracy * error + error**2 / 2."""
     chance = np.random.default_rng(levels)
     confidence = chance.integers(0, levels, 300) / levels
@@ -134,7 +134,7 @@ def test_augrc_of_answers_that_are_all_right_or_all_wrong() -> None:
     assert augrc(confidence, np.ones(3, np.bool_)) == pytest.approx(0.5)
 
 
-def test_decisions_of_parts_are_put_in_their_places() -> None:
+def test_merged_decisions_are_in_the_order_of_the_samples() -> None:
     whole = decided((0, 0.9, "happy"), (1, 0.8, "sad"), (0, 0.1, "neither"))
     first = np.array([True, False, True])
     parts = [

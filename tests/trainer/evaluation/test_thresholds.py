@@ -18,21 +18,21 @@ LABELS, ABSTAIN = ("happy", "sad"), ("neither", "no_person")
 
 
 def answers_and_targets(count: int, seed: int = 1) -> tuple[Probabilities, Targets]:
-    """Calibrated answers: the truth is drawn from each."""
+    """Draw calibrated answers, and a true class from each."""
     chance = np.random.default_rng(seed)
     answers = chance.dirichlet([0.3] * 4, count).astype(np.float32)
     targets = (answers.cumsum(axis=1) < chance.random((count, 1))).sum(axis=1)
     return answers, targets.clip(0, 3)
 
 
-def test_the_bound_is_the_one_of_clopper_and_pearson() -> None:
-    # Of the tables: none wrong of n bounds the share by 1 - 0.05 ** (1 / n).
+def test_the_bound_matches_clopper_and_pearson() -> None:
+    # From published tables; with none wrong of n the bound is 1 - 0.05 ** (1 / n).
     assert clopper_pearson_bound(0, 59) == pytest.approx(1 - 0.05 ** (1 / 59))
     assert clopper_pearson_bound(1, 10) == pytest.approx(0.3942, abs=1e-4)
     assert (clopper_pearson_bound(0, 0), clopper_pearson_bound(3, 3)) == (1.0, 1.0)
 
 
-def test_the_risk_is_kept_with_its_bound() -> None:
+def test_the_confidence_bound_is_within_the_risk() -> None:
     answers, targets = answers_and_targets(4000)
     for risk in (0.05, 0.1):
         chosen = choose_thresholds(answers, targets, LABELS, ABSTAIN, risk)
@@ -58,8 +58,8 @@ def test_more_risk_gives_more_answers() -> None:
     assert all(few.coverage[label] <= many.coverage[label] for label in LABELS)
 
 
-def test_a_class_to_abstain_from_is_spared_even_if_the_rest_would_outweigh_it() -> None:
-    # 3 % of the pictures without a person look like nothing else than happy people.
+def test_the_limit_for_each_abstain_class_holds_even_if_the_risk_would_allow_more() -> None:
+    # 3 % of the pictures without a person look exactly like happy people.
     happy = np.tile(np.asarray([[0.97, 0.01, 0.01, 0.01]], dtype=np.float32), (1000, 1))
     sad = happy[:, [1, 0, 2, 3]]
     nobody = np.tile(np.asarray([[0.05, 0.05, 0.1, 0.8]], dtype=np.float32), (100, 1))
@@ -72,7 +72,7 @@ def test_a_class_to_abstain_from_is_spared_even_if_the_rest_would_outweigh_it() 
     assert counts.mean() <= MAX_ANSWERED["no_person"]  # type: ignore[index]
 
 
-def test_a_risk_that_nothing_keeps_is_told() -> None:
+def test_the_bound_exceeds_a_risk_that_no_thresholds_keep() -> None:
     chance = np.random.default_rng(3)
     answers = chance.dirichlet([0.3] * 4, 50).astype(np.float32)
     targets = chance.integers(0, 4, 50)
@@ -90,7 +90,7 @@ def test_a_model_without_abstain_outputs_has_one_threshold() -> None:
     assert 0.7 < chosen.unsure_below < 0.95
 
 
-def test_persons_of_every_kind_are_seen() -> None:
+def test_people_of_each_kind_are_rarely_overlooked() -> None:
     kinds = np.repeat(["portrait", "crowd", "landscape"], [900, 100, 500])
     no_person = np.concatenate([np.full(900, 0.1), np.linspace(0, 1, 100), np.full(500, 0.9)])
     shown = kinds != "landscape"
@@ -100,7 +100,7 @@ def test_persons_of_every_kind_are_seen() -> None:
     assert find_person_threshold(no_person.astype(np.float32), kinds == "portrait", kinds) == 0.5
 
 
-def test_a_threshold_can_be_raised_from_outside() -> None:
+def test_a_threshold_can_have_a_lower_limit() -> None:
     answers, targets = answers_and_targets(2000)
     free = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.1)
     raised = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.1, {"no_person": 0.8})
@@ -115,7 +115,7 @@ def test_a_sample_abstains_as_the_runner_decides() -> None:
         assert find_abstentions(answers[:, 2:], thresholds.abstain_from).tolist() == decided
 
 
-def test_few_samples_keep_the_risk_among_themselves() -> None:
+def test_with_few_samples_the_observed_share_is_within_the_risk() -> None:
     answers, targets = answers_and_targets(40)
     chosen = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.1)
     assert chosen.bound > chosen.risk
@@ -123,7 +123,7 @@ def test_few_samples_keep_the_risk_among_themselves() -> None:
     assert chosen.wrong <= 0.1 * chosen.answered
 
 
-def test_where_nothing_keeps_the_risk_the_strictest_thresholds_are_taken() -> None:
+def test_if_no_thresholds_keep_the_risk_the_strictest_are_returned() -> None:
     answers = np.tile(np.asarray([[0.96, 0.02, 0.01, 0.01]], dtype=np.float32), (30, 1))
     chosen = choose_thresholds(answers, np.full(30, 3), LABELS, ABSTAIN, 0.1)
     assert (chosen.unsure_below, chosen.abstain_from["neither"]) == (0.95, 0.5)

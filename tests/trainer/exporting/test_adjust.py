@@ -51,18 +51,18 @@ def faces(mood: Mood, count: int, first_seed: int) -> Split:
     return Split(pixels, votes, np.ones(count, np.bool_))
 
 
-def stranger(count: int, first_seed: int) -> Split:
-    """Faces upside down, of which the model knows nothing, and which people call sad."""
+def unseen_faces(count: int, first_seed: int) -> Split:
+    """Draw upside-down faces, which the model has never seen, with the label sad."""
     part = faces(Mood.HAPPY, count, first_seed)
     votes = np.eye(2, dtype=np.float32)[[1] * count]
     return Split(np.ascontiguousarray(part.pixels[:, ::-1]), votes, part.certain)
 
 
 def adjusted(model: Model, decay: float = DECAY, others: int = 100) -> AdjustedModel:
-    """Teach that faces upside down are sad."""
+    """Adjust a model to the label sad for upside-down faces."""
     own = np.concatenate([faces(mood, others // 2, 300).pixels for mood in Mood])
     return adjust_model(
-        model, stranger(20, 100), stranger(10, 200), own[:others],
+        model, unseen_faces(20, 100), unseen_faces(10, 200), own[:others],
         version="2", created="2026-05-06", decay=decay,
     )  # fmt: skip
 
@@ -71,19 +71,19 @@ def right(graph: bytes, part: Split) -> float:
     return float((predict_onnx(graph, part.pixels).argmax(axis=1) == part.targets).mean())
 
 
-def test_it_learns_what_was_reviewed(tiny: Model) -> None:
-    unseen = stranger(40, 400)
+def test_the_model_learns_the_reviewed_labels(tiny: Model) -> None:
+    test = unseen_faces(40, 400)
     found = adjusted(tiny, decay=0.01)
-    assert right(found.graph, unseen) > right(tiny.graph, unseen) + 0.3
+    assert right(found.graph, test) > right(tiny.graph, test) + 0.3
 
 
-def test_its_own_answers_keep_it_from_forgetting(tiny: Model) -> None:
+def test_unreviewed_answers_prevent_forgetting(tiny: Model) -> None:
     usual = faces(Mood.HAPPY, 60, 500)
     few, many = (right(adjusted(tiny, 0.01, others=n).graph, usual) for n in (2, 200))
     assert few + 0.2 < many
 
 
-def test_the_decay_holds_it_where_it_was(tiny: Model) -> None:
+def test_a_strong_decay_keeps_the_earlier_answers(tiny: Model) -> None:
     pixels = faces(Mood.HAPPY, 30, 600).pixels
     before = predict_onnx(tiny.graph, pixels)
     near, far = (
@@ -93,7 +93,7 @@ def test_the_decay_holds_it_where_it_was(tiny: Model) -> None:
     assert near < 0.1 < far
 
 
-def test_the_file_keeps_the_contract_and_takes_the_old_one_s_place(
+def test_the_file_keeps_the_contract_and_can_replace_the_old_one(
     tiny: Model, tmp_path: Path
 ) -> None:
     found = adjusted(tiny)
@@ -112,7 +112,7 @@ def test_the_file_keeps_the_contract_and_takes_the_old_one_s_place(
     assert adjusted(tiny).graph == found.graph
 
 
-def test_the_card_tells_both_models_apart(tiny: Model, tmp_path: Path) -> None:
+def test_the_card_describes_both_models(tiny: Model, tmp_path: Path) -> None:
     found = adjusted(tiny)
     card = write_adjusted_card(found, tiny, read_card(tiny))
     assert found.digest in card
@@ -127,13 +127,13 @@ def test_the_card_tells_both_models_apart(tiny: Model, tmp_path: Path) -> None:
     assert f"SHA-256 `{once.digest}`" in again
 
 
-def test_the_command_s_decay_is_the_one_that_was_measured() -> None:
+def test_the_command_has_the_measured_decay_by_default() -> None:
     (default,) = (p.default for p in cli.commands["adjust"].params if p.name == "decay")
     assert default == DECAY
 
 
 @pytest.mark.parametrize("name", ["happy-sad", "people", "expressions"])
-def test_shipped_models_have_a_head_that_says_what_they_say(name: str) -> None:
+def test_the_heads_of_shipped_models_reproduce_their_outputs(name: str) -> None:
     model = open_model(name)
     graph = onnx.load_from_string(model.graph)
     head = find_head(graph, model.path)
@@ -144,7 +144,7 @@ def test_shipped_models_have_a_head_that_says_what_they_say(name: str) -> None:
     assert np.allclose(shares, model.spec.golden.outputs, atol=1e-3)
 
 
-def test_a_vote_for_a_sum_of_classes_is_divided_as_the_model_does() -> None:
+def test_a_vote_for_a_sum_of_classes_is_divided_by_their_probabilities() -> None:
     pooled = np.asarray([[1, 0], [0, 1], [0, 1]], np.float32)
     head = LinearHead(np.zeros((3, 1), np.float32), np.zeros(3, np.float32), "", ("", ""), pooled)
     classes = np.asarray([[0.2, 0.6, 0.2], [0.2, 0.6, 0.2], [1, 0, 0]], np.float32)
@@ -155,7 +155,7 @@ def test_a_vote_for_a_sum_of_classes_is_divided_as_the_model_does() -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("happy-sad", "neither"), ("people", "no_person")])
-def test_a_model_that_abstains_learns_to_do_so_or_not(name: str, reason: str) -> None:
+def test_an_abstain_output_can_be_learnt(name: str, reason: str) -> None:
     model = open_model(name)
     side, channels = model.height, model.channels
     pixels = np.stack([draw_face(Mood.HAPPY, side, channels, n) for n in range(30)])
@@ -173,7 +173,7 @@ def test_a_model_that_abstains_learns_to_do_so_or_not(name: str, reason: str) ->
     assert found.test.labels == model.spec.outputs
 
 
-def test_weights_in_halves_are_replaced_too(tiny: Model) -> None:
+def test_float16_weights_are_replaced_too(tiny: Model) -> None:
     graph = onnx.load_from_string(tiny.graph)
     for tensor in graph.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
@@ -188,13 +188,13 @@ def test_weights_in_halves_are_replaced_too(tiny: Model) -> None:
     assert np.allclose(after, before[:, ::-1], atol=1e-6)
 
 
-def test_a_model_of_another_make_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_a_linear_head_is_refused(tmp_path: Path) -> None:
     path = save_model(bright_model(), tmp_path / "bright.onnx")
     with pytest.raises(ModelError, match=r"bright\.onnx has no last layer that can be adjusted"):
         find_head(onnx.load(path), path)
 
 
-def test_too_little_is_an_error(tiny: Model) -> None:
+def test_missing_samples_are_an_error(tiny: Model) -> None:
     some, none = faces(Mood.SAD, 3, 0), build_split([], 2, derive_framing(tiny))
     arguments = {"version": "2", "created": "2026-05-06", "decay": 1.0}
     with pytest.raises(InputError, match="there are 0 reviewed samples to learn from and 3"):
@@ -209,7 +209,7 @@ BOX: Row = {"face_left": 0, "face_top": 0, "face_width": 32, "face_height": 32}
 REPORT = "path,status,label,face,face_left,face_top,face_width,face_height\n"
 
 
-def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tiny: Model) -> None:
+def test_unreviewed_photos_of_the_report_are_selected(tmp_path: Path, tiny: Model) -> None:
     night = write_snapshots(tmp_path, Mood.SAD, learn=2, held=1, first_seed=0)
     rest = write_snapshots(tmp_path, Mood.HAPPY, learn=15, held=5, first_seed=100)
     rows: list[Row] = [{"path": p.name, **BOX, "said": "happy", "label": "sad"} for p in night]

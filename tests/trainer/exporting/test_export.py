@@ -32,7 +32,7 @@ from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.out_of_fold import OutOfFold, name_sample
 from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds, clopper_pearson_bound
 from trainer.exporting.export import ExportedModel, ExportOptions, export_model
-from trainer.exporting.model_card import card
+from trainer.exporting.model_card import write_card
 from trainer.exporting.onnx_graph import (
     DeployedNetwork,
     ParityError,
@@ -48,7 +48,7 @@ from trainer.networks import FaceNet
 from trainer.training.loop import predict_logits
 from trainer.training.pretrained import build_network, initialise_network
 
-# All of them have kernels of ONNX Runtime's CUDA provider, and none works on shapes, which
+# Operators that ONNX Runtime's CUDA provider has kernels for. None of them works on shapes, which
 # ONNX Runtime would keep on the CPU.
 OPERATORS = {
     "Add", "AveragePool", "Cast", "Conv", "Div", "Mul", "ReduceMean", "Relu", "Softmax",
@@ -82,7 +82,7 @@ def proto(model: Model) -> onnx.ModelProto:
     return onnx.load_model_from_string(model.graph)
 
 
-def test_the_file_keeps_the_contract_and_says_what_it_is(model: Model) -> None:
+def test_the_file_keeps_the_contract_and_has_its_metadata(model: Model) -> None:
     spec = model.spec
     assert (spec.name, spec.version, spec.created) == ("tiny", "1", "2026-01-02")
     assert spec.labels == ("happy", "sad")
@@ -115,7 +115,7 @@ def test_golden_samples_have_the_networks_answers(model: Model) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_picture_has_one_answer_to_the_last_bit_in_any_batch(model: Model, threads: int) -> None:
+def test_answers_are_bit_identical_in_any_batch(model: Model, threads: int) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (40, 24, 24, 1), dtype=np.uint8)
     pixels = np.concatenate([noise, drawn_dataset().test.pixels])[:99]
     alone = answers(model.graph, pixels, 1)
@@ -181,7 +181,7 @@ def test_a_mirrored_model_answers_a_picture_and_its_mirror_image_alike() -> None
     assert not np.allclose(plain, answers(tiny_export().graph, mirrored, 64), atol=0.01)
 
 
-def test_a_mirrored_model_keeps_to_the_last_bit_and_to_the_gpu(tmp_path: Path) -> None:
+def test_a_mirrored_model_is_bit_identical_in_any_batch_and_runs_on_a_gpu(tmp_path: Path) -> None:
     options = replace(OPTIONS, mirrored=True)
     graph = export_model(tiny_training(), drawn_dataset(), options).graph
     pixels = drawn_dataset().test.pixels
@@ -198,7 +198,7 @@ def test_the_same_training_gives_the_same_bytes_but_for_the_date() -> None:
     assert later.graph.replace(b"2026-01-03", b"2026-01-02") == again.graph
 
 
-def test_float32_weights_are_kept_on_demand_and_cost_twice_the_bytes() -> None:
+def test_float32_weights_are_kept_on_request_in_twice_the_size() -> None:
     full = export_model(
         tiny_training(), drawn_dataset(), replace(OPTIONS, weights=WeightFormat.FLOAT32)
     )
@@ -209,7 +209,7 @@ def test_float32_weights_are_kept_on_demand_and_cost_twice_the_bytes() -> None:
     assert kinds == {onnx.TensorProto.FLOAT}
 
 
-def test_a_graph_of_another_network_is_not_alike() -> None:
+def test_the_parity_check_detects_another_network() -> None:
     torch.manual_seed(4)
     other = DeployedNetwork(FaceNet(3, (4, 8)), (0, 1), 1.0)
     with pytest.raises(ParityError, match="differ by"):
@@ -217,7 +217,7 @@ def test_a_graph_of_another_network_is_not_alike() -> None:
 
 
 def spoiled(part: Split) -> Split:
-    """Give every other sample a wrong label, which changes what is fitted on them."""
+    """Give every other sample a wrong label, which changes every choice made on them."""
     votes = part.votes.copy()
     votes[::2] = np.roll(votes[::2], 1, axis=1)
     return replace(part, votes=votes)
@@ -242,7 +242,7 @@ def test_calibration_and_thresholds_come_from_validation_alone() -> None:
         thresholds = (exported.spec.unsure_below, *exported.spec.abstain_from.values())
         found[spoilt] = (exported.calibration, thresholds, exported.chosen)
     assert found[""] == found["test"]
-    # The same samples in the validation part do change it, so the comparison could fail.
+    # The same samples in the validation split do change it, so this comparison can fail.
     assert found[""][0].temperature != found["validation"][0].temperature
     assert found[""][2] != found["validation"][2]
 
@@ -349,7 +349,9 @@ def test_the_rest_of_the_labels_together_answer_neither(
 
 
 @pytest.mark.parametrize("weights", [WeightFormat.FLOAT16, WeightFormat.INT8])
-def test_joined_classes_keep_to_the_last_bit_and_to_the_gpu(weights: WeightFormat) -> None:
+def test_joined_classes_are_bit_identical_in_any_batch_and_run_on_a_gpu(
+    weights: WeightFormat,
+) -> None:
     options = replace(OPTIONS, rest=Abstain.NEITHER, weights=weights, risk=0.2)
     graph = export_model(wide_training(), wide_dataset(), options).graph
     noise = np.random.default_rng(1).integers(0, 256, (40, 24, 24, 1), dtype=np.uint8)
@@ -393,16 +395,16 @@ def test_thresholds_keep_the_risk_with_a_bound(rest: ExportedModel) -> None:
     assert metrics["coverage"].keys() == {"happy", "sad"}
 
 
-def test_a_risk_that_no_thresholds_keep_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_risk_that_no_thresholds_keep_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     exported = export_model(tiny_training(), drawn_dataset(), replace(OPTIONS, risk=1e-4))
     assert exported.chosen.bound > 1e-4
     assert "no thresholds keep the risk of 0.0001" in caplog.text
-    assert "No thresholds keep this risk on these samples" in card(
+    assert "No thresholds keep this risk on these samples" in write_card(
         exported, tiny_training(), drawn_dataset()
     )
 
 
-def test_labels_in_doubt_choose_no_thresholds() -> None:
+def test_thresholds_are_not_chosen_on_uncertain_labels() -> None:
     data = wide_dataset()
     doubt = np.where(np.arange(len(data.validation)) % 4 == 0, 0.5, 1).astype(np.float32)
     spoilt = replace(spoiled(data.validation), weights=doubt)
@@ -434,10 +436,10 @@ def test_the_correction_for_rare_classes_is_in_the_graph() -> None:
     )
     found = answers(exported.graph, data.test.pixels, 64)
     assert (found.argmax(1) == 1).sum() >= (plain.argmax(1) == 1).sum()
-    assert "0.5 times the logarithm" in card(exported, trained, rare)
+    assert "0.5 times the logarithm" in write_card(exported, trained, rare)
 
 
-def test_a_cross_validated_model_is_judged_by_choices_of_other_folds(
+def test_a_cross_validated_model_is_evaluated_with_the_choices_of_other_folds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained, data = abstaining_training()
@@ -458,7 +460,7 @@ def test_a_cross_validated_model_is_judged_by_choices_of_other_folds(
     assert found is not None
     assert found.samples == exported.validation == len(pool)
     assert {row.kind: row.samples for row in found.kinds} == {"drawn": 180, "turned": 180}
-    # The answers of a fold are decided by what was chosen without them.
+    # The thresholds for a fold are chosen without its answers.
     seen: list[int] = []
 
     def spy(answers: Probabilities, targets: Targets, *rest: Any, **more: Any) -> ChosenThresholds:
@@ -505,7 +507,7 @@ def test_a_cross_validated_model_may_join_its_other_labels() -> None:
         export_model(crossed, data, replace(OPTIONS, labels=turned))
 
 
-def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_output_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"ends in \.onnx"):
         publish_model(tiny_export().graph, "card", tmp_path / "model.pt")
     (tmp_path / "file").write_text("in the way")
@@ -514,13 +516,13 @@ def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"face_model": "f", "bias": 0.1}', "[]", "[" * 100_000, "{"])
-def test_a_fusion_of_another_release_is_refused_in_words(tmp_path: Path, text: str) -> None:
+def test_a_fusion_of_another_release_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "fusion.json").write_text(text)
     with pytest.raises(InputError, match="not a fusion of this release"):
         _read_fusion(tmp_path / "fusion.json")
 
 
-def test_training_goes_on_from_a_model_that_sums_classes(tmp_path: Path) -> None:
+def test_training_can_start_from_a_model_that_sums_classes(tmp_path: Path) -> None:
     options = replace(OPTIONS, rest=Abstain.NEITHER)
     exported = export_model(wide_training(), wide_dataset(), options)
     (tmp_path / "model.onnx").write_bytes(exported.graph)

@@ -40,7 +40,7 @@ def test_every_output_is_exercised(groups: Votes | None) -> None:
     np.testing.assert_array_equal(samples.outputs, predict_onnx(graph, samples.inputs))
 
 
-def test_an_output_that_no_picture_gets_is_found_by_changing_one(
+def test_gradient_ascent_exercises_an_output_that_no_picture_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     happy = make_wide_split(40, 7).pixels[::4]
@@ -52,7 +52,7 @@ def test_an_output_that_no_picture_gets_is_found_by_changing_one(
     assert (samples.outputs.max(axis=0) > MIN_EXERCISED).all()
 
 
-def test_samples_are_preferred_that_integers_answer_alike() -> None:
+def test_samples_with_the_same_answer_in_int8_are_preferred() -> None:
     trained, data = abstaining_training()
     deployed = DeployedNetwork(trained.network, (0, 1, 2, 3), 1.0)
     graph = serialise_with_metadata(

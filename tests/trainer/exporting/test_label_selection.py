@@ -13,13 +13,13 @@ ABSTAINING = ("angry", "happy", "sad", "neither", "no_person")
 HAPPY_SAD = {"happy": "happiness", "sad": "sadness"}
 
 
-def test_all_labels_are_compared_by_default() -> None:
+def test_all_labels_are_selected_by_default() -> None:
     found = select_labels(None, None, WIDE)
     assert (found.labels, found.abstain, found.columns) == (WIDE, (), (0, 1, 2, 3))
     assert found.joined is None
 
 
-def test_some_labels_are_compared_with_each_other_alone() -> None:
+def test_other_labels_can_be_dropped() -> None:
     found = select_labels({"sad": "sadness", "happy": "happiness"}, None, WIDE)
     assert (found.labels, found.columns) == (("sad", "happy"), (1, 0))
     assert found.groups.tolist() == [1, 0, -1, -1]
@@ -78,7 +78,7 @@ def test_samples_are_those_of_the_selected_classes() -> None:
         (None, Abstain.NEITHER, WIDE, "--rest needs labels that are not in --labels"),
     ],
 )
-def test_what_can_not_be_chosen_is_refused(
+def test_invalid_selections_are_refused(
     wanted: dict[str, str] | None, rest: Abstain | None, classes: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(UsageError, match=why):

@@ -11,12 +11,12 @@ from tests.support.trainer_data import (
     tiny_training,
 )
 from trainer.exporting.export import ExportOptions, export_model
-from trainer.exporting.model_card import card
+from trainer.exporting.model_card import write_card
 
 
-def test_the_card_says_what_the_file_says() -> None:
+def test_the_card_matches_the_metadata() -> None:
     exported, data = tiny_export(), drawn_dataset()
-    text = card(exported, tiny_training(), data)
+    text = write_card(exported, tiny_training(), data)
     test = exported.test
     for said in (
         "# tiny\n",
@@ -43,10 +43,10 @@ def test_the_card_says_what_the_file_says() -> None:
     assert "Warning" not in text
 
 
-def test_a_card_of_a_model_that_abstains_says_what_its_decisions_come_to() -> None:
+def test_the_card_of_a_model_that_abstains_has_metrics_of_its_decisions() -> None:
     trained, data = abstaining_training()
     exported = export_model(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
-    text = card(exported, trained, data)
+    text = write_card(exported, trained, data)
     found = exported.test.selective
     assert found is not None
     for said in (
@@ -64,12 +64,14 @@ def test_a_card_of_a_model_that_abstains_says_what_its_decisions_come_to() -> No
 
 
 def test_a_warning_on_the_data_stands_in_front() -> None:
-    text = card(tiny_export(), tiny_training(), replace(drawn_dataset(), warning="Only drawn."))
+    text = write_card(
+        tiny_export(), tiny_training(), replace(drawn_dataset(), warning="Only drawn.")
+    )
     assert text.splitlines()[2] == "> **Warning: Only drawn.**"
 
 
 def test_the_card_lists_every_setting_that_matters() -> None:
-    text = card(tiny_export(), tiny_training(), drawn_dataset())
+    text = write_card(tiny_export(), tiny_training(), drawn_dataset())
     for name in {*asdict(CONFIG)} - {"threads", "augmentation"}:
         assert f"| `{name}` |" in text
     for name in asdict(CONFIG.augmentation):
@@ -77,14 +79,14 @@ def test_the_card_lists_every_setting_that_matters() -> None:
 
 
 def test_tables_have_as_many_cells_in_every_row() -> None:
-    lines = card(tiny_export(), tiny_training(), drawn_dataset()).splitlines()
+    lines = write_card(tiny_export(), tiny_training(), drawn_dataset()).splitlines()
     for line, following in pairwise(lines):
         if line.startswith("|") and following.startswith("|"):
             assert line.count("|") == following.count("|")
 
 
-def test_a_training_with_duplicates_is_told_from_one_without() -> None:
+def test_the_card_mentions_near_duplicates_in_the_training_data() -> None:
     elder = replace(tiny_training(), fingerprint="0" * 64)
-    text = card(tiny_export(), elder, drawn_dataset())
+    text = write_card(tiny_export(), elder, drawn_dataset())
     assert "`" + "0" * 64 + "`. The training also used near duplicates" in text
-    assert "duplicates" not in card(tiny_export(), tiny_training(), drawn_dataset())
+    assert "duplicates" not in write_card(tiny_export(), tiny_training(), drawn_dataset())

@@ -1,4 +1,4 @@
-"""A model takes its place with its card, and no other file is lost."""
+"""Publishing a model with its card replaces no foreign file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.exporting.publish_model import publish_model
 
 @pytest.mark.parametrize("name", ["tiny.md", "SHA256SUMS"])
 @pytest.mark.parametrize("earlier", [False, True])
-def test_another_s_file_beside_a_model_is_not_replaced(
+def test_a_foreign_file_beside_a_model_is_not_replaced(
     tmp_path: Path, name: str, earlier: bool
 ) -> None:
     path, exported = tmp_path / "tiny.onnx", tiny_export()

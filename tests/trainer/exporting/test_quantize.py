@@ -76,7 +76,7 @@ def test_onnx_runtime_computes_the_convolutions_in_integers(
     assert integer == sum(node.op_type == "Conv" for node in in_file) - 1 > 0
 
 
-def test_a_picture_has_one_answer_to_the_last_bit_in_any_batch(exported: ExportedModel) -> None:
+def test_answers_are_bit_identical_in_any_batch(exported: ExportedModel) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (40, 24, 24, 1), dtype=np.uint8)
     pixels = np.concatenate([noise, drawn_dataset().test.pixels])[:99]
     alone = predict_onnx(exported.graph, pixels, 1)
@@ -112,10 +112,10 @@ def test_the_float_graph_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("lost", "won", "refused"), [(3, 0, False), (5, 0, True), (6, 2, False), (12, 2, True)]
 )
-def test_a_loss_that_chance_explains_is_none(
+def test_a_loss_within_sampling_error_is_accepted(
     lost: int, won: int, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0.2 % of 800 samples is less than two, which single answers move either way."""
+    """0.2 % of 800 samples is less than two, so single answers exceed it by chance."""
     part = make_drawn_split(800, 0)
     right, wrong = np.eye(3, dtype=np.float32), np.roll(np.eye(3, dtype=np.float32), 1, axis=1)
     exact, quantized = (right[part.targets] for _ in range(2))
@@ -130,10 +130,10 @@ def test_a_loss_that_chance_explains_is_none(
         storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
 
 
-def test_integers_that_cost_too_many_right_answers_are_refused() -> None:
+def test_int8_that_loses_too_many_right_answers_is_refused() -> None:
     data = drawn_dataset()
     deployed = DeployedNetwork(tiny_training().network, (0, 1, 2), 1.0)
-    # Black pictures say nothing of the range of activations, so everything is cut off.
+    # Black pictures give too small a range of activations, so all activations are clipped.
     black = replace(data.train, pixels=np.zeros_like(data.train.pixels))
     with pytest.raises(ParityError, match=r"with int8 .* validation samples are right"):
         build_graph(deployed, WeightFormat.INT8, replace(data, train=black), data.validation)

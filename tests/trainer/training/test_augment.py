@@ -146,7 +146,7 @@ def test_boxes_move_by_up_to_a_share_of_their_side() -> None:
     across = (weights * torch.arange(41.0)).sum(dim=(1, 2, 3)) - 20
     down = (weights * torch.arange(41.0)[:, None]).sum(dim=(1, 2, 3)) - 20
     for shift in (across, down):
-        # A box may be smaller by a tenth as well, which enlarges the shift.
+        # A box may also be a tenth smaller, which enlarges the shift.
         assert 0.08 * 41 < float(shift.abs().max()) <= 0.1 / 0.9 * 41 + 0.6
         assert abs(float(shift.mean())) < 0.5
     assert float(torch.corrcoef(torch.stack([across, down]))[0, 1].abs()) < 0.2

@@ -60,7 +60,7 @@ def read_setting(config: Config, name: str) -> object:
     return record
 
 
-def test_without_a_file_the_defaults_stand() -> None:
+def test_without_a_file_the_defaults_are_used() -> None:
     assert load_config(None) == Config()
 
 
@@ -74,7 +74,7 @@ def test_a_file_sets_values_and_tables(tmp_path: Path) -> None:
     )
 
 
-def test_overrides_win_and_none_is_no_override(tmp_path: Path) -> None:
+def test_overrides_take_precedence_and_none_is_ignored(tmp_path: Path) -> None:
     path = write_settings(tmp_path, "epochs = 3\nseed = 9\n")
     config = load_config(path, {"epochs": 5, "seed": None})
     assert (config.epochs, config.seed) == (5, 9)
@@ -92,7 +92,7 @@ def test_every_numeric_setting_has_a_range_that_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_a_value_at_a_bound_is_taken(tmp_path: Path, name: str) -> None:
+def test_a_value_at_a_bound_is_accepted(tmp_path: Path, name: str) -> None:
     low, high, _, _ = RANGES[name]
     for value in (low, high):
         config = load_config(write_settings(tmp_path, f"{name} = {value!r}\n"))

@@ -85,7 +85,7 @@ def test_no_fold_is_trained_on_a_sample_that_it_holds_out(
 def test_a_group_is_held_out_as_a_whole_and_weights_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # No two snapshots are near duplicates, so that only their groups keep them together.
+    # No two snapshots are near duplicates, so only their groups keep them together.
     faces = np.stack([draw_snapshot(tuple(Mood)[n % 2], SIDE, 1, n) for n in range(48)])
     part = Split(
         pixels=faces,

@@ -47,7 +47,7 @@ def draw_probabilities(targets: Targets, outputs: int, strength: float, seed: in
 
 
 def draw_evidence(count: int, seed: int) -> FusionEvidence:
-    """Draw photos of four kinds; one in ten without a person has a face, of low score."""
+    """Draw photos of four kinds; a tenth without a person has a false face of low score."""
     chance = np.random.default_rng(seed)
     targets = chance.integers(0, 4, count)
     has_face = chance.random(count) < np.where(targets == 3, 0.1, 0.7)

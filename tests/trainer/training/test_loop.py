@@ -147,7 +147,7 @@ def test_the_average_spans_few_steps_at_first_and_many_later() -> None:
 
 
 def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
-    # At this rate steps are too long, so that the validation loss soon climbs.
+    # The learning rate is too high, so the validation loss soon rises.
     config = replace(CONFIG, epochs=30, patience=1, learning_rate=0.05, ema=0.0)
     history = train(drawn_dataset(), config, tmp_path)
     losses = [epoch.validation_loss for epoch in history]
@@ -224,7 +224,7 @@ def test_consistency_makes_predictions_depend_less_on_the_box(tmp_path: Path) ->
 def test_a_training_with_jitter_has_losses_of_the_same_scale(tmp_path: Path) -> None:
     config = replace(CONFIG, box_jitter=1e-9, consistency=1.0)
     history = train(drawn_dataset(), config, tmp_path)
-    # Both boxes of a pair are the same here, so that nothing diverges.
+    # Both boxes of a pair are the same here, so the divergence is 0.
     assert history[0].train_loss == pytest.approx(tiny_training().history[0].train_loss, rel=0.2)
     assert 0 < history[-1].train_accuracy <= 1
 

@@ -14,7 +14,7 @@ from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_run
 from trainer.datasets.dataset import Framing, Split
 from trainer.datasets.drawn_faces import Mood, draw_face
 from trainer.exporting.export import ExportOptions, export_model
-from trainer.exporting.model_card import card
+from trainer.exporting.model_card import write_card
 from trainer.exporting.onnx_graph import DeployedNetwork
 from trainer.networks import HEAD_WIDTH, NETWORK_SIZES, FaceNet, InvertedResidual, PhotoNet
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
@@ -61,7 +61,7 @@ def test_the_published_weights_recognise_a_cat(pretrained: PhotoNet) -> None:
 
 def test_the_network_computes_what_the_published_one_does(pretrained: PhotoNet) -> None:
     reference = pytest.importorskip("efficientnet_lite_pytorch")
-    # Theirs pads for one size of picture, ours as is right for any even size.
+    # The published network pads for one picture size, this one for any even size.
     theirs = reference.EfficientNet.from_name(pretrained.name, image_size=160)
     published = find_imagenet_weights(NETWORK_SIZES[pretrained.name])
     theirs.load_state_dict(torch.load(published, weights_only=True))
@@ -168,7 +168,7 @@ def test_a_training_may_consist_of_a_probe(tmp_path: Path) -> None:
     trained = load_trained_network(tmp_path)
     assert predict_logits(trained.network, data.train.pixels).argmax(1).tolist() == [1, 0] * 12
     exported = export_model(trained, data, ExportOptions(name="photo", created="2026-01-02"))
-    assert "its classifier fitted by logistic regression" in card(exported, trained, data)
+    assert "its classifier fitted by logistic regression" in write_card(exported, trained, data)
 
 
 def test_grey_samples_are_refused_by_a_training(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_probe_has_the_least_loss_for_its_decay(pretrained: PhotoNet) -> None:
     with torch.inference_mode():
         features = network.eval().features(pixels).flatten(1)
         wrong = torch.softmax(network.classifier(features), 1) - votes
-        # Where features have about unit length the slope of loss and decay is none.
+        # With features of about unit length the gradient of loss and decay is zero.
         slope = (
             wrong.T @ (features / FEATURE_GAIN) / 2
             + decay * network.classifier.weight * FEATURE_GAIN

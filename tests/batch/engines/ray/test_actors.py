@@ -1,4 +1,4 @@
-"""Actors that die, refuse or are told to stop: real ones, with trivial labels."""
+"""Ray actors that die, refuse work or are stopped: real actors with trivial labels."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_node_with_another_version_refuses(config: ActorConfig) -> None:
     assert "here it has 0.0.1" in result.problem
 
 
-def test_a_node_that_would_answer_differently_refuses(config: ActorConfig) -> None:
+def test_a_node_with_other_preprocessing_refuses(config: ActorConfig) -> None:
     (result,) = _label_first_block(replace(config, basis=b"another"))
     assert "preprocessing of photos differs" in result.problem
 

@@ -1,4 +1,4 @@
-"""Whole runs on a real Ray cluster: the same report as without one, also if actors are killed."""
+"""Whole runs on a real Ray cluster give the local report, even if actors are killed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_killed_run_resumes_from_the_parts(
 ) -> None:
     process = _begun(place, ray_cluster)
     assert kill_run(process)
-    wait_for_nobody(ray_cluster)
+    wait_for_actors_to_end(ray_cluster)
     if not has_journal:  # as on another machine
         place.journal.unlink(missing_ok=True)
         place.journal.with_name(f"{JOURNAL}-journal").unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def test_a_killed_run_resumes_from_the_parts(
     assert not (place.folder / PARTS).exists(), "nor is anything left of the run that was killed"
 
 
-def wait_for_nobody(cluster: RayCluster) -> None:
+def wait_for_actors_to_end(cluster: RayCluster) -> None:
     """Wait until the actors of a killed run have ended."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as clock:
         wait_for(lambda: not cluster.actors(), clock)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def test_truncated_and_foreign_parts_are_skipped(
     process = _begun(place, ray_cluster, "--per-face")
     process.kill()
     process.communicate()
-    wait_for_nobody(ray_cluster)
+    wait_for_actors_to_end(ray_cluster)
     torn = place.folder / PARTS / "99990101T000000Z-0-000000000.parquet"
     torn.write_bytes(_parts(place)[0].read_bytes()[:-100])
     ran = place.run("photos", "-o", REPORT, *_on(ray_cluster))
@@ -219,7 +219,7 @@ def test_parts_may_be_kept_elsewhere(ray_cluster: RayCluster, tmp_path: Path) ->
 def test_files_that_actors_do_not_find_end_the_run(
     ray_cluster: RayCluster, tmp_path: Path, hidden: str, words: str
 ) -> None:
-    """A file system that is mounted for the command only stands for a disk that nodes lack."""
+    """A file system mounted only for the command simulates a disk that nodes lack."""
     place = RunFolder(tmp_path)
     for name in ("photos", "out"):
         (tmp_path / name).mkdir()
