@@ -17,19 +17,19 @@ DATA ?=
 NAME ?= $(if $(DATA),$(basename $(notdir $(patsubst %/,%,$(subst $(SPACE),-,$(DATA))))),mine)
 # The file of `make export`, for `make gate`; by default one of your own models.
 CANDIDATE ?=
-# A review of a report for train, export and gate, and the folder where its paths start.
+# A review of a report for train, export and gate, and the base folder of its paths.
 REVIEW ?=
 REVIEWED ?= .
 # More options for `trainer train`, such as TRAIN="--epochs 5 --config mine.toml".
 TRAIN ?=
 
-# Photos for `make evaluate` to cross-validate the whole-photo model and the default, and a report of
-# training-only photos.
+# Photos on which `make evaluate` cross-validates the whole-photo model and the default pair, and a
+# report of training-only photos.
 PEOPLE ?=
 BESIDE ?=
 # FER+, for its test part in `make bench` and `make agreement`, which also use PEOPLE.
 FERPLUS ?=
-PHOTO = --data $(call path,PEOPLE) --run runs/evaluate-people --region image --side 160 --rgb
+PEOPLE_ARGS = --data $(call path,PEOPLE) --run runs/evaluate-people --region image --side 160 --rgb
 
 # A zip file of photos for `make bench`, `make agreement` and `make gpu-check`, and options of `make
 # bench`, such as MEASURE="--quick --markdown --json bench.json --parts speed waits".
@@ -42,7 +42,7 @@ PEERS ?= .venv-peers
 
 # `make test` runs one file of tests at a time on each core, in the order of their names. A test process
 # takes about a gigabyte, so there are at most six.
-AT_ONCE := --numprocesses logical --maxprocesses 6 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS := --numprocesses logical --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
 # The number of broken files of `make fuzz`, and the seed.
 FUZZ ?= 20000
@@ -58,9 +58,9 @@ export PHOTOS OUTPUT DATA NAME REVIEW REVIEWED CANDIDATE PEOPLE BESIDE FERPLUS B
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 path = "$${$(1)/\#\~\//$$HOME/}"
-given = $${$(2):+$(1) $(call path,$(2))}
-FROM = $(call given,--data,DATA)
-SAID = $(call given,--review,REVIEW) $${REVIEW:+--photos $(call path,REVIEWED)}
+option = $${$(2):+$(1) $(call path,$(2))}
+DATA_ARGS = $(call option,--data,DATA)
+REVIEW_ARGS = $(call option,--review,REVIEW) $${REVIEW:+--photos $(call path,REVIEWED)}
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -70,32 +70,32 @@ help: ## Show this list
 	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN, CANDIDATE (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, PEOPLE, FERPLUS, MEASURE, PEERS, AGAINST (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
 
 .PHONY: label
-label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
+label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures), report in OUTPUT
 ifeq ($(strip $(PHOTOS)),)
 	@$(PIP) -e '.[sample]'
 	@$(BIN)/python -c 'import skimage.data as d; print(*(f"{d.__path__[0]}/{n}" for n in "$(SAMPLE)".split()), sep="\n")' \
-	  | $(BIN)/batch-label - -o $(call path,OUTPUT) || code=$$?; $(call told,photos/)
+	  | $(BIN)/batch-label - -o $(call path,OUTPUT) || code=$$?; $(call print_result,photos/)
 else
 	@$(BIN)/batch-label $(call path,PHOTOS) -o $(call path,OUTPUT) || code=$$?; \
-	  $(call told,$$(printf %q $(call path,PHOTOS)))
+	  $(call print_result,$$(printf %q $(call path,PHOTOS)))
 endif
 
 # The last lines of `make label`. docs/report.md explains the exit codes.
-define told
+define print_result
 case $${code:=0} in \
   0) echo "The report is $$OUTPUT" ;; \
   3) echo "The report is $$OUTPUT; its column error says which files could not be read" ;; \
-  5|6) echo "The report is $$OUTPUT, but see above" ;; \
-  *) echo "There is no new report: see above" ;; \
+  5|6) echo "The report is $$OUTPUT; see the messages above" ;; \
+  *) echo "There is no new report: see the messages above" ;; \
 esac; \
-echo "The next time: $$(printf %q "$$(cd $(BIN) && pwd)")/batch-label $(1) -o $$(printf %q "$$OUTPUT")"; \
-test $$code = 0 || echo "batch-label ended with exit code $$code, and make makes a 2 of it:"; \
+echo "Next time, run: $$(printf %q "$$(cd $(BIN) && pwd)")/batch-label $(1) -o $$(printf %q "$$OUTPUT")"; \
+test $$code = 0 || echo "batch-label ended with exit code $$code; make itself exits with 2:"; \
 exit $$code
 endef
 
 .PHONY: test
 test: $(VENV)/dev.done ## Run all tests
-	$(BIN)/pytest $(AT_ONCE)
+	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.done ## Check format, style and types
@@ -112,36 +112,36 @@ data: $(VENV)/train.done ## Download FER+ into data/ferplus
 
 .PHONY: train
 train: $(VENV)/train.done ## Train a network on DATA into runs/NAME
-	$(BIN)/trainer train $(FROM) $(SAID) --run runs/"$$NAME" $(TRAIN)
+	$(BIN)/trainer train $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" $(TRAIN)
 
 .PHONY: export
 export: $(VENV)/train.done ## Export the run as your model NAME, or to CANDIDATE=file.onnx
-	$(BIN)/trainer export $(FROM) $(SAID) --run runs/"$$NAME" --name "$$NAME" $(call given,--output,CANDIDATE)
+	$(BIN)/trainer export $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" --name "$$NAME" $(call option,--output,CANDIDATE)
 
 .PHONY: evaluate
-evaluate: $(VENV)/train.done ## Measure the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)
-	$(BIN)/trainer evaluate happy-sad $(FROM)
-	$(BIN)/trainer evaluate expressions $(FROM)
+evaluate: $(VENV)/train.done ## Evaluate the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)
+	$(BIN)/trainer evaluate happy-sad $(DATA_ARGS)
+	$(BIN)/trainer evaluate expressions $(DATA_ARGS)
 ifneq ($(strip $(PEOPLE)),)
-	$(BIN)/trainer crossvalidate $(PHOTO) --config configs/people.toml $(call given,--beside,BESIDE)
-	$(BIN)/trainer fuse $(PHOTO)
+	$(BIN)/trainer crossvalidate $(PEOPLE_ARGS) --config configs/people.toml $(call option,--beside,BESIDE)
+	$(BIN)/trainer fuse $(PEOPLE_ARGS)
 endif
 
 .PHONY: gate
-gate: $(VENV)/train.done ## Replace your model NAME by CANDIDATE=file.onnx if it is better on DATA
+gate: $(VENV)/train.done ## Replace model NAME with CANDIDATE=file.onnx if that is better on DATA
 	@test -n "$$CANDIDATE" || { echo 'Name the new model: make gate CANDIDATE=new.onnx NAME=...' >&2; exit 2; }
-	$(BIN)/trainer gate $(call path,CANDIDATE) "$$NAME" $(FROM) $(SAID)
+	$(BIN)/trainer gate $(call path,CANDIDATE) "$$NAME" $(DATA_ARGS) $(REVIEW_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/dev.done ## Measure speed, memory, growth and waits on BENCH=photos.zip
+bench: $(VENV)/dev.done ## Measure speed, memory, scaling and latency on BENCH=photos.zip
 	$(BIN)/python -m bench --photos $(call path,BENCH) --peer "$$PEERS/bin/python" \
-	  $(call given,--labelled,PEOPLE) $(call given,--labelled,FERPLUS) $(call given,--against,AGAINST) $(MEASURE)
+	  $(call option,--labelled,PEOPLE) $(call option,--labelled,FERPLUS) $(call option,--against,AGAINST) $(MEASURE)
 
 .PHONY: bench-peers
 bench-peers: $(PEERS)/peers.done ## Install fer and facex into PEERS, for `make bench` (2 GB)
 
 .PHONY: agreement
-agreement: $(VENV)/dev.done ## Compare labels of BENCH, FERPLUS and PEOPLE with a plain reference
+agreement: $(VENV)/dev.done ## Compare labels of BENCH, FERPLUS and PEOPLE with a reference
 	$(BIN)/python -m bench.agreement $(call path,BENCH)
 ifneq ($(strip $(PEOPLE)),)
 	$(BIN)/python -m bench.agreement $(call path,PEOPLE)
@@ -151,11 +151,11 @@ ifneq ($(strip $(FERPLUS)),)
 endif
 
 .PHONY: fuzz
-fuzz: $(VENV)/dev.done ## Test FUZZ broken photos, archives, lists, journals, reports, ...
+fuzz: $(VENV)/dev.done ## Read FUZZ broken photos, archives, lists, journals, reports, ...
 	$(BIN)/python -m tests.fuzz --cases $(FUZZ) --seed $(SEED)
 
 .PHONY: endurance
-endurance: $(VENV)/dev.done ## Kill KILLS runs, fail ERRORS system calls, and check every resume
+endurance: $(VENV)/dev.done ## Kill KILLS runs, make ERRORS calls fail, and check the next runs
 	$(BIN)/python -m tests.faults --kills $(KILLS) --errors $(ERRORS) --seed $(SEED) --jobs $(JOBS)
 
 .PHONY: corpus
@@ -174,7 +174,7 @@ pictures: $(VENV)/dev.done ## Render the README's pictures from real runs (needs
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 
-# What the site shows, in the same folders, so that links between the documents hold.
+# Sources of the site, in the same folders, so that links between the documents resolve.
 SITE := README.md SECURITY.md CHANGELOG.md CONTRIBUTING.md LICENSE bench deploy docs examples models
 
 .PHONY: docs

@@ -85,7 +85,7 @@ def make_tables(results: Results) -> Iterator[Table]:
 
 def stages_table(speeds: Sequence[Speed]) -> Table:
     """Milliseconds of each stage on one core, and what the machine's cores are worth."""
-    columns = ("Photos", "Size", *STAGES, "Sum", "One core", "All cores are worth")
+    columns = ("Photos", "Size", *STAGES, "Sum", "One core", "Speed-up on all cores")
     rows = [
         (
             speed.photos,
@@ -108,7 +108,7 @@ def speed_table(speeds: Sequence[Speed]) -> Table:
         "Photos a second",
         "Of the floor",
         "Of what the machine gives",
-        "To one worker",
+        "Relative to one worker",
     )
     rows = [
         (
@@ -142,7 +142,7 @@ def peers_table(peers: Sequence[Peer]) -> Table:
     rows = [
         (peer.name, f"{peer.photos:,}", peer.rate.text(), peer.times.text(".1f")) for peer in peers
     ]
-    columns = ("Program", "Photos", "Photos a second", "Times the first")
+    columns = ("Program", "Photos", "Photos a second", "Relative to the first")
     return Table("On one core beside other programs: speed", columns, rows)
 
 
@@ -185,7 +185,7 @@ def footprint_table(footprints: Sequence[Footprint]) -> Table:
         (f"{one.count:,} {one.photos}", _greatest(one.peak), _together(one.peak))
         for one in footprints
     ]
-    return Table("Memory with two workers", ("Photos", "Greatest process", "All processes"), rows)
+    return Table("Memory with two workers", ("Photos", "Largest process", "All processes"), rows)
 
 
 def unchanged_table(runs: Sequence[UnchangedRuns]) -> Table:
@@ -195,9 +195,9 @@ def unchanged_table(runs: Sequence[UnchangedRuns]) -> Table:
         "find",
         "batch-label",
         "Ratio",
-        "of it start",
-        "discover and compare",
-        "report",
+        "Start-up",
+        "Discover and compare",
+        "Report",
         "Peak memory",
     )
     rows = [
@@ -218,7 +218,7 @@ def unchanged_table(runs: Sequence[UnchangedRuns]) -> Table:
 
 def first_runs_table(growth: Growth) -> Table:
     """First runs over real photos."""
-    columns = ("Photos", "Photos a second, once started", "To the smallest")
+    columns = ("Photos", "Photos a second, once started", "Relative to the smallest")
     rows = [
         (f"{run.count:,}", run.rate.text(), run.to_smallest.text(".2f"))
         for run in growth.first_runs
@@ -245,7 +245,7 @@ def intake_table(growth: Growth) -> Table:
         )
         for one in growth.intakes
     ]
-    return Table("The run itself, workers simulated", columns, rows)
+    return Table("The run itself, simulated workers", columns, rows)
 
 
 def costs_table(growth: Growth) -> Table:
@@ -303,7 +303,7 @@ def driver_table(drivers: Sequence[DriverRun]) -> Table:
         )
         for one in drivers
     ]
-    return Table("The run itself on a cluster, rows made up", columns, rows)
+    return Table("The run itself on a cluster, simulated rows", columns, rows)
 
 
 def _percent(share: float | None) -> str:

@@ -1,6 +1,6 @@
 // The reviewer's answers, stored in the browser under the digest of the report.
 
-// Answers that earlier releases stored under another name.
+// Answers by the names that earlier releases stored.
 const FORMER_ANSWERS = { not_a_person: "no_person" };
 
 class Answers {

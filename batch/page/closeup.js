@@ -4,7 +4,7 @@ class Closeup {
   constructor(report, answers, list) {
     Object.assign(this, { report, answers, list });
     this.dialog = byId("closeup");
-    // The browser may close the dialog, such as by a phone's back button.
+    // The browser may close the dialog too, for example by a phone's back button.
     this.dialog.addEventListener("close", () => this._leave());
     answers.onChange(() => {
       if (this.dialog.open) this._fill();
@@ -24,7 +24,7 @@ class Closeup {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
-  // Moves the focus now: the event `close` comes later, and a key pressed before it would be lost.
+  // Moves the focus at once: `close` fires later, and a key pressed until then would be lost.
   close() {
     this.dialog.close();
     this._leave();

@@ -19,7 +19,7 @@ class Report {
         { view: [left, top, width, height], note, file: files[at] },
       ]),
     );
-    // A label of an old report may have the name of an abstain output.
+    // In old reports a label may have the name of an abstain output.
     this.choices = [...new Set([...data.labels, ...data.abstain])];
   }
 
@@ -64,7 +64,7 @@ class Report {
 async function readReport() {
   const data = await unpack(byId("rows").textContent);
   const report = new Report(data, JSON.parse(byId("pictures").textContent));
-  // They are large and no longer needed.
+  // Both are large and no longer needed.
   byId("rows").remove();
   byId("pictures").remove();
   return report;

@@ -22,7 +22,7 @@ function rowMark(report, row) {
 function pictureOf(report, row) {
   const shown = report.shown.get(row);
   if (!shown?.file)
-    return element("p", { class: "placeholder" }, shown?.note ?? "This page has no picture of it.");
+    return element("p", { class: "placeholder" }, shown?.note ?? "No picture in this page.");
   const [left, top, width, height] = shown.view;
   const frame = element(
     "div",

@@ -75,8 +75,8 @@ function undo(answers, list) {
 }
 
 function listenToKeys(actions, host, closeup) {
-  // Other keys work only while a photo has the focus: Enter, arrows and the like have a meaning
-  // of their own elsewhere, and an answer must be for a visible photo.
+  // Other keys work only while a photo has the focus: elsewhere Enter, arrow keys and others have
+  // another meaning, and an answer must be for a visible photo.
   const anywhere = new Set(["j", "k", "n", "u", "/", "?"]);
   addEventListener("keydown", (event) => {
     const { target, key } = event;

@@ -126,7 +126,7 @@ class Page {
     };
   }
 
-  // Updates the page after an answer to a row, or after a change of any row (undefined).
+  // Updates the page after a change of the answer to `row`, or of any answers (undefined).
   _answered(row) {
     if (row === undefined) this.refresh();
     const item = this.list.elementOf(row);
@@ -157,7 +157,7 @@ if (typeof DecompressionStream === "undefined") {
 } else {
   readReport()
     .then((report) => new Page(report).start())
-    .catch((error) => fail(`This page is damaged (${error.message}); make it again.`));
+    .catch((error) => fail(`This page is damaged (${error.message}); make a new one.`));
 }
 
 function fail(message) {

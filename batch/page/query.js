@@ -3,9 +3,9 @@
 const SORTS = {
   doubtful: "least certain",
   certain: "most certain",
-  report: "report",
-  name: "name",
-  changed: "changed",
+  report: "report order",
+  name: "path",
+  changed: "changed first",
 };
 
 class Query {
@@ -19,18 +19,18 @@ class Query {
     // Rows without a confidence (failed, no face) come last in both orders.
     const doubt = (row) => (report.confidence(row) < 0 ? 2 : report.confidence(row));
     const sure = (row) => report.confidence(row);
-    const isChanged = (row) => (report.changed.has(row) ? 0 : 1);
+    const changedRank = (row) => (report.changed.has(row) ? 0 : 1);
     this.compare = {
       doubtful: (a, b) => doubt(a) - doubt(b) || a - b,
       certain: (a, b) => sure(b) - sure(a) || a - b,
       report: (a, b) => a - b,
       name: (a, b) =>
         this.texts[a] < this.texts[b] ? -1 : this.texts[a] > this.texts[b] ? 1 : a - b,
-      changed: (a, b) => isChanged(a) - isChanged(b) || doubt(a) - doubt(b) || a - b,
+      changed: (a, b) => changedRank(a) - changedRank(b) || doubt(a) - doubt(b) || a - b,
     };
   }
 
-  // Returns the rows that match the fields of the form, in their order.
+  // Returns the rows that match the fields of the form, in the order of its field `sort`.
   rows(fields) {
     const tests = this._tests(fields);
     const found = [];

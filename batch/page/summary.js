@@ -18,7 +18,7 @@ function showSummary(report, filter) {
   ]);
   byId("facts").hidden = !facts.length;
   if (!report.editions.length) {
-    // Without earlier reports their place is free.
+    // Without earlier reports, the facts are shown in place of the history.
     byId("history").replaceWith(byId("facts"));
     byId("facts").open = true;
   }
@@ -69,7 +69,7 @@ function showTiles(report, filter) {
   );
 }
 
-// The legend of a plot, if each label has a colour of its own.
+// Makes the legend of a plot; empty if there are more labels than colours.
 function legend(report) {
   const { byLabel, byAbstain } = report.totals;
   if (byLabel.length > LABEL_COLOURS) return "";
@@ -146,7 +146,7 @@ function showChanges(report, filter) {
     place.querySelector("summary").textContent = "Changes: no earlier report";
     place
       .querySelector("div")
-      .append("To see changes, name an earlier report with --previous when making the page.");
+      .append("To see changes, make the page with --previous and an earlier report.");
     return;
   }
   const { since, counts, gone } = report.changes;

@@ -1,7 +1,7 @@
 // A virtual list: only the rows on the screen are in the document.
 
 class ListWindow {
-  // `make` creates the element of a row; `measure` returns its least width and its height in pixels.
+  // `make` creates the element of a row; `measure` returns its least width and height, in pixels.
   constructor(host, make, measure) {
     this.host = host;
     this.make = make;
@@ -54,7 +54,7 @@ class ListWindow {
     this._place(first, last, width / this.columns);
   }
 
-  // Makes the row at a position the current one, scrolls to it and focuses it.
+  // Makes the row at position `at` the current one, scrolls to it and focuses it.
   go(at) {
     if (!this.rows.length) return;
     this.mark(Math.min(this.rows.length - 1, Math.max(0, at)));
@@ -89,7 +89,7 @@ class ListWindow {
   }
 
   _place(first, last, width) {
-    // The current row stays in the document, so that Tab reaches it and its keys keep working.
+    // The current row stays in the document, so that Tab can reach it and its keys work.
     const wanted = new Set([...this.made.keys(), ...(this.rows.length ? [this.current] : [])]);
     for (let at = first; at < last; at++) wanted.add(at);
     let next = this.host.firstChild;

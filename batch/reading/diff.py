@@ -39,11 +39,11 @@ class Change(StrEnum):
 
 
 CHANGE_MEANINGS = {
-    Change.NEW: "in the new report alone",
-    Change.GONE: "in the old report alone, or kept as missing in the new one",
-    Change.RELABELLED: "another label or status, and failed in neither",
-    Change.FAILED: "failed, and did not before",
-    Change.HEALED: "did not fail, and did before",
+    Change.NEW: "only in the new report",
+    Change.GONE: "only in the old report, or kept as missing in the new one",
+    Change.RELABELLED: "label or status changed, failed in neither report",
+    Change.FAILED: "failed in the new report, not in the old one",
+    Change.HEALED: "failed in the old report, not in the new one",
 }
 
 

@@ -60,7 +60,7 @@ def test_label_takes_any_path(make: Make, photos: str, given: str) -> None:
     assert ran.stdout.splitlines()[:4] == ["called: batch-label", f"<{given}>", "<-o>",
                                            "<it's here.csv>"]  # fmt: skip
     assert "The report is it's here.csv\n" in ran.stdout
-    (again,) = (line for line in ran.stdout.splitlines() if line.startswith("The next time: "))
+    (again,) = (line for line in ran.stdout.splitlines() if line.startswith("Next time, run: "))
     told = subprocess.run(
         ["bash", "-c", again.partition(": ")[2]], capture_output=True, text=True, check=True
     )
@@ -72,14 +72,14 @@ def test_label_takes_any_path(make: Make, photos: str, given: str) -> None:
     [
         (1, "There is no new report"),
         (3, "The report is results.csv; its column error says which files could not be read"),
-        (6, "The report is results.csv, but see above"),
+        (6, "The report is results.csv; see the messages above"),
     ],
 )
 def test_label_says_how_it_ended(make: Make, code: int, words: str) -> None:
     ran = make("label", "PHOTOS=photos", exit_code=code)
     assert ran.returncode == 2, "which make ends with, whatever its command did"
     assert words in ran.stdout
-    assert f"batch-label ended with exit code {code}, and make makes a 2 of it" in ran.stdout
+    assert f"batch-label ended with exit code {code}; make itself exits with 2" in ran.stdout
     assert f"Error {code}" in ran.stderr
 
 
