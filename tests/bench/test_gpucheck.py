@@ -64,4 +64,4 @@ def test_without_photos_it_says_so(tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "missing.zip"):
         ran = _check("--photos", source, "--provider", "cpu")
         assert ran.returncode == 1
-        assert f"there are no JPEGs in {source}" in ran.stderr
+        assert f"no JPEGs in {source}" in ran.stderr

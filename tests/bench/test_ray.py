@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import tables
-from bench.cluster import measure_cluster
+from bench.comparisons import measure_cluster
 from bench.driver import measure_driver
 from bench.sets import SetSpec, make_set
 from tests.bench.test_bench import assert_documented, source
