@@ -16,7 +16,6 @@ from batch.explaining.occlusion import MIN_SCALE, SPOT_WIDTH, SPOTS_PER_SIDE
 from batch.log import PROGRAM
 from batch.models.shipped import list_shipped_models
 from batch.options import MAX_FILE_BYTES, MAX_PIXELS
-from batch.vision.decide import decide_row
 from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
@@ -134,9 +133,3 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
-
-
-def test_the_rule_for_a_photo_s_label_is_the_documented_one() -> None:
-    assert decide_row.__doc__ is not None
-    assert "weighted by its area times" in _unwrapped(decide_row.__doc__)
-    assert "weighted by the area of its box times its score" in _unwrapped(USAGE)
