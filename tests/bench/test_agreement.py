@@ -1,4 +1,4 @@
-"""The reference's own rules, and how often the command agrees with it."""
+"""The reference implementation, and the agreement of the command with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestReference:
         for side in ("left", "top", "width", "height"):
             assert getattr(ours, side) == pytest.approx(getattr(theirs, side), abs=16)
 
-    def test_what_is_found_at_two_sizes_is_one_face(self, photos: Path) -> None:
+    def test_a_face_that_is_found_at_two_sizes_is_one_face(self, photos: Path) -> None:
         path = photos / "astronaut.jpg"
         one, both = (
             ReferenceLabeller("happy-sad", sides).judge(path) for sides in ((640,), (512, 320))
@@ -147,7 +147,7 @@ class TestAgreement:
             )
         )
 
-    def test_a_label_that_is_lost_in_a_hundred_is_allowed(self) -> None:
+    def test_one_lost_label_in_a_hundred_is_allowed(self) -> None:
         same = [VerdictPair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))] * 99
         other = VerdictPair("b.jpg", None, verdict("ok sad"), verdict("ok happy"))
         assert agreement.measure_agreement([*same, other]).holds

@@ -1,4 +1,4 @@
-"""What the benchmark measures of runs on Ray, and that the documents show it."""
+"""Measurements of runs on Ray."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_both_engines_are_timed_on_the_same_photos(source: Path, tmp_path: Path)
     assert_documented(tables.ray_table([found]))
 
 
-def test_the_run_s_own_memory_is_measured() -> None:
+def test_the_memory_of_the_main_process_is_measured() -> None:
     found = measure_driver(200)
     assert 30 < found.before < found.peak
     assert found.journal_bytes > 50_000

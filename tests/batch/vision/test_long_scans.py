@@ -123,4 +123,4 @@ def test_a_line_of_a_list_that_no_system_takes_costs_itself(tmp_path: Path) -> N
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
     errors = [row["error"].partition(":")[0] for row in place.rows().values()]
     assert errors == [Reason.UNREADABLE, Reason.VANISHED]
-    assert place.run_other("diff", REPORT, REPORT).returncode == 0
+    assert place.command("diff", REPORT, REPORT).returncode == 0
