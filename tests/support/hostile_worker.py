@@ -16,7 +16,7 @@ from batch.workers import child as worker_program
 from batch.workers.protocol import MAX_SHARED_BYTES, REPLY_HEADER, ReplyKind
 
 SLOW = 0.4  # seconds
-GRACE = 1  # seconds, less than a real worker's, to make tests faster
+GRACE_SECONDS = 1  # less than a real worker's, to make tests faster
 
 
 def _segfault() -> None:
@@ -75,5 +75,5 @@ def main(connection: int, pixels: int, *limits: int) -> None:
         whole = rest if word in actions else data
         return decode_image(path, whole, max_pixels, salvage, in_detail)
 
-    vars(worker_program).update(decode_upright=decode_or_act, GRACE=GRACE)
+    vars(worker_program).update(decode_image=decode_or_act, GRACE_SECONDS=GRACE_SECONDS)
     worker_program.main(connection, pixels, *limits)
