@@ -42,7 +42,7 @@ from tests.support.hostile_photos import (
     open_descriptors,
     wait_for_process_end,
 )
-from tests.support.hostile_worker import GRACE, SLOW
+from tests.support.hostile_worker import GRACE_SECONDS, SLOW
 
 __all__ = ["deed", "hostile"]
 
@@ -229,7 +229,7 @@ class TestBadFiles:
         self, size: int, hostile: WorkerPool, deed: Deed
     ) -> None:
         def known(path: Location, state: FileState) -> None:
-            time.sleep(TIGHT_LIMITS.decode_timeout + GRACE + 0.7)
+            time.sleep(TIGHT_LIMITS.decode_timeout + GRACE_SECONDS + 0.7)
 
         path = deed("")
         path.write_bytes(path.read_bytes() + bytes(size))
