@@ -63,7 +63,7 @@ class CheckoutComparison:
     times: MedianRange
 
 
-def measure_cluster(photos: PhotoSet, workers: int, rounds: int) -> EngineComparison:
+def compare_engines(photos: PhotoSet, workers: int, rounds: int) -> EngineComparison:
     """Run the local engine and Ray in turn.
 
     Raises:
@@ -95,7 +95,7 @@ def measure_cluster(photos: PhotoSet, workers: int, rounds: int) -> EngineCompar
     )
 
 
-def measure_against(
+def compare_checkouts(
     checkout: Path, sets: Sequence[PhotoSet], rounds: int
 ) -> list[CheckoutComparison]:
     """Label each photo set with both checkouts, using the Python and packages of this process.

@@ -14,16 +14,16 @@ from functools import partial
 from pathlib import Path
 
 from bench.command import COMMAND, CommandRun, FinishedProcess, label_photos, run_process
-from bench.made_up import (
+from bench.memory import Peak
+from bench.rounds import MedianRange, run_in_turns
+from bench.sets import PhotoSet
+from bench.simulated_runs import (
     TWO_WORKERS,
     label_simulated,
     make_files,
     path_in_one_folder,
     path_nested,
 )
-from bench.memory import Peak
-from bench.rounds import MedianRange, run_in_turns
-from bench.sets import PhotoSet
 from bench.unchanged import run_again
 
 # Size of the run whose time counts as start-up.

@@ -13,14 +13,14 @@ class Lot:
     """A photo set and the numbers of its photos that are measured.
 
     Attributes:
-        kind: the photo set.
+        spec: the photo set.
         sample: photos for the times of the stages.
         measured: photos for the speed of the command.
         memory: numbers of photos for the memory of the command.
         against: photos for the comparison with another checkout; 0 for no comparison.
     """
 
-    kind: SetSpec
+    spec: SetSpec
     sample: int
     measured: int
     memory: tuple[int, ...] = ()

@@ -10,7 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from batch.recording.run_record import find_versions
-from bench.comparisons import CheckoutComparison, EngineComparison, measure_against, measure_cluster
+from bench.comparisons import (
+    CheckoutComparison,
+    EngineComparison,
+    compare_checkouts,
+    compare_engines,
+)
 from bench.driver import DriverRun, measure_driver
 from bench.growth import Footprint, Growth, measure_footprint, measure_growth
 from bench.machine import Machine, describe_machine
@@ -133,8 +138,8 @@ class Benchmark:
                 or (Measurement.AGAINST in parts and self.checkout and lot.against)
             )
             if needed:
-                self.tell(f"photos: {lot.kind.count:,} {lot.kind.name}")
-                sets.append((make_set(lot.kind, self.source, self.home), lot))
+                self.tell(f"photos: {lot.spec.count:,} {lot.spec.name}")
+                sets.append((make_set(lot.spec, self.source, self.home), lot))
         return sets
 
     def _measure_ray(self, photos: PhotoSet, results: Results) -> None:
@@ -144,7 +149,7 @@ class Benchmark:
         self.tell("ray: as many actors as workers")
         measured = photos.first(self.plan.clustered)
         workers = results.machine.cores
-        results.clustered = [measure_cluster(measured, workers, self.plan.rounds)]
+        results.clustered = [compare_engines(measured, workers, self.plan.rounds)]
         for files in self.plan.drivers:
             self.tell(f"ray: the main process alone over {files:,} files")
             results.drivers.append(measure_driver(files))
@@ -167,4 +172,4 @@ class Benchmark:
             return []
         self.tell(f"against {self.checkout}")
         chosen = [photos.first(lot.against) for photos, lot in sets if lot.against]
-        return measure_against(self.checkout, chosen, self.plan.rounds)
+        return compare_checkouts(self.checkout, chosen, self.plan.rounds)

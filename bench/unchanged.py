@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.command import CommandError, CommandRun, label_photos, run_process
-from bench.made_up import TWO_WORKERS, label_simulated, make_files
 from bench.memory import Peak
 from bench.rounds import MedianRange, run_in_turns
+from bench.simulated_runs import TWO_WORKERS, label_simulated, make_files
 
 FIND, COMMAND = "find", "command"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.growth import FEWEST_FILES, CommandCost, fit_exponent
-from bench.made_up import (
+from bench.simulated_runs import (
     label_simulated,
     make_files,
     path_in_one_folder,
@@ -42,7 +42,7 @@ class TestExponent:
         assert fit_exponent(costs((FEWEST_FILES, 1.0), *measured[:2])) is None
 
 
-class TestMadeUp:
+class TestSimulatedRuns:
     def test_files_are_in_the_right_folders(self, tmp_path: Path) -> None:
         for name, count, folders in (
             (path_in_thousands, 1_001, 2),

@@ -16,7 +16,7 @@ from batch.vision.decode import decode
 from batch.vision.faces import Detector
 from bench import tables
 from bench.command import CommandError
-from bench.comparisons import measure_against
+from bench.comparisons import compare_checkouts
 from bench.labelled import find_truths, judge_answers, unpack_photos
 from bench.peers import measure_peers
 from bench.plan import QUICK, Lot
@@ -147,7 +147,7 @@ class TestAgainst:
         other.mkdir()
         for name in ("batch", "models"):
             (other / name).symlink_to(REPOSITORY / name)
-        (against,) = measure_against(other, [photos], 1)
+        (against,) = compare_checkouts(other, [photos], 1)
         assert (against.count, against.other) == (2, "other")
         assert against.times.median == pytest.approx(
             against.rate.median / against.other_rate.median
@@ -156,4 +156,4 @@ class TestAgainst:
 
     def test_another_folder_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="is not a checkout of batch-label"):
-            measure_against(tmp_path, [], 1)
+            compare_checkouts(tmp_path, [], 1)

@@ -32,7 +32,7 @@ from tests.support.hostile_photos import (
     open_descriptors,
     wait_for_process_end,
 )
-from tests.support.hostile_worker import GRACE, SLOW
+from tests.support.hostile_worker import GRACE_SECONDS, SLOW
 
 __all__ = ["deed", "hostile"]
 
@@ -163,7 +163,7 @@ class TestSignals:
             assert ran.stdout.readline() == "done\n"
         ran.kill()
         ran.communicate()
-        wait_for_process_end(pid, TIGHT_LIMITS.decode_timeout + GRACE + 2)
+        wait_for_process_end(pid, TIGHT_LIMITS.decode_timeout + GRACE_SECONDS + 2)
 
 
 def script(code: str, photo: Path) -> subprocess.Popen[str]:
