@@ -1,5 +1,5 @@
-"""Measures the command on the machine at hand: speed, memory, waits, and agreement of labels.
+"""Benchmarks of the command on this machine: speed, memory, waiting times, and labels.
 
-``python -m bench`` measures speed and memory, ``python -m bench.agreement`` the labels; see
-docs/performance.md for what is measured and why so.
+``python -m bench`` measures speed and memory, ``python -m bench.agreement`` the labels;
+docs/performance.md describes the methods.
 """

@@ -1,4 +1,4 @@
-"""Measure the command's speed, memory, growth and waits here; see docs/performance.md."""
+"""Measure the command's speed, memory, growth and waiting times; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.camera import CameraError
 from bench.command import CommandError
 from bench.plan import FULL, LARGE, QUICK
 from bench.results import Benchmark, Measurement
-from bench.sets import SetError
+from bench.sets import CameraError, SetError
 from bench.tables import format_results
 
 PEER = Path(".venv-peers/bin/python")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print tables, write JSON where that is asked for, and return the exit code."""
+    """Measure, print tables, write JSON on request, and return the exit code."""
     asked = _parser().parse_args(arguments)
     started = time.monotonic()
 
@@ -49,23 +48,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = parser.add_argument
-    add("--photos", type=Path, required=True, help="a zip file with JPEGs")
-    add("--sets", type=Path, help="keep the sets of photos in this folder (4 GB)")
+    add("--photos", type=Path, required=True, help="zip file with JPEGs")
+    add("--sets", type=Path, help="keep the photo sets in this folder (4 GB)")
     add(
         "--peer",
         type=Path,
         default=PEER,
-        help="the Python that has fer and facex, see make bench-peers",
+        help="Python that has fer and facex installed (make bench-peers)",
     )
     add(
         "--labelled",
         type=Path,
         action="append",
         default=[],
-        help="a folder or zip file with happy/ and sad/, or FER+, to judge answers by; may be "
-        "given more than once",
+        help="labelled photos for accuracy: a folder or zip file with happy/ and sad/, or FER+; "
+        "repeatable",
     )
-    add("--against", type=Path, help="another checkout of the project, to compare with")
+    add("--against", type=Path, help="another checkout of the project to compare with")
     add(
         "--parts",
         type=Measurement,
@@ -73,10 +72,16 @@ def _parser() -> argparse.ArgumentParser:
         default=list(Measurement),
         help=", ".join(Measurement),
     )
-    add("--quick", action="store_true", help="a few photos once, to see that all works")
-    add("--large", action="store_true", help="growth up to a million files, most of an hour")
+    add(
+        "--quick", action="store_true", help="measure a few photos once, as a test of the benchmark"
+    )
+    add(
+        "--large",
+        action="store_true",
+        help="measure growth up to a million files (most of an hour)",
+    )
     add("--markdown", action="store_true", help="print the tables of docs/performance.md")
-    add("--json", type=Path, help="write all figures here as well")
+    add("--json", type=Path, help="also write all figures to this file")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Runs of the command as users have it: a process from its start to its published report."""
+"""Runs of the command as whole processes, with their times and memory."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ COMMAND = (sys.executable, "-m", "batch")
 
 
 class CommandError(Exception):
-    """The command failed, or did not do what is measured."""
+    """The command failed, or did something else than what is measured."""
 
 
 @dataclass(frozen=True)
 class FinishedProcess:
-    """A process that has ended as it should.
+    """A process that ended with an expected exit code.
 
     Attributes:
-        seconds: from its start to its end.
-        ended: the time of its end, Unix time.
-        stderr: what it wrote on standard error.
-        own_peak: the most memory that it had itself, in MiB; None on a system without /proc.
-        peak: that of all its processes; None if they were not sampled, too.
+        seconds: run time from start to end.
+        ended: end time, Unix time.
+        stderr: its standard error.
+        own_peak: peak memory of the process itself, in MiB; None on a system without /proc.
+        peak: peak memory of the process and its children; None if not sampled or without /proc.
     """
 
     seconds: float
@@ -49,11 +49,11 @@ class CommandRun:
     """A run of the command.
 
     Attributes:
-        seconds: from the start of its process to its end.
-        after_start: from the moment when its models were open to its end.
-        own_peak: as that of ``FinishedProcess``.
-        peak: likewise.
-        record: the run's own record, run.json.
+        seconds: run time of the process from start to end.
+        after_start: seconds from the moment the models were open to the end.
+        own_peak: as in ``FinishedProcess``.
+        peak: as in ``FinishedProcess``.
+        record: the run record, run.json.
     """
 
     seconds: float
@@ -73,15 +73,15 @@ def label_photos(
     incomplete: bool = False,
     checkout: Path | None = None,
 ) -> CommandRun:
-    """Label folders into a report, a new one unless it is named.
+    """Label photos with the command.
 
     Args:
-        photos: the folders.
+        photos: the inputs of the command.
         options: more options of the command.
-        command: how it is started.
-        report: where the report goes.
+        command: the command line that starts the command.
+        report: the path of the report; None for a temporary file.
         expected: the number of photos that must be labelled; None for any.
-        sampled: whether the memory of all its processes is sampled, which takes time.
+        sampled: whether to sample the memory of all its processes, which slows the run down.
         incomplete: whether files may fail.
         checkout: the checkout of the project to run; None for this one.
 
@@ -97,7 +97,7 @@ def label_photos(
         record = json.loads(report.with_name(f"{report.name}.run.json").read_text("utf-8"))
     labelled = record["counts"]["labelled_now"]
     if expected is not None and labelled != expected:
-        raise CommandError(f"{labelled} photos were labelled where {expected} were to be")
+        raise CommandError(f"{labelled} photos were labelled, not {expected}")
     after_start = process.ended - _find_open_time(process.stderr)
     return CommandRun(process.seconds, after_start, process.own_peak, process.peak, record)
 
@@ -109,12 +109,18 @@ def run_process(
     ok_codes: Sequence[int] = (0,),
     folder: Path | None = None,
 ) -> FinishedProcess:
-    """Run a process in a folder, and time it.
+    """Run a process and time it.
+
+    Args:
+        command: the command line.
+        sampled: whether to sample the memory of its children, too.
+        ok_codes: the expected exit codes.
+        folder: the working directory, from which Python imports; None for this one.
 
     Raises:
-        CommandError: it ended with another exit code than one of ``fine``.
+        CommandError: the exit code is not one of ``ok_codes``.
     """
-    # Its own folder is where `python -m` looks first, unless a path says otherwise.
+    # PYTHONPATH may point to this checkout and would take precedence over the folder.
     environment = os.environ | ({"PYTHONPATH": str(folder)} if folder else {})
     started = time.perf_counter()
     with subprocess.Popen(
@@ -127,20 +133,20 @@ def run_process(
         env=environment,
     ) as process:
         sampler = MemorySampler(process.pid, whole_tree=sampled)
-        _, complaints = process.communicate()
+        _, stderr = process.communicate()
         seconds, ended = time.perf_counter() - started, time.time()
         own_peak, peak = sampler.end()
     if process.returncode not in ok_codes:
         shown = " ".join(command)
-        raise CommandError(f"{shown} ended with {process.returncode}: {complaints.strip()}")
-    return FinishedProcess(seconds, ended, complaints, own_peak, peak)
+        raise CommandError(f"{shown} ended with {process.returncode}: {stderr.strip()}")
+    return FinishedProcess(seconds, ended, stderr, own_peak, peak)
 
 
 def _find_open_time(log: str) -> float:
-    """Find out from a log in JSON when the models were open, Unix time."""
+    """Return the Unix time at which the models were open, from a JSON log."""
     for line in log.splitlines():
         if line.startswith("{"):
             entry = json.loads(line)
             if entry["event"] == Event.OPENED:
                 return datetime.fromisoformat(entry["time"]).timestamp()
-    raise CommandError(f"the log does not say when the models were open: {log[:1000]}")
+    raise CommandError(f"no event {Event.OPENED} in the log: {log[:1000]}")

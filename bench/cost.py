@@ -1,7 +1,6 @@
-"""What it costs to label very many photos: a model whose prices are assumptions, not facts.
+"""Cost model for labelling very many photos; its prices are assumptions.
 
-``python -m bench.cost`` prints the table of docs/scale.md from the rates that docs/performance.md
-shows.
+``python -m bench.cost`` prints the table of docs/scale.md from the rates in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -23,10 +22,14 @@ FILES_PER_PART = 1_024
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars, as they were assumed on ``date``: look up your own.
+    """Assumed prices in US dollars; look up your own.
 
-    For an hour of a core (on demand, with 2 to 4 GB of memory), for a thousand reads and a
-    thousand writes of an object store, and for a gigabyte that leaves its region.
+    Attributes:
+        date: the date of the assumptions.
+        core_hour: an hour of a core on demand, with 2 to 4 GB of memory.
+        thousand_reads: a thousand reads from an object store.
+        thousand_writes: a thousand writes to an object store.
+        gigabyte_out: a gigabyte transferred out of the region of the store.
     """
 
     date: str = "2026-11-24"
@@ -38,7 +41,13 @@ class Prices:
 
 @dataclass(frozen=True)
 class PricedKind:
-    """Photos of one kind: photos a second of one core, and bytes a photo."""
+    """A kind of photos.
+
+    Attributes:
+        name: the name of the kind.
+        rate: photos per second on one core.
+        size: bytes per photo.
+    """
 
     name: str
     rate: float
@@ -47,7 +56,17 @@ class PricedKind:
 
 @dataclass(frozen=True)
 class LabellingCost:
-    """What ``photos`` of a kind take: hours of one core, terabytes, and dollars."""
+    """The cost of labelling a number of photos of one kind.
+
+    Attributes:
+        kind: the kind of photos.
+        core_hours: hours of one core.
+        terabytes: terabytes read.
+        gigabits: gigabits per second that all cores read together.
+        compute: US dollars for the cores.
+        requests: US dollars for requests to the store.
+        out: US dollars for reading from another region.
+    """
 
     kind: PricedKind
     core_hours: float
@@ -59,20 +78,23 @@ class LabellingCost:
 
 
 def read_measured_kinds(text: str) -> list[PricedKind]:
-    """Read rates of one worker and sizes of photos from the tables of docs/performance.md.
+    """Read the rates of one worker and the sizes of photos from the text of docs/performance.md.
 
-    Photos without a face are not among them.
+    Photos without a face are skipped.
     """
     found = re.findall(r"^\| [\d,]+ ([^|]+) \| 1 worker \| ([\d.]+)", text, re.MULTILINE)
     rates = [(name, rate) for name, rate in found if NO_FACE not in name]
     sizes = dict(re.findall(r"^\| ([^|]+) \| ([\d,]+) kB \|", text, re.MULTILINE))
-    return [PricedKind(name, float(rate), 1000 * _number(sizes[name])) for name, rate in rates]
+    return [
+        PricedKind(name, float(rate), 1000 * int(sizes[name].replace(",", "")))
+        for name, rate in rates
+    ]
 
 
 def estimate_cost(
     kind: PricedKind, prices: Prices, photos: int = PHOTOS, cores: int = CORES
 ) -> LabellingCost:
-    """Work out what photos cost; ``gigabits`` a second are what ``cores`` read together."""
+    """Estimate the cost of labelling photos on some cores."""
     core_hours = photos / kind.rate / HOUR_SECONDS
     parts = photos / FILES_PER_PART
     return LabellingCost(
@@ -81,7 +103,7 @@ def estimate_cost(
         terabytes=photos * kind.size / 1e12,
         gigabits=cores * kind.rate * kind.size * 8 / 1e9,
         compute=core_hours * prices.core_hour,
-        # A listing names a thousand objects, and is paid for as a write.
+        # A listing request names a thousand objects, and is billed as a write.
         requests=(photos * prices.thousand_reads + (photos / 1000 + parts) * prices.thousand_writes)
         / 1000,
         out=photos * kind.size / 1e9 * prices.gigabyte_out,
@@ -89,7 +111,7 @@ def estimate_cost(
 
 
 def cost_table(kinds: Sequence[PricedKind], prices: Prices) -> str:
-    """Write the costs as the Markdown of docs/scale.md."""
+    """Format the costs as the Markdown table of docs/scale.md."""
     head = (
         "Photos",
         "Core-hours",
@@ -115,10 +137,6 @@ def cost_table(kinds: Sequence[PricedKind], prices: Prices) -> str:
     ]
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(text: str) -> int:
-    return int(text.replace(",", ""))
 
 
 if __name__ == "__main__":

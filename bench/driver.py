@@ -1,7 +1,7 @@
-"""The memory of a run that hands out many files to a Ray cluster, and how fast it takes rows in.
+"""Memory and speed of the main process of a run on Ray, with simulated actors.
 
-Only the run itself is real: files are made up, and actors make up their rows without reading
-anything. ``python -m bench.driver 1000000`` prints the figures as JSON.
+Only the main process is real: the files do not exist, and the actors return rows without reading
+anything. ``python -m bench.driver 1000000`` prints the figures for a million files as JSON.
 """
 
 from __future__ import annotations
@@ -40,11 +40,17 @@ BOX = Box(101.25, 57.75, 143.5, 143.5, 0.9172636270523071)
 
 @dataclass(frozen=True)
 class DriverRun:
-    """A run over ``files``: MiB of its process alone, and how long it took.
+    """Memory and time of the main process of a run on Ray.
 
-    ``before`` is its memory as the labelling begins, ``peak`` the most that was seen until the
-    report was out; memory that it shares with Ray's object store counts in part. ``seconds`` go
-    from discovery to the published report.
+    Memory is the proportional set size, in which memory shared with Ray's object store counts in
+    part.
+
+    Attributes:
+        files: the number of files.
+        before: memory before labelling, in MiB.
+        peak: peak memory until the report was published, in MiB.
+        seconds: time from discovery to the published report.
+        journal_bytes: size of the journal, in bytes.
     """
 
     files: int
@@ -55,7 +61,7 @@ class DriverRun:
 
 
 class SyntheticActor(LabelActor):
-    """An actor whose rows are all alike."""
+    """An actor that returns the same row for every file."""
 
     def _label_files(self, engine: LocalEngine, block: Block) -> Iterator[FinishedFile]:
         answer = Answer(Status.OK, "happy", 0.8731, {"happy": 0.8731, "sad": 0.1269}, BOX)
@@ -69,7 +75,7 @@ def measure_driver(files: int) -> DriverRun:
     """Measure a run in a process of its own.
 
     Raises:
-        CommandError: it failed.
+        CommandError: the run failed.
     """
     command = [sys.executable, "-m", "bench.driver", str(files)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -78,7 +84,7 @@ def measure_driver(files: int) -> DriverRun:
     return DriverRun(**json.loads(ran.stdout))
 
 
-def _files(number: int) -> Iterator[FoundFile]:
+def _simulate_files(number: int) -> Iterator[FoundFile]:
     for file in range(number):
         yield FoundFile(
             f"s3://photos/{file // 1000:06}/{file:09}.jpg", 20_000, file, etag=f"{file:032x}"
@@ -95,27 +101,30 @@ def _measure_run(files: int, folder: Path) -> DriverRun:
         cluster=ClusterOptions(EngineKind.RAY, actors=1),
     )
     stop, recorder = Stop(), Recorder(job, log)
-    watched, ended = [], threading.Event()
+    samples, ended = [], threading.Event()
+
+    def read_own_mebibytes() -> float:
+        return read_kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024
 
     def watch() -> None:
         while not ended.wait(SAMPLE_SECONDS):
-            watched.append(read_kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024)
+            samples.append(read_own_mebibytes())
 
     ray = RayEngine(job, stop, log)
-    before = read_kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024
+    before = read_own_mebibytes()
     watcher = threading.Thread(target=watch)
     watcher.start()
     started = time.perf_counter()
     terminal = Terminal(sys.stdin.buffer, sys.stdout.buffer, log, NoProgress())
     try:
-        files_found = InputCoverage(_files(files), ())
+        files_found = InputCoverage(_simulate_files(files), ())
         LabellingRun(job, terminal, stop, recorder, ray, files_found).run(files_found)
     finally:
         ended.set()
         watcher.join()
     seconds = time.perf_counter() - started
     journal = (folder / ".r.csv.journal").stat().st_size
-    return DriverRun(files, before, max(watched), seconds, journal)
+    return DriverRun(files, before, max(samples), seconds, journal)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a photo costs, by how many there are: rates, seconds and memory, and a fitted exponent.
+"""Rates, run times and memory by the number of files, with a fitted exponent per command.
 
-Costs of 1.0 grow in proportion to the number of photos.
+An exponent of 1.0 means that a command's time is proportional to the number of files.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from functools import partial
 from pathlib import Path
 
 from bench.command import COMMAND, CommandRun, FinishedProcess, label_photos, run_process
-from bench.figure import MedianRange
-from bench.made_up import (
+from bench.memory import Peak
+from bench.rounds import MedianRange, run_in_turns
+from bench.sets import PhotoSet
+from bench.simulated_runs import (
     TWO_WORKERS,
-    SimulatedRun,
     label_simulated,
     make_files,
     path_in_one_folder,
     path_nested,
 )
-from bench.sets import PhotoSet
-from bench.turns import run_in_turns
 from bench.unchanged import run_again
 
-# Start-up is that of the same command over so few files.
+# Size of the run whose time counts as start-up.
 FEWEST_FILES = 10
 SHARDS = 2
-# Sizes that take less than so many start-ups are left out of a fit: noise hides their cost.
+# A fit skips sizes that take less than this many start-ups: noise hides their cost.
 LEAST_STARTS = 1.5
 FIRST = "first run, simulated workers"
 ONE_FOLDER, NESTED = "one folder", "nested folders"
@@ -38,9 +37,12 @@ ONE_FOLDER, NESTED = "one folder", "nested folders"
 
 @dataclass(frozen=True)
 class FirstRun:
-    """A first run over real photos: photos a second once the models are open.
+    """A first run over real photos.
 
-    ``to_smallest`` is its ratio to the rate of the smallest number, in the same round.
+    Attributes:
+        count: the number of photos.
+        rate: photos per second once the models are open.
+        to_smallest: the rate over that of the smallest size, within a round.
     """
 
     count: int
@@ -50,14 +52,14 @@ class FirstRun:
 
 @dataclass(frozen=True)
 class Intake:
-    """The run itself, whose workers are simulated.
+    """The main process of a run whose workers are simulated.
 
     Attributes:
-        files: how many there were.
-        workers: how many workers answered.
-        rate: rows a second, from the first photo that was handed out to the last row.
-        spent_ms: milliseconds of the processor for a photo, in the run's own process.
-        peak: the most memory that it had, in MiB; None on a system without /proc.
+        files: the number of files.
+        workers: the number of simulated workers.
+        rate: rows per second, from the first request to the last row.
+        spent_ms: milliseconds of processor time per file, in the main process.
+        peak: peak memory of the main process, in MiB; None on a system without /proc.
     """
 
     files: int
@@ -69,7 +71,14 @@ class Intake:
 
 @dataclass(frozen=True)
 class CommandCost:
-    """A command over ``files`` files, once, as a whole process; its own peak of memory in MiB."""
+    """One run of a command, as a whole process.
+
+    Attributes:
+        what: the name of the measurement.
+        files: the number of files.
+        seconds: the run time of the process.
+        peak: peak memory of the process itself, in MiB; None on a system without /proc.
+    """
 
     what: str
     files: int
@@ -79,10 +88,14 @@ class CommandCost:
 
 @dataclass(frozen=True)
 class Growth:
-    """All that was measured by size.
+    """All measurements by size.
 
-    ``exponents`` are those of the costs' seconds without start-up, by what was done; a command that
-    was measured at too few sizes has none.
+    Attributes:
+        first_runs: first runs over real photos.
+        intakes: main processes of runs with simulated workers.
+        costs: commands at each size.
+        exponents: the exponent of run time without start-up, by the name of the measurement; only
+            for measurements at two or more sizes.
     """
 
     first_runs: list[FirstRun]
@@ -93,15 +106,15 @@ class Growth:
 
 @dataclass(frozen=True)
 class GrowthSizes:
-    """How many photos or files each measurement is of.
+    """Sizes of the measurements.
 
     Attributes:
-        photos: real photos of first runs.
-        rounds: how often these are measured.
-        rows: files with made-up rows in folders of a thousand.
-        workers: simulated workers that make them up.
-        one_folder: files with made-up rows in one folder.
-        nested: files with made-up rows in as many nested folders.
+        photos: numbers of real photos for first runs.
+        rounds: the number of rounds of first runs.
+        rows: numbers of empty files in folders of a thousand, labelled by simulated workers.
+        workers: the number of simulated workers.
+        one_folder: numbers of empty files in one folder.
+        nested: numbers of empty files, each in a nested folder of its own.
     """
 
     photos: tuple[int, ...]
@@ -113,17 +126,18 @@ class GrowthSizes:
 
 
 def measure_growth(photos: PhotoSet, sizes: GrowthSizes, tell: Callable[[str], None]) -> Growth:
-    """Measure real first runs in turn, and each of the other commands once at each size.
+    """Measure first runs over real photos in turn, and every other command once per size.
 
     Raises:
         CommandError: a command failed.
     """
-    tell(f"growth: first runs of {_join_numbers(sizes.photos)} photos")
-    first_runs = _first_runs(photos, sizes)
+    counts_text = " and ".join(f"{number:,}" for number in sizes.photos)
+    tell(f"growth: first runs of {counts_text} photos")
+    first_runs = _measure_first_runs(photos, sizes)
     intakes: list[Intake] = []
     costs: list[CommandCost] = []
     for files in _add_fewest(sizes.rows):
-        tell(f"growth: {files:,} made-up rows")
+        tell(f"growth: {files:,} simulated rows")
         with tempfile.TemporaryDirectory() as home:
             intake, made = _measure_tree(Path(home), files, sizes.workers)
             intakes.append(intake)
@@ -147,9 +161,12 @@ def measure_growth(photos: PhotoSet, sizes: GrowthSizes, tell: Callable[[str], N
 
 
 def fit_exponent(costs: Sequence[CommandCost]) -> float | None:
-    """Fit the exponent of seconds against files, less the seconds of the fewest files.
+    """Fit the exponent of run time, without start-up, against the number of files.
 
-    Least squares of the logarithms; None with less than two sizes whose cost stands out.
+    Least squares on logarithms. The run over ``FEWEST_FILES`` files gives the start-up time.
+
+    Returns:
+        The exponent; None with fewer than two sizes that take longer than start-up.
     """
     fewest, *others = sorted(costs, key=lambda cost: cost.files)
     others = [cost for cost in others if cost.seconds > LEAST_STARTS * fewest.seconds]
@@ -162,7 +179,7 @@ def fit_exponent(costs: Sequence[CommandCost]) -> float | None:
     return slope / sum((x - middle) ** 2 for x in across)
 
 
-def _first_runs(photos: PhotoSet, sizes: GrowthSizes) -> list[FirstRun]:
+def _measure_first_runs(photos: PhotoSet, sizes: GrowthSizes) -> list[FirstRun]:
     def measure(count: int, _: int) -> float:
         some = photos.first(count)
         run = label_photos(some.folders(), *TWO_WORKERS, expected=some.count)
@@ -182,17 +199,24 @@ def _first_runs(photos: PhotoSet, sizes: GrowthSizes) -> list[FirstRun]:
 
 
 def _add_fewest(counts: Sequence[int]) -> tuple[int, ...]:
-    """Put the start-up in front, which only an exponent needs."""
+    """Add the size that measures start-up, if there are sizes enough to fit an exponent."""
     return (FEWEST_FILES, *counts) if len(counts) > 1 else tuple(counts)
 
 
 def _measure_tree(home: Path, files: int, workers: int) -> tuple[Intake, list[CommandCost]]:
-    """Take one tree through all commands, each of which needs what the last one left."""
+    """Run all commands over one tree, in order: each uses the results of the one before."""
     photos, report = home / "photos", home / "r.csv"
     make_files(photos, files)
     first = label_simulated([photos], report, workers=workers)
     later = _measure_commands(home, photos, report, files)
-    return _intake(first, workers), [_cost(FIRST, files, first.run), *later]
+    intake = Intake(
+        files=first.rows,
+        workers=workers,
+        rate=first.rows / first.seconds,
+        spent_ms=1000 * first.spent / first.rows,
+        peak=first.run.own_peak,
+    )
+    return intake, [_cost(FIRST, files, first.run), *later]
 
 
 def _measure_commands(home: Path, photos: Path, report: Path, files: int) -> Iterator[CommandCost]:
@@ -203,10 +227,10 @@ def _measure_commands(home: Path, photos: Path, report: Path, files: int) -> Ite
     for number, shard in enumerate(shards, start=1):
         label_simulated([photos], shard, "--shard", f"{number}/{SHARDS}")
     merged, page, listed = home / "merged.csv", home / "r.html", home / "files.parquet"
-    yield _cost("merge", files, _command("merge", *shards, "-o", merged))
-    yield _cost("report", files, _command("report", report, "-o", page))
-    yield _cost("manifest", files, _command("manifest", photos, "-o", listed))
-    # Half of the photos are gone, in whole folders or, in a small tree, as single files.
+    yield _cost("merge", files, _run_command("merge", *shards, "-o", merged))
+    yield _cost("report", files, _run_command("report", report, "-o", page))
+    yield _cost("manifest", files, _run_command("manifest", photos, "-o", listed))
+    # Move half of the files away: whole folders or, in a small tree, single files.
     gone = home / "gone"
     gone.mkdir()
     entries = sorted(photos.iterdir())
@@ -218,13 +242,13 @@ def _measure_commands(home: Path, photos: Path, report: Path, files: int) -> Ite
     kept = label_photos([photos], *TWO_WORKERS, *keep, report=report, expected=0)
     yield _cost("--keep-missing, half are gone", files, kept)
     changes = home / "changes.csv"
-    yield _cost("diff, half are gone", files, _command("diff", old, report, "-o", changes))
+    yield _cost("diff, half are gone", files, _run_command("diff", old, report, "-o", changes))
 
 
 def _measure_runs(
     home: Path, files: int, name: Callable[[int], str], what: str
 ) -> Iterator[CommandCost]:
-    """Run twice over one tree: first, and without changes."""
+    """Measure a first run over a tree, and a run without changes."""
     photos, report = home / "photos", home / "r.csv"
     make_files(photos, files, name)
     first = label_simulated([photos], report).run
@@ -233,17 +257,7 @@ def _measure_runs(
     yield _cost(f"run without changes, {what}", files, again)
 
 
-def _intake(first: SimulatedRun, workers: int) -> Intake:
-    return Intake(
-        files=first.rows,
-        workers=workers,
-        rate=first.rows / first.seconds,
-        spent_ms=1000 * first.spent / first.rows,
-        peak=first.run.own_peak,
-    )
-
-
-def _command(*arguments: object) -> FinishedProcess:
+def _run_command(*arguments: object) -> FinishedProcess:
     command = [*COMMAND, *map(str, arguments)]
     if arguments[0] == "manifest":
         command.append("-q")
@@ -254,5 +268,26 @@ def _cost(what: str, files: int, process: FinishedProcess | CommandRun) -> Comma
     return CommandCost(what, files, process.seconds, process.own_peak)
 
 
-def _join_numbers(numbers: Sequence[int]) -> str:
-    return " and ".join(f"{number:,}" for number in numbers)
+@dataclass(frozen=True)
+class Footprint:
+    """Peak memory of a run with two workers.
+
+    Attributes:
+        photos: the name of the photo set.
+        count: the number of photos.
+        peak: the peak memory; None on a system without /proc.
+    """
+
+    photos: str
+    count: int
+    peak: Peak | None
+
+
+def measure_footprint(photos: PhotoSet, counts: Sequence[int]) -> list[Footprint]:
+    """Label several numbers of photos, each from scratch, and sample the memory."""
+    found = []
+    for count in counts:
+        some = photos.first(count)
+        run = label_photos(some.folders(), *TWO_WORKERS, expected=some.count, sampled=True)
+        found.append(Footprint(photos.name, some.count, run.peak))
+    return found

@@ -1,7 +1,7 @@
-"""Labelled photos to judge by: a folder or zip file of photos, or the test part of FER+.
+"""Labelled photos for accuracy: a folder or zip file of photos, or the test part of FER+.
 
-The photos lie in folders that are named after their labels. Those of FER+ are its faces, 48 pixels
-a side, enlarged and put on a grey photo of 350 pixels, so that every program has to find them.
+Photos are in folders named after their labels. The faces of FER+, 48 pixels per side, are
+enlarged and put on a grey photo of 350 pixels, so that every program has to find them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.command import CommandError
 
 LABELS = ("happy", "sad")
 NEITHER = "neither"
-# FER+ (Barsoum et al. 2016, arXiv 1608.01041): how many of ten people chose each.
+# FER+ (Barsoum et al. 2016, arXiv 1608.01041): columns with the votes of ten people.
 TEST_PART = "FER2013Test/label.csv"
 VOTES = (
     *("neutral", "happiness", "surprise", "sadness", "anger"),
@@ -35,13 +35,13 @@ GREY = 128
 
 @dataclass(frozen=True)
 class AnswerQuality:
-    """How good answers are, as shares (0 to 1); None if there is no such photo.
+    """Accuracy of answers, as shares (0 to 1); a share of no photos is None.
 
     Attributes:
-        photos: how many photos there were.
-        answered: share of the photos of a label that got one.
-        right: share of those whose label is the right one.
-        wrongly: share of the photos without a label (``neither``) that got one.
+        photos: the number of photos.
+        answered: share of the photos with a true label that got a label.
+        right: share of these that got the right label.
+        wrongly: share of the photos without a true label (``neither``) that got a label.
     """
 
     photos: int
@@ -51,7 +51,7 @@ class AnswerQuality:
 
 
 def judge_answers(truths: Mapping[Path, str], answers: Mapping[Path, str]) -> AnswerQuality:
-    """Compare answers with the truth; an answer that is no label counts as none."""
+    """Compare answers with the true labels; any other text than a label counts as no answer."""
     given = {path: answers.get(path, "") for path in truths}
     named = [path for path, truth in truths.items() if truth in LABELS]
     answered = [path for path in named if given[path] in LABELS]
@@ -65,9 +65,9 @@ def judge_answers(truths: Mapping[Path, str], answers: Mapping[Path, str]) -> An
 
 
 def find_truths(folder: Path, most: int) -> dict[Path, str]:
-    """Name the photos below folders that are named after a label or ``neither``, with that name.
+    """Find the photos in folders named after a label or ``neither``, and their true labels.
 
-    At most as many as asked for, evenly spread over all.
+    At most ``most`` photos, evenly spread over all of them.
     """
     found = {
         path: name
@@ -80,16 +80,16 @@ def find_truths(folder: Path, most: int) -> dict[Path, str]:
 
 
 def find_truth(path: Path, labels: Sequence[str] = (*LABELS, NEITHER)) -> str | None:
-    """Find the innermost of a photo's folders that is named like a label."""
+    """Return the innermost folder in a path that is named after a label; None if none is."""
     return next((part for part in path.parent.parts[::-1] if part in labels), None)
 
 
 @contextmanager
 def unpack_photos(source: Path) -> Iterator[Path]:
-    """Give a folder as it is, and unpack a zip file for a while; of FER+ the test part alone.
+    """Provide photos in a folder: a folder as it is, a zip file unpacked, FER+'s test part drawn.
 
     Raises:
-        CommandError: it can't be read.
+        CommandError: the file or folder can't be read.
     """
     labels = source / TEST_PART
     if source.is_dir() and not labels.is_file():
@@ -107,7 +107,7 @@ def unpack_photos(source: Path) -> Iterator[Path]:
                 _unpack(source, folder)
         except (OSError, zipfile.BadZipFile) as error:
             raise CommandError(
-                f"can't read {source} ({error}): name a folder or a zip file of photos"
+                f"can't read {source} ({error}); name a folder or a zip file of photos"
             ) from error
         yield folder
 
@@ -125,7 +125,7 @@ def _unpack(source: Path, folder: Path) -> None:
 
 
 def _write_faces(rows: Iterator[list[str]], read: Callable[[str], bytes], folder: Path) -> None:
-    """Make photos of the faces on which more than half of the people agree."""
+    """Make photos of the faces for which more than half of the people agree."""
     for name, _, *counts in rows:
         votes = dict(zip(VOTES, map(int, counts), strict=True))
         most = max(votes, key=lambda vote: votes[vote])

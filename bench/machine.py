@@ -1,4 +1,4 @@
-"""The machine that is measured: what it is, and which of its cores are used."""
+"""The measured machine: its description, and pinning to its cores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 
 @dataclass(frozen=True)
 class Machine:
-    """What figures depend on; ``memory_gib`` is None where the system does not say."""
+    """A description of the machine.
+
+    Attributes:
+        processor: the model of the processor.
+        cores: the number of cores that this process may use.
+        memory_gib: the memory in GiB; None if the system does not tell.
+        system: the operating system, its release, and the architecture.
+    """
 
     processor: str
     cores: int
@@ -25,7 +32,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """Describe the machine; ``cores`` are those that this process may use."""
+    """Describe this machine."""
     kilobytes = _read_value(MEMORY_INFO, "MemTotal").split(" ")[0]
     return Machine(
         processor=_read_value(CPU_INFO, "model name") or platform.processor() or platform.machine(),
@@ -36,7 +43,7 @@ def describe_machine() -> Machine:
 
 
 def list_usable_cores() -> list[int]:
-    """Number the cores that this process may use, in order."""
+    """List the numbers of the cores that this process may use, in order."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(available_cores()))
@@ -44,9 +51,9 @@ def list_usable_cores() -> list[int]:
 
 @contextlib.contextmanager
 def pin_to_cores(cores: Collection[int]) -> Iterator[None]:
-    """Keep this thread, and the processes that it starts meanwhile, on some cores.
+    """Pin this thread, and the processes that it starts, to some cores.
 
-    Where a system has no such thing (macOS) they run where they like.
+    Has no effect on systems without CPU affinity (macOS).
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -60,7 +67,7 @@ def pin_to_cores(cores: Collection[int]) -> Iterator[None]:
 
 
 def _read_value(file: Path, key: str) -> str:
-    """Look a key up in a file of ``key : value`` lines; empty where there is none."""
+    """Return the value of a key in a file of ``key : value`` lines; empty if missing."""
     if file.is_file():
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")

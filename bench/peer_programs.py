@@ -1,10 +1,10 @@
-"""Labels photos with another program: run by the Python of the peers' own environment.
+"""Labels photos with another package, in the Python environment of the peers.
 
     python peer_programs.py fer|facex LIST
 
-reads the paths of the photos from a file, one a line, and prints one JSON object: photos a second,
-the answer to each photo, and versions. Loading TensorFlow and the networks is not counted; OpenCV
-and TensorFlow have one thread each.
+Reads the paths of the photos from the file LIST, one per line, and prints one JSON object: photos
+per second, the answer to each photo, and versions. The time to load TensorFlow and the networks
+does not count. OpenCV and TensorFlow have one thread each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# TensorFlow reads these as it is imported.
+# TensorFlow reads these variables when it is imported.
 os.environ |= {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
@@ -33,12 +33,12 @@ import cv2  # noqa: E402
 WARM_UP = 4
 PACKAGES = ("tensorflow-cpu", "opencv-contrib-python-headless")
 LABELS = {"happy": "happy", "sad": "sad", "sadness": "sad"}
-# Gives the label of a photo; empty if there is no face, or if it is neither happy nor sad.
+# Returns the label of a photo; empty without a face, or if it is neither happy nor sad.
 Program = Callable[[str], str]
 
 
 def open_fer() -> Program:
-    """Open fer as its own documentation does it."""
+    """Open fer as its documentation shows."""
     from fer.fer import FER
 
     detector = FER()
@@ -51,7 +51,7 @@ def open_fer() -> Program:
 
 
 def open_facex() -> Program:
-    """Open facex as its own documentation does it, with one classifier for the one core."""
+    """Open facex as its documentation shows, with one classifier for the one core."""
     import facex
 
     pool = facex.PoolManager(pool_size=1)
@@ -61,7 +61,7 @@ def open_facex() -> Program:
 
 
 def _largest(faces: Mapping[tuple[Any, ...], Mapping[str, float]]) -> str:
-    """Give the likeliest label of the largest face."""
+    """Return the most likely label of the largest face."""
     if not faces:
         return ""
     chances = faces[max(faces, key=lambda box: box[2] * box[3])]
@@ -72,7 +72,7 @@ PROGRAMS = {"fer": open_fer, "facex": open_facex}
 
 
 def main(name: str, listing: str) -> None:
-    """Label the photos once and print what was found."""
+    """Label the photos once and print the result."""
     paths = Path(listing).read_text(encoding="utf-8").splitlines()
     cv2.setNumThreads(1)
     label = PROGRAMS[name]()

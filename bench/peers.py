@@ -1,8 +1,8 @@
-"""The command beside other programs, on one core each: speed, and how good their answers are.
+"""Speed and accuracy of the command and of other programs, on one core.
 
 ``fer`` and ``facex`` are packages that install with their weights; both find faces with OpenCV's
-Haar cascade and ask a network of seven expressions. ``plain.py`` is what an engineer writes in an
-hour with this project's face model. Start-up counts for all but the two packages.
+Haar cascade and classify seven expressions. ``plain.py`` is a minimal script with this project's
+face model. Times include start-up, except for the two packages.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from pathlib import Path
 from batch.models.shipped import find_model
 from batch.records import Status
 from bench.command import CommandError, label_photos, run_process
-from bench.figure import MedianRange
 from bench.labelled import AnswerQuality, find_truths, judge_answers, unpack_photos
 from bench.machine import list_usable_cores, pin_to_cores
 from bench.reference import find_detector_file
+from bench.rounds import MedianRange, run_in_turns
 from bench.sets import PhotoSet
-from bench.turns import run_in_turns
 
 HERE = Path(__file__).parent
 PACKAGES = ("fer", "facex")
 PLAIN = "plain.py"
 FACE_MODEL = "happy-sad"
-# The default, which looks at the whole photo too, and like for like, faces only.
+# The default also looks at the whole photo; the face model alone is comparable with the others.
 OUR_PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "batch-label": (),
     f"batch-label -m {FACE_MODEL}": ("-m", FACE_MODEL),
@@ -42,14 +41,14 @@ ONE_WORKER = ("--provider", "cpu", "--workers", "1")
 
 @dataclass(frozen=True)
 class Peer:
-    """A program: photos a second on one core, and its answers to labelled photos.
+    """The speed and accuracy of a program on one core.
 
     Attributes:
-        name: its name, with the version of a package.
-        photos: how many photos it was timed on.
-        rate: photos a second.
-        times: the rate over that of the first program, in the same round.
-        judged: how good its answers are, by the name of the labelled photos.
+        name: the name of the program, with the version of a package.
+        photos: the number of photos that were timed.
+        rate: photos per second.
+        times: the rate over that of the first program, within a round.
+        judged: accuracy, by the name of the labelled photos.
     """
 
     name: str
@@ -61,7 +60,13 @@ class Peer:
 
 @dataclass(frozen=True)
 class ProgramAnswers:
-    """Photos a second, the label of each photo (empty if it has none), and the program's name."""
+    """The answers of one run of a program.
+
+    Attributes:
+        rate: photos per second.
+        labels: the label of each photo; empty if it has none.
+        name: the name of the program, with the version of a package.
+    """
 
     rate: float
     labels: dict[Path, str]
@@ -78,22 +83,22 @@ def measure_peers(
 ) -> list[Peer]:
     """Measure all programs in turn, on the first core.
 
-    The packages label each of the ``pictures`` different photos once. The others label all of
-    ``photos``, which are the same pictures several times: their start-up counts, and must not count
-    as if nobody ever labelled more.
+    The packages label each of the ``pictures`` different photos once. The other programs label
+    all of ``photos``, which repeat these pictures: their times include start-up, which would
+    weigh too much in a short run.
 
     Args:
-        python: the Python that has the packages; None to leave them out.
-        photos: what the programs are timed on.
+        python: a Python that has the packages; None to skip them.
+        photos: the photos that are timed.
         pictures: how many of them are different.
-        rounds: how often they are timed.
-        labelled: folders or zip files of labelled photos, see ``labelled.py``.
-        most: of each of these at most so many photos are judged.
+        rounds: the number of timed rounds.
+        labelled: folders or zip files of labelled photos, see ``bench.labelled``.
+        most: the most photos of each of these to evaluate.
 
     Raises:
         CommandError: a program failed, or there are no labelled photos.
     """
-    programs = _programs(python)
+    programs = _list_programs(python)
     with ExitStack() as folders, pin_to_cores(list_usable_cores()[:1]):
         truths = {
             source.name: find_truths(folders.enter_context(unpack_photos(source)), most)
@@ -101,7 +106,7 @@ def measure_peers(
         }
         for source in labelled:
             if not truths[source.name]:
-                raise CommandError(f"{source} has no folder that is named happy or sad")
+                raise CommandError(f"{source} has no folder named happy or sad")
         every = photos.paths()
         sets = {name: every[:pictures] if name in PACKAGES else every for name in programs}
 
@@ -131,7 +136,7 @@ def measure_peers(
     ]
 
 
-def _programs(python: Path | None) -> dict[str, Callable[[Sequence[Path]], ProgramAnswers]]:
+def _list_programs(python: Path | None) -> dict[str, Callable[[Sequence[Path]], ProgramAnswers]]:
     packages = {name: partial(_ask_package, python, name) for name in PACKAGES} if python else {}
     ours = {name: partial(_ask_command, name, options) for name, options in OUR_PROGRAMS.items()}
     return {**packages, PLAIN: _ask_plain, **ours}
@@ -170,7 +175,7 @@ def _ask_command(name: str, options: Sequence[str], paths: Sequence[Path]) -> Pr
                 for row in csv.DictReader(file)
             }
     if len(labels) != len(paths):
-        raise CommandError(f"{len(labels)} of {len(paths)} photos are in the report of {name}")
+        raise CommandError(f"the report of {name} has {len(labels)} photos, not {len(paths)}")
     return ProgramAnswers(len(paths) / run.seconds, labels, name)
 
 

@@ -1,9 +1,9 @@
-"""What an engineer writes in an hour: YuNet, a crop, one model, a CSV file.
+"""Minimal labelling script, the baseline of the benchmark: YuNet, a crop, one model, a CSV file.
 
     python plain.py PHOTOS.txt YUNET.onnx MODEL.onnx OUT.csv
 
-It has no journal, no second look, no whole-photo model, no limits and no processes: one core, and
-the first photo that can't be decoded ends it. It is what the command is measured against.
+It has no journal, no second detection pass, no whole-photo model, no limits and no worker
+processes. It uses one core, and the first photo that can't be decoded ends it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which counts once it is imported
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
 import onnxruntime
 
 LONGER_SIDE = 640
@@ -25,7 +25,7 @@ LEAST_SCORE = 0.6
 
 
 def main(listing: str, detector: str, model: str, output: str) -> None:
-    """Label the photos that a file lists, one a line."""
+    """Label the photos that a file lists, one path per line."""
     cv2.setNumThreads(1)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

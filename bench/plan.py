@@ -1,27 +1,26 @@
-"""How much is measured: enough for figures that hold, or just enough to see that all works."""
+"""Sizes of a benchmark: full, large, or a quick test of the benchmark itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.camera import Camera
 from bench.growth import GrowthSizes
-from bench.sets import SetSpec
+from bench.sets import Camera, SetSpec
 
 
 @dataclass(frozen=True)
 class Lot:
-    """A set of photos and what of it is measured.
+    """A photo set and the numbers of its photos that are measured.
 
     Attributes:
-        kind: the set.
-        sample: photos that the stages go over.
-        measured: photos that the command labels, the first of the set.
-        memory: numbers of photos that it labels for its memory.
-        against: photos that it labels beside another checkout; 0 for none.
+        spec: the photo set.
+        sample: photos for the times of the stages.
+        measured: photos for the speed of the command.
+        memory: numbers of photos for the memory of the command.
+        against: photos for the comparison with another checkout; 0 for no comparison.
     """
 
-    kind: SetSpec
+    spec: SetSpec
     sample: int
     measured: int
     memory: tuple[int, ...] = ()
@@ -30,20 +29,20 @@ class Lot:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What to measure, and how often.
+    """Sizes and repetitions of all measurements.
 
     Attributes:
-        rounds: how often most is measured.
-        repeats: how often waits are measured.
-        lots: the sets of photos.
+        rounds: rounds of most measurements.
+        repeats: rounds of the waiting times.
+        lots: the photo sets.
         peer_pictures: different photos of the first lot that other programs label.
-        peer_copies: how many times the command labels that many.
-        judged: photos of each labelled set whose answers are judged.
-        unchanged: numbers of files of runs without changes.
+        peer_copies: how often each of these is repeated for the command.
+        judged: photos of each labelled set for accuracy.
+        unchanged: numbers of files for runs without changes.
         clustered: photos that are labelled on Ray.
-        drivers: numbers of files of runs on Ray with made-up rows.
-        growth: what is measured by size.
-        first_runs: the photos of its first runs.
+        drivers: numbers of files for simulated runs on Ray.
+        growth: sizes of the measurements by size.
+        first_runs: the photos of the first runs by size.
     """
 
     rounds: int
@@ -59,10 +58,10 @@ class BenchPlan:
     first_runs: SetSpec
 
 
-# As a camera's JPEGs weigh: 2 to 4 MB at 12 million pixels, and as much a pixel at others.
+# File sizes of a camera's JPEGs: 2 to 4 MB for 12 million pixels, in proportion for others.
 MP_2 = Camera(side=1414, least=330_000, most=670_000)
 MP_12 = Camera(side=3464, least=2_000_000, most=4_000_000)
-NO_FACE = "without a face"  # so that the detail of large ones is looked into
+NO_FACE = "without a face"  # which makes the detector search large photos in detail
 FIRST_RUNS = SetSpec("first runs", count=10_000, bases=900)
 
 FULL = BenchPlan(
@@ -76,7 +75,7 @@ FULL = BenchPlan(
             memory=(300, 1_200),
             against=1_200,
         ),
-        # Enough that the start of a run is a small part of it.
+        # Enough photos that start-up is a small part of the run.
         Lot(
             SetSpec("2 MP", count=800, bases=30, camera=MP_2), sample=40, measured=800, against=200
         ),
@@ -109,7 +108,7 @@ FULL = BenchPlan(
     ),
     first_runs=FIRST_RUNS,
 )
-# What takes long: at the largest sizes most of an hour.
+# The largest sizes take most of an hour.
 LARGE = replace(
     FULL,
     drivers=(100_000, 1_000_000),

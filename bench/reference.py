@@ -1,9 +1,9 @@
-"""Labels by another way: nothing is scaled while decoding, no integers, and OpenCV finds the faces.
+"""Reference implementation of labelling: slow, simple, and independent of the command's code.
 
-What the command does for speed (a JPEG's DCT scaling, a small picture for the search, integer
-arithmetic) must not change its answers. This is the way without any of it: slow, simple, and none
-of it the command's own code. It follows docs/models.md and docs/usage.md: a model file's metadata,
-the rule that cuts a face out, and the rules that make one answer of all.
+What the command does for speed (DCT scaling of JPEGs, face detection on a smaller picture, integer
+arithmetic) must not change its answers. The reference decodes at full size, computes with floats,
+and finds faces with OpenCV. It follows docs/models.md and docs/usage.md for the metadata of a
+model file, the crop of a face, and the rules that combine several answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import onnxruntime as ort
 
 SIDES = (640,)
 MIN_SCORE, MAX_OVERLAP = 0.6, 0.3
-# Keeps the logarithm of a probability of 0 finite.
+# Lower limit of probabilities, which keeps their logarithms finite.
 LEAST = 1e-6
 MOST_SCORE_ODDS = 4.0
 NEITHER, NO_PERSON = "neither", "no_person"
@@ -41,7 +41,14 @@ ClassProbabilities = dict[str, float]
 
 @dataclass(frozen=True)
 class PhotoVerdict:
-    """What one way says of a photo; ``label`` is empty if it has none, ``faces`` counts."""
+    """The answer to a photo, of the command or of the reference.
+
+    Attributes:
+        status: the status of the row.
+        label: the label; empty if there is none.
+        confidence: the probability of the label or, without one, of the status.
+        faces: the number of faces found.
+    """
 
     status: str
     label: str
@@ -55,12 +62,12 @@ class PhotoVerdict:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it has a label that counts."""
+        """Whether the label is sure."""
         return self.status == "ok"
 
 
 class Face(NamedTuple):
-    """A face's box, in pixels of the upright photo, and its score."""
+    """The box of a face, in pixels of the upright photo, and its score (0 to 1)."""
 
     left: float
     top: float
@@ -70,12 +77,12 @@ class Face(NamedTuple):
 
     @property
     def area(self) -> float:
-        """Pixels."""
+        """Area in square pixels."""
         return self.width * self.height
 
 
 class FileModel:
-    """A model file, its metadata, and its network with the integer weights turned into floats."""
+    """A model file: its metadata, and its network with integer weights converted to floats."""
 
     def __init__(self, path: Path) -> None:
         options = ort.SessionOptions()
@@ -96,7 +103,7 @@ class FileModel:
     def ask(
         self, image: Image.Image, part: tuple[float, float, float, float]
     ) -> ClassProbabilities:
-        """Give the probabilities for a part of an image: left, top, right, bottom."""
+        """Return the probabilities for a part of an image: left, top, right, bottom."""
         if self.channels == 1:
             image = image.convert("L")
         size = (self.width, self.height)
@@ -107,10 +114,12 @@ class FileModel:
 
 
 class ReferenceLabeller:
-    """Detector and models with float arithmetic, OpenCV's own search and decoding at full size.
+    """Labels photos with float arithmetic, OpenCV's face detector, and decoding at full size.
 
-    ``model`` is as the command's ``--model``. ``sides`` are those at which faces are looked for, in
-    pixels of the photo's longer side; what is found at several is put together.
+    Args:
+        model: the model, as for the command's ``--model``.
+        sides: sizes at which faces are detected, in pixels of the photo's longer side; faces found
+            at several sizes are merged.
     """
 
     def __init__(self, model: str, sides: Sequence[int] = SIDES) -> None:
@@ -118,7 +127,7 @@ class ReferenceLabeller:
         self._face = next((each for each in models if each.sees_faces), None)
         self._whole = next((each for each in models if not each.sees_faces), None)
         self.labels = tuple(models[0].labels)
-        # One of each size: changed from photo to photo, OpenCV's finds boxes that are not there.
+        # One detector per size: when the size changes between photos, OpenCV finds false boxes.
         self._finders = {
             side: cv2.FaceDetectorYN.create(
                 str(find_detector_file()), "", (side, side), MIN_SCORE, MAX_OVERLAP
@@ -127,14 +136,14 @@ class ReferenceLabeller:
         }
 
     def judge(self, path: Path) -> PhotoVerdict:
-        """Label a photo, or say that it can't be decoded."""
+        """Label a photo; the status is ``failed`` if it can't be decoded."""
         try:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
         except Exception:  # Pillow's readers raise nearly every built-in exception
             return PhotoVerdict("failed", "", 0.0, 0)
         found = self.find_faces(upright) if self._face else []
-        faces = [_ask_for_face(self._face, upright, face) for face in found] if self._face else []
+        faces = [_classify_face(self._face, upright, face) for face in found] if self._face else []
         whole = self._whole.ask(upright, (0, 0, *upright.size)) if self._whole else None
         share = max(found[0][2:4]) / max(upright.size) if found else 0.0
         return self.decide(found, faces, whole, share)
@@ -146,12 +155,12 @@ class ReferenceLabeller:
         whole: ClassProbabilities | None,
         share: float,
     ) -> PhotoVerdict:
-        """Make one answer of the faces' and the whole photo's probabilities.
+        """Combine the probabilities of the faces and of the whole photo into one answer.
 
         Args:
             found: the faces, the largest first.
-            faces: the face model's probabilities of each.
-            whole: the whole-photo model's; None if there is no such model.
+            faces: the face model's probabilities for each face.
+            whole: the whole-photo model's probabilities; None without such a model.
             share: the longer side of the largest face over that of the photo.
         """
         face = _average_faces(found, faces) if found else None
@@ -172,7 +181,7 @@ class ReferenceLabeller:
         return PhotoVerdict(status, label, round(chances[label or status], 4), len(found))
 
     def find_faces(self, upright: Image.Image) -> list[Face]:
-        """Find faces at each side and keep the best of those that overlap; the largest first."""
+        """Find faces at each size and suppress overlaps; the largest face comes first."""
         found = [face for side in self._finders for face in self._find_at(upright, side)]
         rectangles = [face[:4] for face in found]
         scores = [face.score for face in found]
@@ -194,8 +203,8 @@ class ReferenceLabeller:
         ]
 
 
-def _ask_for_face(model: FileModel, upright: Image.Image, face: Face) -> ClassProbabilities:
-    """Cut a face out by the contract: a square, wider by the margin, edges repeated."""
+def _classify_face(model: FileModel, upright: Image.Image, face: Face) -> ClassProbabilities:
+    """Crop a face and classify it: a square plus the margin, with edge pixels repeated."""
     x0, x1 = np.clip([face.left, face.left + face.width], 0, upright.width)
     y0, y1 = np.clip([face.top, face.top + face.height], 0, upright.height)
     side = float(max(x1 - x0, y1 - y0)) * (1 + 2 * model.margin)
@@ -225,7 +234,7 @@ def _fuse_models(
     share: float,
     whole: ClassProbabilities,
 ) -> ClassProbabilities:
-    """Join both models' probabilities by the formula of docs/models.md."""
+    """Combine the probabilities of both models with the formula of docs/models.md."""
     outputs = [*labels, *fusion["abstain_from"]]
     if face is not None and score >= fusion["alone_score"]:
         is_sure = max(face[label] for label in labels) >= fusion["alone_from"]
@@ -255,7 +264,7 @@ def _fuse_models(
 def _apply_thresholds(
     rules: Mapping[str, Any], labels: Sequence[str], chances: ClassProbabilities
 ) -> tuple[str, str]:
-    """Give the status and the label, which is empty if an abstain output takes its place."""
+    """Return the status and the label, which is empty if the model abstains."""
     least, no_person = rules["abstain_from"], chances.get(NO_PERSON, 0.0)
     if NO_PERSON in least and no_person >= least[NO_PERSON]:
         return NO_PERSON, ""
@@ -274,7 +283,7 @@ def _clip(value: float, low: float, high: float) -> float:
 
 
 def find_detector_file() -> Path:
-    """Find YuNet's own file, in the package that brings it."""
+    """Return the path of YuNet's model file in its package."""
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     assert spec is not None
     assert spec.submodule_search_locations is not None

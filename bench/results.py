@@ -1,4 +1,4 @@
-"""All that one run of the benchmark measures."""
+"""A whole run of the benchmark, and its results."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from batch.recording.run_record import find_versions
-from bench.against import CheckoutComparison, measure_against
-from bench.cluster import EngineComparison, measure_cluster
+from bench.comparisons import (
+    CheckoutComparison,
+    EngineComparison,
+    compare_checkouts,
+    compare_engines,
+)
 from bench.driver import DriverRun, measure_driver
-from bench.footprint import Footprint, measure_footprint
-from bench.growth import Growth, measure_growth
+from bench.growth import Footprint, Growth, measure_footprint, measure_growth
 from bench.machine import Machine, describe_machine
 from bench.peers import Peer, measure_peers
 from bench.plan import BenchPlan, Lot
@@ -25,7 +28,7 @@ from bench.waits import WaitTimes, measure_waits
 
 
 class Measurement(StrEnum):
-    """What can be measured by itself."""
+    """Parts of the benchmark that can be run separately."""
 
     SPEED = "speed"
     WAITS = "waits"
@@ -37,7 +40,7 @@ class Measurement(StrEnum):
     RAY = "ray"
 
 
-# Measured on the photos of one lot or of several.
+# Parts that need the photos of one or more lots.
 PHOTO_MEASUREMENTS = {
     Measurement.SPEED,
     Measurement.WAITS,
@@ -50,7 +53,7 @@ PHOTO_MEASUREMENTS = {
 
 @dataclass
 class Results:
-    """What was measured; a part that was not asked for, or could not be had, is empty."""
+    """Results of all parts; a part that was not requested or not possible is empty."""
 
     machine: Machine = field(default_factory=describe_machine)
     versions: dict[str, str | None] = field(default_factory=find_versions)
@@ -71,13 +74,13 @@ class Benchmark:
     """A benchmark on the photos of a zip file.
 
     Attributes:
-        plan: how much is measured.
+        plan: the sizes of the measurements.
         source: the zip file.
-        home: where sets of photos are made.
-        peer: the Python that has the other programs.
-        tell: takes lines for people.
-        labelled: folders or zip files of labelled photos, to judge answers by.
-        checkout: another checkout of the project to compare with; None for none.
+        home: the folder of the photo sets.
+        peer: a Python that has the other programs installed.
+        tell: called with lines of progress.
+        labelled: folders or zip files of labelled photos, for accuracy.
+        checkout: another checkout of the project to compare with; None for no comparison.
     """
 
     plan: BenchPlan
@@ -89,14 +92,14 @@ class Benchmark:
     checkout: Path | None = None
 
     def measure(self, parts: Collection[Measurement]) -> Results:
-        """Measure some parts.
+        """Run some parts of the benchmark.
 
         Raises:
-            SetError, CameraError: there are no photos to measure on.
+            SetError, CameraError: a photo set can't be made.
             CommandError: the command or another program failed.
         """
         results = Results()
-        sets = self._sets(parts)
+        sets = self._make_sets(parts)
         for photos, lot in sets:
             if Measurement.SPEED in parts:
                 self.tell(f"speed: {photos.name}")
@@ -109,9 +112,9 @@ class Benchmark:
             self.tell("waits")
             results.waits = measure_waits(sets[0][0], self.plan.repeats)
         if Measurement.PEERS in parts:
-            results.peers = self._peers(sets[0][0])
+            results.peers = self._measure_peers(sets[0][0])
         if Measurement.AGAINST in parts:
-            results.against = self._against(sets)
+            results.against = self._measure_against(sets)
         if Measurement.UNCHANGED in parts:
             for files in self.plan.unchanged:
                 self.tell(f"runs without changes: {files:,} files")
@@ -121,11 +124,11 @@ class Benchmark:
             photos = make_set(self.plan.first_runs, self.source, self.home)
             results.growth = measure_growth(photos, self.plan.growth, self.tell)
         if Measurement.RAY in parts:
-            self._ray(sets[0][0], results)
+            self._measure_ray(sets[0][0], results)
         return results
 
-    def _sets(self, parts: Collection[Measurement]) -> list[tuple[PhotoSet, Lot]]:
-        """Make the sets that the parts need; the first lot serves most of them."""
+    def _make_sets(self, parts: Collection[Measurement]) -> list[tuple[PhotoSet, Lot]]:
+        """Make the photo sets that the parts need; most parts need the first lot only."""
         sets = []
         for lot in self.plan.lots if PHOTO_MEASUREMENTS & set(parts) else ():
             needed = (
@@ -135,38 +138,38 @@ class Benchmark:
                 or (Measurement.AGAINST in parts and self.checkout and lot.against)
             )
             if needed:
-                self.tell(f"photos: {lot.kind.count:,} {lot.kind.name}")
-                sets.append((make_set(lot.kind, self.source, self.home), lot))
+                self.tell(f"photos: {lot.spec.count:,} {lot.spec.name}")
+                sets.append((make_set(lot.spec, self.source, self.home), lot))
         return sets
 
-    def _ray(self, photos: PhotoSet, results: Results) -> None:
+    def _measure_ray(self, photos: PhotoSet, results: Results) -> None:
         if find_spec("ray") is None:
-            self.tell("ray is left out: it is not installed (pip install 'batch-label[ray]')")
+            self.tell("ray skipped: not installed (pip install 'batch-label[ray]')")
             return
         self.tell("ray: as many actors as workers")
         measured = photos.first(self.plan.clustered)
         workers = results.machine.cores
-        results.clustered = [measure_cluster(measured, workers, self.plan.rounds)]
+        results.clustered = [compare_engines(measured, workers, self.plan.rounds)]
         for files in self.plan.drivers:
-            self.tell(f"ray: the run itself over {files:,} files")
+            self.tell(f"ray: the main process alone over {files:,} files")
             results.drivers.append(measure_driver(files))
 
-    def _peers(self, photos: PhotoSet) -> list[Peer]:
+    def _measure_peers(self, photos: PhotoSet) -> list[Peer]:
         plan, python = self.plan, self.peer if self.peer.is_file() else None
         if python is None:
-            self.tell(f"fer and facex are left out: there is no {self.peer} (make bench-peers)")
+            self.tell(f"fer and facex skipped: {self.peer} does not exist (make bench-peers)")
         if not self.labelled:
-            self.tell("answers are left out: no labelled photos are named (--labelled)")
+            self.tell("accuracy skipped: no labelled photos given (--labelled)")
         self.tell("peers")
         ours = photos.first(plan.peer_pictures * plan.peer_copies)
         return measure_peers(
             python, ours, plan.peer_pictures, plan.rounds, self.labelled, plan.judged
         )
 
-    def _against(self, sets: list[tuple[PhotoSet, Lot]]) -> list[CheckoutComparison]:
+    def _measure_against(self, sets: list[tuple[PhotoSet, Lot]]) -> list[CheckoutComparison]:
         if self.checkout is None:
-            self.tell("another checkout is left out: none is named (--against)")
+            self.tell("comparison with another checkout skipped: none given (--against)")
             return []
         self.tell(f"against {self.checkout}")
         chosen = [photos.first(lot.against) for photos, lot in sets if lot.against]
-        return measure_against(self.checkout, chosen, self.plan.rounds)
+        return compare_checkouts(self.checkout, chosen, self.plan.rounds)

@@ -1,8 +1,8 @@
-"""A worker that answers at once with a made-up row, so that what is left is the run itself.
+"""Simulated worker that replies at once with a fixed row, to measure the main process alone.
 
-``python -m bench.simulated_worker FIGURES.json ARGUMENTS...`` is the command with such workers. It
-writes into FIGURES.json how many rows the run took in, in which time, and how much processor time
-its process spent on them, from the first photo that was handed out to the last row in the journal.
+``python -m bench.simulated_worker FIGURES.json ARGUMENTS...`` runs the command with such workers.
+It writes to FIGURES.json the number of rows, the time from the first request to the last row in
+the journal, and the processor time that the main process spent in that time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROGRAM = "bench.simulated_worker"
 BOX = Box(101.25, 57.75, 143.5, 143.5, 0.9172636270523071)
 FACE = Answer(
     Status.OK, "happy", 0.8731, {"happy": 0.8731, "sad": 0.0269, "neither": 0.1}, BOX
-)  # as the default face model answers
+)  # an answer of the default face model
 PHOTO = Answer(
     Status.OK,
     "happy",
@@ -37,15 +37,15 @@ PHOTO = Answer(
 
 
 def main(connection: int, plan: int, *limits: int) -> None:
-    """Answer questions until the run hangs up; the arguments are those of every worker."""
+    """Reply to requests until the run closes the connection; arguments as for every worker."""
     with socket.socket(fileno=connection) as run:
         if _receive(run, len(PLAN_WRITTEN)) != PLAN_WRITTEN:
             return
-        run.sendall(b"\n")  # it is ready
-        while question := _receive(run, REQUEST_HEADER.size):
-            length, digest, may_be_known, *_ = REQUEST_HEADER.unpack(question)
+        run.sendall(b"\n")  # ready
+        while request := _receive(run, REQUEST_HEADER.size):
+            length, digest, may_be_known, *_ = REQUEST_HEADER.unpack(request)
             name = _receive(run, length)
-            status = os.stat(name)  # noqa: PTH116 - a name is bytes
+            status = os.stat(name)  # noqa: PTH116 - the name is bytes
             state = FileState(
                 size=status.st_size,
                 mtime_ns=status.st_mtime_ns,
@@ -63,7 +63,7 @@ def main(connection: int, plan: int, *limits: int) -> None:
 
 
 def _receive(run: socket.socket, size: int) -> bytes:
-    """Receive as many bytes; fewer only if the run has hung up."""
+    """Receive ``size`` bytes; fewer only if the run has closed the connection."""
     data = b""
     while len(data) < size and (part := run.recv(size - len(data))):
         data += part
@@ -72,7 +72,7 @@ def _receive(run: socket.socket, size: int) -> bytes:
 
 def run_command(figures: Path, arguments: list[str]) -> None:
     """Run the command with simulated workers."""
-    # Here, as a worker needs none of it.
+    # Imported late, because a worker does not need them.
     from batch.cli.main import main as run
     from batch.engines import local as pipeline
     from batch.workers import process
@@ -81,7 +81,7 @@ def run_command(figures: Path, arguments: list[str]) -> None:
 
     def timed(*given: Any, **named: Any) -> Iterator[Any]:
         rows, started, spent = 0, time.perf_counter(), time.process_time()
-        # The run takes the next row once the last one is with its journal.
+        # The run takes the next row once the last one is in the journal.
         for row in label(*given, **named):
             yield row
             rows += 1

@@ -1,8 +1,7 @@
-"""How near the command comes to what the cores could do if they did nothing but its stages.
+"""Speed of the command, in relation to the time of its stages alone.
 
-A virtual machine's neighbours change every rate by a third, and not for long enough to be seen.
-So all that is compared is measured in rounds, one after the other in each, and ratios are taken
-inside a round.
+Neighbours on a virtual machine change every rate by up to a third, for a short time. Everything
+that is compared is therefore measured in the same round, and ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -13,23 +12,21 @@ from functools import partial
 from typing import Any
 
 from bench.command import label_photos
-from bench.cores import compute_rate, measure_each_core
-from bench.figure import MedianRange
 from bench.machine import list_usable_cores
+from bench.rounds import MedianRange, run_in_turns
 from bench.sets import PhotoSet
-from bench.stages import STAGES, StageSeconds
-from bench.turns import run_in_turns
+from bench.stages import STAGES, StageSeconds, compute_rate, measure_each_core
 
 PASSES = 3
 CPU = ("--provider", "cpu")
 DEFAULT = "default"
-# Ways to measure besides the settings: the stages on one core, and on each core at once.
+# Measured besides the settings: the stages on one core, and on all cores at once.
 ALONE, TOGETHER = "stages alone", "stages together"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A way to call the command; ``workers`` are those that it then has."""
+    """Options of the command, and the number of workers that it then has."""
 
     name: str
     workers: int
@@ -38,11 +35,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class SettingResult:
-    """What the command reaches with a setting, start-up included.
+    """Rates of the command with one setting, start-up included.
 
-    ``compute_rate``: photos a second. ``of_floor``: its share of the rate of as many cores that do nothing
-    but the stages, if cores were independent; ``of_machine``: of what processes that share
-    nothing reach on this machine. ``to_one_worker``: its ratio to the rate with one worker.
+    Attributes:
+        setting: the name of the setting.
+        rate: photos per second.
+        of_floor: the rate over that of the stages alone on as many independent cores.
+        of_machine: the rate over that of as many processes that run the stages alone.
+        to_one_worker: the rate over that with one worker.
     """
 
     setting: str
@@ -54,11 +54,19 @@ class SettingResult:
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured on one set of photos.
+    """Speed on one photo set.
 
-    ``stages_ms``: milliseconds a photo on one core. ``one_core``: photos a second of all stages
-    on one core; ``floor``: that of all cores, if they were independent; ``scaling``: how many
-    cores they are worth, by processes that share nothing.
+    Attributes:
+        photos: the name of the photo set.
+        count: the number of photos.
+        mean_bytes: the mean size of a photo, in bytes.
+        stages_ms: milliseconds per photo of each stage, on one core.
+        sum_ms: milliseconds per photo of all stages, on one core.
+        one_core: photos per second of all stages on one core.
+        floor: photos per second of all stages on all cores, if the cores were independent.
+        scaling: the number of independent cores that all cores are worth, measured with
+            processes that share nothing.
+        reached: the rates of the command with each setting.
     """
 
     photos: str
@@ -74,7 +82,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class _Round:
-    """One round's stages, rate of one core, cores' worth, and rates by setting."""
+    """The measurements of one round, as in ``Speed``; ``rates`` are by setting."""
 
     stages: StageSeconds
     one_core: float
@@ -83,12 +91,12 @@ class _Round:
 
 
 def measure_speed(photos: PhotoSet, sample: int, rounds: int) -> Speed:
-    """Measure stages on ``sample`` photos out of all of them, and the command on all."""
+    """Measure the stages on ``sample`` photos of a set, and the command on all of them."""
     cores = list_usable_cores()
     chosen = choose_settings(len(cores))
     paths = photos.sample_evenly(sample)
     ways: dict[str, Callable[[int], Any]] = {
-        # Another core each time.
+        # A different core in each round.
         ALONE: lambda number: measure_each_core(paths, [cores[number % len(cores)]], PASSES),
         TOGETHER: lambda _: measure_each_core(paths, cores, PASSES),
         **{setting.name: partial(_command_rate, photos, setting) for setting in chosen},
@@ -148,7 +156,7 @@ def _to_result(setting: Setting, done: list[_Round], cores: int) -> SettingResul
 
 
 def _estimate_worth(workers: int, cores: int, scaling: float) -> float:
-    """How many independent cores some workers are worth, between one and all of them."""
+    """Estimate how many independent cores some workers are worth, by linear interpolation."""
     if cores == 1:
         return 1.0
     return 1 + (scaling - 1) * (workers - 1) / (cores - 1)

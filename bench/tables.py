@@ -1,15 +1,13 @@
-"""Results as tables, for a terminal or as the Markdown of docs/performance.md."""
+"""Tables of results, for a terminal or as the Markdown of docs/performance.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.against import CheckoutComparison
-from bench.cluster import EngineComparison
+from bench.comparisons import CheckoutComparison, EngineComparison
 from bench.driver import DriverRun
-from bench.footprint import Footprint
-from bench.growth import CommandCost, Growth
+from bench.growth import CommandCost, Footprint, Growth
 from bench.memory import Peak
 from bench.peers import Peer
 from bench.results import Results
@@ -21,33 +19,39 @@ from bench.waits import WaitTimes
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the columns' names, and rows of as many texts."""
+    """A table of text cells.
+
+    Attributes:
+        title: the title.
+        columns: the names of the columns.
+        rows: the rows, one cell per column.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
     def aligned(self) -> str:
-        """Lay the table out for a terminal."""
+        """Format the table for a terminal."""
         lines = [self.columns, *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         cells = (map(str.ljust, line, widths) for line in lines)
         return "\n".join([self.title, *(f"  {'  '.join(line)}".rstrip() for line in cells)])
 
     def markdown(self) -> str:
-        """Write the table as Markdown, under its title."""
+        """Format the table as Markdown, with its title as a heading."""
         lines = [self.columns, ("---",) * len(self.columns), *self.rows]
         return "\n".join([f"### {self.title}\n", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def format_results(results: Results, markdown: bool) -> str:
-    """Write all tables, with the machine and the versions in front."""
+    """Format the machine, the versions and all tables."""
     form: Callable[[Table], str] = Table.markdown if markdown else Table.aligned
-    return "\n\n".join([setting(results), *map(form, make_tables(results))])
+    return "\n\n".join([describe_setup(results), *map(form, make_tables(results))])
 
 
-def setting(results: Results) -> str:
-    """Say on what was measured."""
+def describe_setup(results: Results) -> str:
+    """Describe the machine and the versions of the measurements."""
     machine, versions = results.machine, results.versions
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     memory = f", {machine.memory_gib} GiB" if machine.memory_gib else ""
@@ -58,7 +62,7 @@ def setting(results: Results) -> str:
 
 
 def make_tables(results: Results) -> Iterator[Table]:
-    """Give a table for each part that was measured."""
+    """Yield the tables of each part that was measured."""
     if results.speed:
         yield stages_table(results.speed)
         yield speed_table(results.speed)
@@ -84,7 +88,7 @@ def make_tables(results: Results) -> Iterator[Table]:
 
 
 def stages_table(speeds: Sequence[Speed]) -> Table:
-    """Milliseconds of each stage on one core, and what the machine's cores are worth."""
+    """Times of each stage on one core, and the number of independent cores."""
     columns = ("Photos", "Size", *STAGES, "Sum", "One core", "Speed-up on all cores")
     rows = [
         (
@@ -101,7 +105,7 @@ def stages_table(speeds: Sequence[Speed]) -> Table:
 
 
 def speed_table(speeds: Sequence[Speed]) -> Table:
-    """The command's rates, and how much of what the cores could give they are."""
+    """Rates of the command, also as shares of the rate of the stages alone."""
     columns = (
         "Photos",
         "Setting",
@@ -126,7 +130,7 @@ def speed_table(speeds: Sequence[Speed]) -> Table:
 
 
 def waits_table(waits: WaitTimes) -> Table:
-    """What a person waits for, in seconds."""
+    """Waiting times."""
     named = {
         "--help": waits.help,
         "Models open": waits.models_open,
@@ -138,7 +142,7 @@ def waits_table(waits: WaitTimes) -> Table:
 
 
 def peers_table(peers: Sequence[Peer]) -> Table:
-    """The speed of all programs on one core."""
+    """Speed of all programs on one core."""
     rows = [
         (peer.name, f"{peer.photos:,}", peer.rate.text(), peer.times.text(".1f")) for peer in peers
     ]
@@ -147,7 +151,7 @@ def peers_table(peers: Sequence[Peer]) -> Table:
 
 
 def judged_table(peers: Sequence[Peer]) -> Table:
-    """How good the same programs' answers are."""
+    """Accuracy of all programs."""
     columns = ("Program", "Labelled photos", "Answered", "Right of these", "Wrongly answered")
     rows = [
         (
@@ -164,7 +168,7 @@ def judged_table(peers: Sequence[Peer]) -> Table:
 
 
 def against_table(against: Sequence[CheckoutComparison]) -> Table:
-    """This checkout and another one."""
+    """Speed of this checkout and of another one."""
     columns = ("Photos", "Other checkout", "Photos a second, other", "Photos a second", "Times")
     rows = [
         (
@@ -189,7 +193,7 @@ def footprint_table(footprints: Sequence[Footprint]) -> Table:
 
 
 def unchanged_table(runs: Sequence[UnchangedRuns]) -> Table:
-    """A second run over files that have not changed."""
+    """Times of a run without changes."""
     columns = (
         "Files",
         "find",
@@ -227,7 +231,7 @@ def first_runs_table(growth: Growth) -> Table:
 
 
 def intake_table(growth: Growth) -> Table:
-    """What the run itself takes in."""
+    """Rates of the main process with simulated workers."""
     columns = (
         "Files",
         "Simulated workers",
@@ -249,7 +253,7 @@ def intake_table(growth: Growth) -> Table:
 
 
 def costs_table(growth: Growth) -> Table:
-    """Seconds and memory of each command by size; the exponent stands in its last row."""
+    """Time and memory of each command by size; its last row has the exponent."""
     columns = (
         "Command",
         "Files",
@@ -277,7 +281,7 @@ def costs_table(growth: Growth) -> Table:
 
 
 def ray_table(clustered: Sequence[EngineComparison]) -> Table:
-    """The same photos by workers here and by actors on Ray, on the same cores."""
+    """Times of the local engine and of Ray, on the same cores."""
     columns = ("Photos", "Setting", "One photo", "All photos")
     rows = []
     for one in clustered:
@@ -291,7 +295,7 @@ def ray_table(clustered: Sequence[EngineComparison]) -> Table:
 
 
 def driver_table(drivers: Sequence[DriverRun]) -> Table:
-    """The run that hands out files to a cluster: its memory and its speed."""
+    """Memory and speed of the main process of a run on Ray."""
     columns = ("Files", "Memory at the start", "Peak", "Files a second", "Journal")
     rows = [
         (

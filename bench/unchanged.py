@@ -1,6 +1,7 @@
-"""A run without changes against a mere listing of the same files, whole processes both.
+"""Time of a run without changes, in relation to a listing of the same files by ``find``.
 
-``find -type f -printf`` reads size and time of each file, as a run has to.
+Both are whole processes. ``find -type f -printf`` reads the size and time of each file, as a run
+does.
 """
 
 from __future__ import annotations
@@ -10,27 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.command import CommandError, CommandRun, label_photos, run_process
-from bench.figure import MedianRange
-from bench.made_up import TWO_WORKERS, label_simulated, make_files
 from bench.memory import Peak
-from bench.turns import run_in_turns
+from bench.rounds import MedianRange, run_in_turns
+from bench.simulated_runs import TWO_WORKERS, label_simulated, make_files
 
 FIND, COMMAND = "find", "command"
 
 
 @dataclass(frozen=True)
 class UnchangedRuns:
-    """Times in seconds.
+    """Times of runs without changes, in seconds.
 
     Attributes:
-        files: how many there are.
+        files: the number of files.
         find: the whole process of ``find``.
         whole: the whole process of the command.
-        ratio: the second over the first, in the same round.
-        start: that part of the command's time in which its models are opened.
-        discover: that in which it finds the files and compares them with the journal.
-        report: that in which it writes the report.
-        peak: the command's memory, of another run; None on a system without /proc.
+        ratio: ``whole`` over ``find``, within a round.
+        start: the part of the command's time until its models are open.
+        discover: the part for finding the files and comparing them with the journal.
+        report: the part for writing the report.
+        peak: peak memory of a separate run; None on a system without /proc.
     """
 
     files: int
@@ -44,7 +44,7 @@ class UnchangedRuns:
 
 
 def measure_unchanged(files: int, rounds: int) -> UnchangedRuns:
-    """Fill a journal through simulated workers, then run again and list the files in turn."""
+    """Fill a journal with simulated workers, then time the command and ``find`` in turn."""
     with tempfile.TemporaryDirectory() as home:
         photos, report = Path(home) / "photos", Path(home) / "r.csv"
         make_files(photos, files)
@@ -73,13 +73,13 @@ def measure_unchanged(files: int, rounds: int) -> UnchangedRuns:
 
 
 def run_again(photos: Path, report: Path, files: int, *, sampled: bool = False) -> CommandRun:
-    """Run with real workers over files that the journal knows.
+    """Run with real workers over files that are all in the journal.
 
     Raises:
-        CommandError: the run failed, or did not know them.
+        CommandError: the run failed, or labelled a file again.
     """
     run = label_photos([photos], *TWO_WORKERS, report=report, sampled=sampled)
     reused = run.record["counts"]["reused"]
     if reused != files:
-        raise CommandError(f"{reused} of {files} files were known from the run before")
+        raise CommandError(f"only {reused} of {files} files were reused from the journal")
     return run

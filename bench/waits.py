@@ -1,4 +1,4 @@
-"""What a person waits for: the help, the models, the first label, and one photo's report."""
+"""Waiting times: for the help, the models, the first label, and the report on one photo."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from batch.log import Event
 from bench.command import COMMAND, CommandError
-from bench.figure import MedianRange
+from bench.rounds import MedianRange, run_in_turns
 from bench.sets import PhotoSet
-from bench.turns import run_in_turns
 
 CHUNK = 65536
 
 
 @dataclass(frozen=True)
 class WaitTimes:
-    """Seconds from a process's start.
+    """Seconds from the start of a process.
 
-    ``help``: to the end of ``--help``. ``models_open``: until the models are proved.
-    ``first_label``: until the first row of a report on standard output can be read.
-    ``one_photo``: until the report of one photo is published and the process has ended.
+    Attributes:
+        help: until ``--help`` has ended.
+        models_open: until the models are open and checked.
+        first_label: until the first row of a report on standard output can be read.
+        one_photo: until the report on one photo is published and the process has ended.
     """
 
     help: MedianRange
@@ -36,12 +36,12 @@ class WaitTimes:
 
 
 def measure_waits(photos: PhotoSet, repeats: int) -> WaitTimes:
-    """Measure new processes in turn; the files of program and models are in the system's cache."""
+    """Measure new processes in turn; program and models are in the page cache of the system."""
     found: dict[str, list[tuple[float, ...]]] = run_in_turns(
         {
-            "help": lambda _: (_time_call(_help),),
-            "one photo": lambda _: _one_photo(photos.paths()[0]),
-            "first label": lambda _: (_first_label(photos),),
+            "help": lambda _: (_time_help(),),
+            "one photo": lambda _: _time_one_photo(photos.paths()[0]),
+            "first label": lambda _: (_time_first_label(photos),),
         },
         repeats,
     )
@@ -54,18 +54,14 @@ def measure_waits(photos: PhotoSet, repeats: int) -> WaitTimes:
     )
 
 
-def _time_call(work: Callable[[], None]) -> float:
+def _time_help() -> float:
     started = time.perf_counter()
-    work()
+    subprocess.run([*COMMAND, "--help"], stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started
 
 
-def _help() -> None:
-    subprocess.run([*COMMAND, "--help"], stdout=subprocess.DEVNULL, check=True)
-
-
-def _one_photo(photo: Path) -> tuple[float, float]:
-    """Label one photo; give the seconds until the models were open and until all was done."""
+def _time_one_photo(photo: Path) -> tuple[float, float]:
+    """Label one photo; return the seconds until the models were open and until the end."""
     opened = None
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "r.csv"
@@ -82,14 +78,14 @@ def _one_photo(photo: Path) -> tuple[float, float]:
     return opened, ended
 
 
-def _first_label(photos: PhotoSet) -> float:
-    """Stream a report and stop as soon as a row has come."""
+def _time_first_label(photos: PhotoSet) -> float:
+    """Stream a report to standard output until its first row arrives."""
     command = [*COMMAND, *map(str, photos.folders()), "-o", "-", "-q"]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         seen = b""
-        while seen.count(b"\n") < 2:  # the header is a line too
+        while seen.count(b"\n") < 2:  # the header and a row
             chunk = os.read(process.stdout.fileno(), CHUNK)
             if not chunk:
                 raise CommandError(f"{' '.join(command)} ended without a row")

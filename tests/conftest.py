@@ -1,4 +1,4 @@
-"""What several test files need: real photos, the shared data, and small real models."""
+"""Shared fixtures: real photos, the shared data, the command, and a browser."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shared_data() -> Path:
     """The folder with ferplus.zip, people.zip and photos.zip."""
     folder = Path(os.environ.get("BATCH_LABEL_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"the shared photos are not at {folder}")
+        pytest.skip(f"shared photos not found: {folder} (set BATCH_LABEL_DATA)")
     return folder
 
 
@@ -44,7 +44,7 @@ def astronaut() -> Image.Image:
 
 @pytest.fixture
 def photos(tmp_path: Path, astronaut: Image.Image) -> Path:
-    """A folder with two photos of a face and one of none."""
+    """A folder with two photos of a face and one without a face."""
     import skimage.data
 
     folder = tmp_path / "photos"
@@ -61,7 +61,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run batch-label as a process of its own in an empty folder."""
+    """A function that runs batch-label as a process in an empty folder."""
 
     def run(*args: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # type: ignore[call-overload,no-any-return]
@@ -79,6 +79,6 @@ def command(tmp_path: Path) -> Command:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, for pages."""
+    """The Chromium of the system."""
     with start_chromium() as browser:
         yield browser

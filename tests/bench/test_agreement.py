@@ -1,4 +1,4 @@
-"""The reference's own rules, and how often the command agrees with it."""
+"""The reference implementation, and the agreement of the command with it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from batch.records import Box, Evidence, Photo, Probabilities
 from batch.vision.decide import decide_row
 from batch.vision.decode import decode
 from batch.vision.faces import Detector
-from bench import agreement, verdicts
+from bench import agreement
+from bench.agreement import VerdictPair
 from bench.command import label_photos
 from bench.reference import Face, PhotoVerdict, ReferenceLabeller
-from bench.verdicts import VerdictPair
 from tests.bench.test_bench import assert_documented
 
 
@@ -34,7 +34,7 @@ class TestReference:
         for side in ("left", "top", "width", "height"):
             assert getattr(ours, side) == pytest.approx(getattr(theirs, side), abs=16)
 
-    def test_what_is_found_at_two_sizes_is_one_face(self, photos: Path) -> None:
+    def test_a_face_that_is_found_at_two_sizes_is_one_face(self, photos: Path) -> None:
         path = photos / "astronaut.jpg"
         one, both = (
             ReferenceLabeller("happy-sad", sides).judge(path) for sides in ((640,), (512, 320))
@@ -101,7 +101,7 @@ class TestAgreement:
             VerdictPair("sad/c.jpg", "sad", verdict("unsure sad", 0), verdict("ok sad")),
             VerdictPair("d.jpg", None, verdict("ok sad"), verdict("ok sad")),
         ]
-        found = verdicts.measure_agreement(pairs)
+        found = agreement.measure_agreement(pairs)
         assert (found.photos, found.same_outcome, found.same_status) == (4, 0.75, 0.5)
         assert (found.faces, found.reference_faces) == (4, 4)
         assert (found.photos_with_more_faces, found.photos_with_fewer_faces) == (1, 1)
@@ -117,7 +117,7 @@ class TestAgreement:
             VerdictPair("happy/c.jpg", "happy", verdict("ok happy"), verdict("neither")),
             VerdictPair("happy/d.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
         ]
-        found = verdicts.measure_agreement(pairs)
+        found = agreement.measure_agreement(pairs)
         assert (found.same_outcome, found.same_status) == (0.5, 0.5)
         assert (found.sure, found.same_outcome_of_sure) == (2, 0.5)
         assert (found.accuracy, found.reference_accuracy) == (1, 1), "of those that are ok"
@@ -127,31 +127,31 @@ class TestAgreement:
     def test_neither_accuracy_nor_coverage_may_be_lost(self, worse: str) -> None:
         ok = verdict("ok happy")
         same = [VerdictPair("happy/a.jpg", "happy", ok, ok)] * 299
-        assert verdicts.measure_agreement(
+        assert agreement.measure_agreement(
             [*same, VerdictPair("happy/b.jpg", "happy", ok, ok)]
         ).holds
         lost = VerdictPair("happy/b.jpg", "happy", verdict(worse), ok)
-        assert verdicts.measure_agreement([*same, lost]).holds
-        assert not verdicts.measure_agreement([*same[:150], lost]).holds
+        assert agreement.measure_agreement([*same, lost]).holds
+        assert not agreement.measure_agreement([*same[:150], lost]).holds
 
     def test_a_folder_of_people_without_an_answer_has_no_accuracy(self) -> None:
         pair = VerdictPair("happy/a.jpg", "happy", verdict("neither"), verdict("neither"))
-        found = verdicts.measure_agreement([pair])
+        found = agreement.measure_agreement([pair])
         assert (found.accuracy, found.coverage, found.holds) == (None, 0, True)
 
     def test_the_docs_show_the_table_that_is_printed(self) -> None:
         pairs = [VerdictPair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))]
         assert_documented(
             agreement.agreement_table(
-                verdicts.measure_agreement(pairs), "a.zip", "happy-sad", (640,)
+                agreement.measure_agreement(pairs), "a.zip", "happy-sad", (640,)
             )
         )
 
-    def test_a_label_that_is_lost_in_a_hundred_is_allowed(self) -> None:
+    def test_one_lost_label_in_a_hundred_is_allowed(self) -> None:
         same = [VerdictPair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))] * 99
         other = VerdictPair("b.jpg", None, verdict("ok sad"), verdict("ok happy"))
-        assert verdicts.measure_agreement([*same, other]).holds
-        assert not verdicts.measure_agreement([*same, other, other]).holds
+        assert agreement.measure_agreement([*same, other]).holds
+        assert not agreement.measure_agreement([*same, other, other]).holds
 
     def test_a_folder_and_its_zip_file_are_compared_alike(
         self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""The benchmark for real, on a handful of photos: it must not rot while nobody measures."""
+"""The whole benchmark on a handful of photos."""
 
 from __future__ import annotations
 
@@ -17,19 +17,16 @@ from PIL import Image
 
 from bench import tables
 from bench.__main__ import main
-from bench.camera import Camera, CameraError
 from bench.command import CommandError, label_photos
-from bench.cores import compute_rate, measure_each_core
-from bench.figure import MedianRange
 from bench.growth import GrowthSizes
 from bench.machine import list_usable_cores
 from bench.memory import MemorySampler, list_process_tree
 from bench.plan import BenchPlan, Lot
 from bench.results import Benchmark, Measurement, Results
-from bench.sets import RECIPE, SetError, SetSpec, add_number_comment, make_set
+from bench.rounds import MedianRange, run_in_turns
+from bench.sets import RECIPE, Camera, CameraError, SetError, SetSpec, add_number_comment, make_set
 from bench.speed import choose_settings
-from bench.stages import STAGES
-from bench.turns import run_in_turns
+from bench.stages import STAGES, compute_rate, measure_each_core
 from tests.conftest import REPOSITORY
 
 PERFORMANCE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -76,7 +73,7 @@ class TestSets:
         assert photos.first(3).count == 20
         assert photos.first(99) == photos
 
-    def test_a_set_is_made_once_and_anew_if_it_is_another(
+    def test_a_set_is_made_once_and_again_if_its_spec_changes(
         self, source: Path, tmp_path: Path
     ) -> None:
         kind = SetSpec("as they are", count=2, bases=2)
@@ -86,15 +83,17 @@ class TestSets:
         assert first.paths()[0].read_bytes() == b"still here"
         assert make_set(replace(kind, bases=1), source, tmp_path).mean_bytes > 100
 
-    def test_half_a_set_is_made_anew(self, source: Path, tmp_path: Path) -> None:
+    def test_an_incomplete_set_is_made_again(self, source: Path, tmp_path: Path) -> None:
         kind = SetSpec("as they are", count=2, bases=2)
         first = make_set(kind, source, tmp_path)
         (first.folder / RECIPE).unlink()
         first.paths()[1].unlink()
         assert make_set(kind, source, tmp_path) == first
 
-    @pytest.mark.parametrize("content", [None, b"no zip file"])
-    def test_what_is_no_zip_file_is_named(self, content: bytes | None, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("content", [None, b"not a zip file"])
+    def test_a_missing_or_invalid_zip_file_is_named(
+        self, content: bytes | None, tmp_path: Path
+    ) -> None:
         file = tmp_path / "photos.zip"
         if content:
             file.write_bytes(content)
@@ -110,7 +109,7 @@ class TestSets:
 
 
 class TestCamera:
-    def test_photos_weigh_what_they_should_and_show_the_same(self, astronaut: Image.Image) -> None:
+    def test_photos_have_the_wanted_size_and_the_same_content(self, astronaut: Image.Image) -> None:
         taken = Camera(side=700, least=82_000, most=163_000).enlarge(jpeg(astronaut))
         assert 82_000 <= len(taken) <= 163_000
         with Image.open(BytesIO(taken)) as image:
@@ -118,7 +117,7 @@ class TestCamera:
             small = np.asarray(image.resize(astronaut.size), dtype=float)
         assert np.abs(small - np.asarray(astronaut, dtype=float)).mean() < 6
 
-    def test_a_weight_that_can_not_be_had_is_an_error(self, astronaut: Image.Image) -> None:
+    def test_an_impossible_file_size_is_an_error(self, astronaut: Image.Image) -> None:
         with pytest.raises(CameraError, match="64 x 64 pixels to between 1 and 2 bytes"):
             Camera(side=64, least=1, most=2).enlarge(jpeg(astronaut))
 
@@ -131,7 +130,7 @@ class TestMemory:
             f"import subprocess, sys; a = b'x' * {32 * MIB};"
             f"subprocess.run([sys.executable, '-c', {child!r}])"
         )
-        # A bench that holds more than what it looks at: that must not count.
+        # The sampling process holds more memory than the sampled one: it must not count.
         mine = b"x" * (256 * MIB)
         with subprocess.Popen(
             [sys.executable, "-c", parent], stdin=subprocess.PIPE, text=True
@@ -149,7 +148,7 @@ class TestMemory:
         assert 32 < own < 32 + 48
         assert len(mine) > peak.together
 
-    def test_no_process_no_peak(self) -> None:
+    def test_a_process_that_has_ended_has_no_peak(self) -> None:
         with subprocess.Popen([sys.executable, "-c", ""]) as process:
             process.wait()
         assert MemorySampler(process.pid).end() == (None, None)
@@ -203,13 +202,13 @@ class TestCommand:
 
     def test_copies_that_are_not_labelled_do_not_count(self, source: Path, tmp_path: Path) -> None:
         photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path)
-        with pytest.raises(CommandError, match="2 photos were labelled where 3 were to be"):
+        with pytest.raises(CommandError, match="2 photos were labelled, not 3"):
             label_photos(photos.folders(), expected=3)
 
 
 @pytest.fixture(scope="module")
 def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[str]]:
-    """All parts of a benchmark of a few photos, and what it told."""
+    """Results of all parts on a few photos, and the lines of progress."""
     kind = SetSpec("200 pixels", count=30, bases=2, camera=Camera(200, 5_000, 30_000))
     plan = BenchPlan(
         rounds=1,
@@ -247,7 +246,7 @@ class TestResults:
         assert one.of_floor.median == pytest.approx(one.rate.median / speed.one_core.median)
         assert one.of_machine == one.of_floor
 
-    def test_waits_are_in_their_order(self, measured: tuple[Results, list[str]]) -> None:
+    def test_waiting_times_are_in_order(self, measured: tuple[Results, list[str]]) -> None:
         waits = measured[0].waits
         assert waits
         assert 0 < waits.help.median < waits.one_photo.median
@@ -280,14 +279,14 @@ class TestResults:
         assert list(sizes.values()) == [30] * 7 + [12] * 4
         assert {"merge", "report", "manifest"} < set(sizes)
 
-    def test_another_checkout_that_is_not_named_is_told_and_left_out(
+    def test_a_comparison_without_another_checkout_is_skipped_with_a_line(
         self, measured: tuple[Results, list[str]]
     ) -> None:
         results, told = measured
         assert results.against == []
-        assert any("another checkout is left out" in line for line in told)
+        assert any("another checkout skipped" in line for line in told)
 
-    def test_all_can_be_written_as_json_and_as_tables(
+    def test_results_can_be_written_as_json_and_as_tables(
         self, measured: tuple[Results, list[str]]
     ) -> None:
         results, _ = measured
@@ -304,9 +303,7 @@ class TestResults:
             assert_documented(table)
 
 
-def test_what_can_not_be_measured_ends_with_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--photos", str(tmp_path / "no.zip"), "--parts", "waits"]) == 1
     assert "bench: can't read" in capsys.readouterr().err.splitlines()[-1]
 

@@ -1,4 +1,4 @@
-"""The check of a GPU runs from end to end with the CPU in its place, and fails where CUDA does."""
+"""The GPU check, run with the CPU as the device, and its errors without a GPU."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_cpu_as_device_answers_as_the_cpu(some: Path, tmp_path: Path) -> Non
     answers = found["answers"]
     assert (answers["provider"], answers["devices"], answers["photos"]) == ("cpu", [0, 1], 5)
     assert answers["equal_outcomes"] == answers["equal_faces"] == 1
-    # The detector frames photos in another way on devices, which may move a box a little.
+    # The detector pads photos differently on devices, which may move a box slightly.
     assert answers["worst"] < 1e-3
     assert found["decoding"]["rate"] > 0
     assert [run["workers"] for run in found["command"]] == [2]
@@ -64,4 +64,4 @@ def test_without_photos_it_says_so(tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "missing.zip"):
         ran = _check("--photos", source, "--provider", "cpu")
         assert ran.returncode == 1
-        assert f"there are no JPEGs in {source}" in ran.stderr
+        assert f"no JPEGs in {source}" in ran.stderr

@@ -1,4 +1,4 @@
-"""How cost is fitted against size, and runs whose workers are simulated."""
+"""Fits of cost against size, and runs with simulated workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.growth import FEWEST_FILES, CommandCost, fit_exponent
-from bench.made_up import (
+from bench.simulated_runs import (
     label_simulated,
     make_files,
     path_in_one_folder,
@@ -25,7 +25,7 @@ def costs(*seconds: tuple[int, float]) -> list[CommandCost]:
 
 class TestExponent:
     @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
-    def test_it_is_that_of_the_cost_without_the_start(self, power: float) -> None:
+    def test_start_up_does_not_count(self, power: float) -> None:
         measured = [(files, 0.5 + 1e-3 * files**power) for files in (1_000, 10_000, 100_000)]
         assert fit_exponent(costs((FEWEST_FILES, 0.5), *measured)) == pytest.approx(power)
 
@@ -36,14 +36,14 @@ class TestExponent:
         assert fit_exponent(costs((FEWEST_FILES, 1.0), (100, 2.0))) is None
         assert fit_exponent(costs((100, 2.0), (1_000, 11.0), (2_000, 20.0))) is None
 
-    def test_sizes_that_take_as_long_as_the_start_are_left_out(self) -> None:
+    def test_sizes_that_take_as_long_as_start_up_are_skipped(self) -> None:
         measured = [(1_000, 1.4), (10_000, 2.0), (100_000, 11.0)]
         assert fit_exponent(costs((FEWEST_FILES, 1.0), *measured)) == pytest.approx(1)
         assert fit_exponent(costs((FEWEST_FILES, 1.0), *measured[:2])) is None
 
 
-class TestMadeUp:
-    def test_files_lie_as_they_should(self, tmp_path: Path) -> None:
+class TestSimulatedRuns:
+    def test_files_are_in_the_right_folders(self, tmp_path: Path) -> None:
         for name, count, folders in (
             (path_in_thousands, 1_001, 2),
             (path_in_one_folder, 7, 1),
@@ -55,9 +55,7 @@ class TestMadeUp:
             assert len(found) == count
             assert len({path.parent for path in found}) == folders
 
-    def test_a_simulated_run_fills_a_journal_that_a_real_one_goes_on_with(
-        self, tmp_path: Path
-    ) -> None:
+    def test_a_real_run_continues_the_journal_of_a_simulated_run(self, tmp_path: Path) -> None:
         photos, report = tmp_path / "photos", tmp_path / "r.csv"
         make_files(photos, 40)
         made = label_simulated([photos], report)

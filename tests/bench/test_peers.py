@@ -1,4 +1,4 @@
-"""Labelled photos, the programs that the command is measured beside, and another checkout."""
+"""Labelled photos, and comparisons with other programs and with another checkout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from batch.records import Photo
 from batch.vision.decode import decode
 from batch.vision.faces import Detector
 from bench import tables
-from bench.against import measure_against
 from bench.command import CommandError
+from bench.comparisons import compare_checkouts
 from bench.labelled import find_truths, judge_answers, unpack_photos
 from bench.peers import measure_peers
 from bench.plan import QUICK, Lot
@@ -31,7 +31,7 @@ PEER = REPOSITORY / ".venv-peers" / "bin" / "python"
 
 
 def fer_plus(folder: Path, astronaut: Image.Image, votes: dict[str, str]) -> Path:
-    """A test part as FER+ has it, of one face again and again."""
+    """A test part in the layout of FER+, with one face in all photos."""
     part = folder / "FER2013Test"
     part.mkdir(parents=True)
     with (part / "label.csv").open("w", newline="") as file:
@@ -51,7 +51,7 @@ class TestLabelled:
         assert found.right == pytest.approx(2 / 3)
         assert found.wrongly == pytest.approx(1 / 3)
 
-    def test_photos_are_spread_over_all_that_lie_in_named_folders(self, tmp_path: Path) -> None:
+    def test_photos_are_spread_evenly_over_the_named_folders(self, tmp_path: Path) -> None:
         for name in ("happy", "sad", "other"):
             (tmp_path / name).mkdir()
             for number in range(4):
@@ -62,7 +62,7 @@ class TestLabelled:
         ]  # fmt: skip
 
     @pytest.mark.parametrize("packed", [False, True])
-    def test_of_fer_plus_the_test_part_is_laid_out_as_photos_with_a_face(
+    def test_the_test_part_of_fer_plus_becomes_photos_with_a_face(
         self, packed: bool, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         votes = {
@@ -87,7 +87,7 @@ class TestLabelled:
             assert isinstance(photo, Photo)
             assert len(Detector().detect(photo)) == 1
 
-    def test_what_can_not_be_read_is_named(self, tmp_path: Path) -> None:
+    def test_an_unreadable_file_is_named(self, tmp_path: Path) -> None:
         with (
             pytest.raises(CommandError, match=r"can't read .*no\.zip"),
             unpack_photos(tmp_path / "no.zip"),
@@ -96,7 +96,7 @@ class TestLabelled:
 
 
 class TestPeers:
-    def test_speed_stands_beside_the_answers_of_every_program(
+    def test_speed_and_accuracy_of_every_program_are_measured(
         self, source: Path, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         labelled = tmp_path / "people"
@@ -121,7 +121,7 @@ class TestPeers:
             judged = peer.judged["people"]
             assert judged.photos == 2
             assert judged.answered is not None
-            # The same person is happy on one of the two photos alone.
+            # Both photos show the same face, so at most one of the labels can be right.
             assert judged.answered < 1 or judged.right == 0.5
             assert peer.times.median == pytest.approx(peer.rate.median / peers[0].rate.median)
         assert peers[-1].judged["people"].answered == 1
@@ -136,18 +136,18 @@ class TestPeers:
     def test_a_folder_without_labels_is_named(self, source: Path, tmp_path: Path) -> None:
         photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path / "sets")
         (tmp_path / "empty").mkdir()
-        with pytest.raises(CommandError, match="empty has no folder that is named happy or sad"):
+        with pytest.raises(CommandError, match="empty has no folder named happy or sad"):
             measure_peers(None, photos, 2, 1, [tmp_path / "empty"], 1)
 
 
 class TestAgainst:
-    def test_a_checkout_is_measured_beside_another(self, source: Path, tmp_path: Path) -> None:
+    def test_another_checkout_is_compared(self, source: Path, tmp_path: Path) -> None:
         photos = make_set(SetSpec("as they are", 2, 2), source, tmp_path)
         other = tmp_path / "other"
         other.mkdir()
         for name in ("batch", "models"):
             (other / name).symlink_to(REPOSITORY / name)
-        (against,) = measure_against(other, [photos], 1)
+        (against,) = compare_checkouts(other, [photos], 1)
         assert (against.count, against.other) == (2, "other")
         assert against.times.median == pytest.approx(
             against.rate.median / against.other_rate.median
@@ -156,4 +156,4 @@ class TestAgainst:
 
     def test_another_folder_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="is not a checkout of batch-label"):
-            measure_against(tmp_path, [], 1)
+            compare_checkouts(tmp_path, [], 1)

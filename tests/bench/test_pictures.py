@@ -1,4 +1,4 @@
-"""The README's pictures can be made anew, and are what a run and its page look like."""
+"""The pictures of the README, and the program that makes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check(images: Path) -> None:
     assert re.search(r"results\.html: 11 rows, 10 pictures, 0\.\d MB$", said)
 
 
-def test_they_are_made_of_real_runs(browser: Browser, tmp_path: Path) -> None:
+def test_the_pictures_are_made_of_real_runs(browser: Browser, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     said = make(tmp_path, images, browser)
@@ -40,21 +40,21 @@ def test_they_are_made_of_real_runs(browser: Browser, tmp_path: Path) -> None:
     assert " ".join(lines_of(images / "terminal.svg")).split() == said.split()
 
 
-def test_those_in_the_readme_are_such(repository: Path) -> None:
+def test_the_readme_shows_the_pictures(repository: Path) -> None:
     check(IMAGES)
     readme = (repository / "README.md").read_text(encoding="utf-8")
     for picture in IMAGES.iterdir():
         assert f"](docs/images/{picture.name})" in readme
 
 
-def test_what_a_terminal_says_is_text(tmp_path: Path) -> None:
+def test_terminal_output_is_escaped_and_wrapped(tmp_path: Path) -> None:
     (tmp_path / "t.svg").write_text(draw_terminal("$ echo '<b>' & \"more\"\n" + "word " * 40))
     command, *rest = lines_of(tmp_path / "t.svg")
     assert command == "$ echo '<b>' & \"more\""
     assert len(rest) == 3
 
 
-def test_the_docs_say_whose_photos_they_are() -> None:
+def test_the_docs_credit_the_photos() -> None:
     text = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")
     assert "public domain" in text
     assert "NASA" in text

@@ -17,7 +17,6 @@ from batch.explaining.picture import MIN_SCALE
 from batch.log import PROGRAM
 from batch.models.shipped import list_shipped_models
 from batch.options import MAX_FILE_BYTES, MAX_PIXELS
-from batch.vision.decide import decide_row
 from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
@@ -157,9 +156,3 @@ def test_links_and_their_anchors_resolve(document: Path) -> None:
         assert path.exists(), target
         if anchor:
             assert anchor in _anchors(path), f"{target}#{anchor}"
-
-
-def test_the_rule_for_a_photo_s_label_is_the_documented_one() -> None:
-    assert decide_row.__doc__ is not None
-    assert "weighted by its area times" in _unwrapped(decide_row.__doc__)
-    assert "weighted by the area of its box times its score" in _unwrapped(USAGE)

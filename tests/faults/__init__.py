@@ -1,1 +1,1 @@
-"""Faults on purpose: runs that are killed, or refused by the system, at a chosen system call."""
+"""Fault injection: runs that are killed, or get an error, at a chosen system call."""

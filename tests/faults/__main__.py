@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: a long run of kills and errors, see ``make endurance``."""
+"""Inject kills and errors into many runs of the command (``make endurance``)."""
 
 from __future__ import annotations
 
@@ -17,40 +17,59 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
-from tests.faults.cases import choose_errors, choose_kills
-from tests.faults.driver import Baseline, Outcome, ReportStore, disturb, prepare
+from tests.faults.driver import Baseline, Outcome, ReportStore, inject_faults, prepare
 from tests.faults.scenarios import SCENARIOS, Scenario, find_scenario
-from tests.faults.shim import Fault, build_shim
+from tests.faults.shim import CHANGES, KILL, READS, SENDS, TEAR, Fault, build_shim
 from tests.support.object_store import find_missing_s3_package, serve_s3
 
 FAILED = REPOSITORY / "runs" / "endurance"
-EVERY = 15.0  # seconds between lines of progress
+PROGRESS_SECONDS = 15.0  # between lines of progress
+# A full or read-only disk refuses changes from then on; a bad sector fails a read or a write, once
+# or permanently.
+FULL = ("ENOSPC", "EDQUOT")
+READ_ONLY = "EROFS"
+BAD_SECTOR = "EIO"
+# Numbers of successive kills, with their relative frequency.
+KILL_COUNTS = (1, 1, 1, 1, 2, 3)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A scenario and its faults, which its number and the seed choose."""
+    """A scenario with its faults, which depend on the number and the seed.
+
+    Attributes:
+        number: the number of the case.
+        baseline: the scenario and its run without faults.
+        faults: the faults, one per run.
+    """
 
     number: int
-    undisturbed: Baseline
+    baseline: Baseline
     faults: list[Fault]
 
     @property
     def command(self) -> str:
-        """What runs this case again."""
+        """The command line that repeats this case."""
         faults = " ".join(f"--fault='{fault}'" for fault in self.faults)
-        name = self.undisturbed.scenario.name
+        name = self.baseline.scenario.name
         return f"{Path(sys.executable)} -m tests.faults --scenario='{name}' {faults}"
 
     @property
     def kills(self) -> bool:
-        """Whether the run is killed."""
+        """Whether the faults are kills."""
         return self.faults[0].kills
 
 
 @dataclass
 class Totals:
-    """What came of a scenario's cases."""
+    """Results of the cases of a scenario.
+
+    Attributes:
+        kills: kills that were injected.
+        errors: errors that were injected.
+        resumed: cases that kept all promises.
+        failed: cases that broke a promise.
+    """
 
     kills: int = 0
     errors: int = 0
@@ -59,34 +78,39 @@ class Totals:
 
 
 def main() -> int:
-    """Disturb runs as often as was asked for; 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults")
-    parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--errors", type=int, default=300)
+    """Inject the requested number of faults; return 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000, help="number of kills")
+    parser.add_argument("--errors", type=int, default=300, help="number of runs with an error")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
-    parser.add_argument("--scenario", action="append", help="only these")
-    parser.add_argument("--fault", action="append", help="exactly these, in a row", default=[])
+    parser.add_argument("--jobs", type=int, default=2, help="number of concurrent runs")
+    parser.add_argument("--scenario", action="append", help="only this scenario; repeatable")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        help="exactly this fault; repeat it for successive runs",
+    )
     wanted = parser.parse_args()
     if build_shim() is None:
-        sys.stderr.write("there is no C compiler (Debian: apt install gcc libc6-dev)\n")
+        sys.stderr.write("no C compiler found; install one (Debian: apt install gcc libc6-dev)\n")
         return 2
     scenarios = [find_scenario(name) for name in wanted.scenario or ()] or list(SCENARIOS)
     if missing := find_missing_s3_package():
-        _tell(f"without the scenarios that need a store: {missing} is not installed")
+        _tell(f"scenarios with an object store skipped: {missing} is not installed")
         scenarios = [scenario for scenario in scenarios if not scenario.needs_store]
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         store = None
         if any(scenario.needs_store for scenario in scenarios):
-            store = ReportStore.at(stack.enter_context(serve_s3(work)))
+            store = ReportStore.connect(stack.enter_context(serve_s3(work)))
         with ThreadPoolExecutor(wanted.jobs) as pool:
             folders = (work / f"scenario-{number}" for number in itertools.count())
-            all_undisturbed = list(pool.map(prepare, scenarios, folders, itertools.repeat(store)))
-            endurance = Endurance(pool, work, wanted.seed, all_undisturbed)
+            baselines = list(pool.map(prepare, scenarios, folders, itertools.repeat(store)))
+            endurance = Endurance(pool, work, wanted.seed, baselines)
             if wanted.fault:
                 faults = [Fault.parse(text) for text in wanted.fault]
-                endurance.disturb(Case(1, undisturbed, faults) for undisturbed in all_undisturbed)
+                endurance.run_cases(Case(1, baseline, faults) for baseline in baselines)
             else:
                 endurance.kill(wanted.kills)
                 endurance.refuse(wanted.errors)
@@ -94,72 +118,97 @@ def main() -> int:
         return int(endurance.done["failed"] > 0)
 
 
+def choose_kills(baseline: Baseline, rng: random.Random) -> list[Fault]:
+    """Choose the calls at which successive runs are killed; mostly there is one."""
+    kinds = CHANGES + (SENDS if baseline.store else ())
+    calls = max(1, baseline.calls(kinds))
+    number = rng.choice(KILL_COUNTS)
+    return [
+        Fault(rng.choice((KILL, KILL, TEAR)), rng.randint(1, calls), kinds) for _ in range(number)
+    ]
+
+
+def choose_errors(baseline: Baseline, rng: random.Random) -> list[Fault]:
+    """Choose an error and the call that fails with it."""
+    act = rng.choice((*FULL, READ_ONLY, BAD_SECTOR, BAD_SECTOR))
+    kinds: tuple[str, ...]
+    if act == BAD_SECTOR:
+        kinds = rng.choice((("write", "sync"), (*CHANGES, *READS), READS))
+        lasting = rng.random() < 0.3
+    else:
+        # A full disk refuses new files, but allows their removal.
+        kinds = ("write", "sync", "open") if act in FULL else CHANGES
+        lasting = rng.random() < 0.7
+    at = rng.randint(1, max(1, baseline.calls(kinds)))
+    return [Fault(act, at, kinds, lasting)]
+
+
 class Endurance:
-    """Disturbs runs again and again, and counts."""
+    """Injects faults into runs of all scenarios, and counts the results."""
 
     def __init__(
         self,
         pool: ThreadPoolExecutor,
         work: Path,
         seed: int,
-        all_undisturbed: Sequence[Baseline],
+        baselines: Sequence[Baseline],
     ) -> None:
         self._pool, self._work, self._seed = pool, work, seed
-        # Every scenario by its weight.
-        self._cycle = itertools.cycle(u for u in all_undisturbed for _ in range(u.scenario.weight))
+        # Each scenario as often as its weight.
+        self._cycle = itertools.cycle(u for u in baselines for _ in range(u.scenario.weight))
         self._totals: dict[str, Totals] = {}
         self._started = self._told = time.monotonic()
         self.done: Counter[str] = Counter()
 
     def kill(self, kills_wanted: int) -> None:
-        """Kill runs until so many kills have hit; some runs end before the call comes."""
+        """Kill runs until the number of kills is reached; some runs end before the chosen call."""
         numbers = itertools.count(1)
         while (missing := kills_wanted - self.done["kills"]) > 0:
             cases: list[Case] = []
             while sum(len(case.faults) for case in cases) < missing:
-                undisturbed, number = next(self._cycle), next(numbers)
-                faults = choose_kills(undisturbed, random.Random(f"kill {self._seed} {number}"))
-                cases.append(Case(number, undisturbed, faults))
-            self.disturb(cases)
+                baseline, number = next(self._cycle), next(numbers)
+                faults = choose_kills(baseline, random.Random(f"kill {self._seed} {number}"))
+                cases.append(Case(number, baseline, faults))
+            self.run_cases(cases)
 
     def refuse(self, errors_wanted: int) -> None:
-        """Let the system refuse something to as many runs."""
-        self.disturb(
+        """Inject one error into each of ``errors_wanted`` runs."""
+        self.run_cases(
             Case(number, u, choose_errors(u, random.Random(f"error {self._seed} {number}")))
             for number, u in zip(range(1, errors_wanted + 1), self._cycle, strict=False)
         )
 
-    def disturb(self, cases: Iterable[Case]) -> None:
-        """Disturb runs, some at a time."""
-        for case, outcome in self._pool.map(self._disturb, cases):
-            row = self._totals.setdefault(case.undisturbed.scenario.name, Totals())
+    def run_cases(self, cases: Iterable[Case]) -> None:
+        """Run cases concurrently and count their results."""
+        for case, outcome in self._pool.map(self._run_case, cases):
+            row = self._totals.setdefault(case.baseline.scenario.name, Totals())
             row.kills += outcome.hit if case.kills else 0
             row.errors += 0 if case.kills else outcome.hit
             row.resumed += not outcome.broken
             row.failed += bool(outcome.broken)
             self.done["kills" if case.kills else "errors"] += outcome.hit
             self.done["failed"] += bool(outcome.broken)
-            if time.monotonic() - self._told > EVERY:
+            if time.monotonic() - self._told > PROGRESS_SECONDS:
                 self._told = time.monotonic()
                 done = ", ".join(
                     f"{self.done[what]} {what}" for what in ("kills", "errors", "failed")
                 )
                 _tell(f"{done}, {self._told - self._started:.0f} s")
 
-    def _disturb(self, case: Case) -> tuple[Case, Outcome]:
-        """Disturb a run; the folder of one that broke a promise is kept."""
+    def _run_case(self, case: Case) -> tuple[Case, Outcome]:
+        """Run a case; keep its folder if it broke a promise."""
         kind = "kill" if case.kills else "error"
-        name = f"{_file_name(case.undisturbed.scenario)}-{kind}-{case.number}"
+        name = f"{_file_name(case.baseline.scenario)}-{kind}-{case.number}"
         folder = self._work / name
-        outcome = disturb(case.undisturbed, case.faults, folder)
+        outcome = inject_faults(case.baseline, case.faults, folder)
         if outcome.broken:
             kept = FAILED / name
             shutil.rmtree(kept, ignore_errors=True)
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(folder, kept, symlinks=True)
             told = "\n  ".join(outcome.broken)
-            _tell(f"FAILED {case.undisturbed.scenario.name}\n  {told}\n"
-                  f"  again: {case.command}\n  kept: {kept}")  # fmt: skip
+            _tell(f"FAILED {case.baseline.scenario.name}\n  {told}\n"
+                  f"  repeat with: {case.command}\n  kept: {kept}")  # fmt: skip
         for path in (folder, *self._work.glob(f"{name}.*")):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return case, outcome

@@ -1,4 +1,4 @@
-"""Runs a scenario with faults, and says which of the project's promises were broken."""
+"""Runs scenarios with injected faults, and lists the promises that were broken."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ from batch.errors import ExitCode
 from batch.files.drafts import MARKER
 from tests.conftest import REPOSITORY
 from tests.faults.scenarios import BUCKET, Scenario, find_journals
-from tests.faults.shim import CHANGES, READS, SENDS, Fault, shim_environment
+from tests.faults.shim import CHANGES, READS, SENDS, Fault, build_shim, shim_environment
 from tests.support.object_store import s3_environment
 from tests.support.runs import RunFolder
 
 ALL_KINDS = (*CHANGES, *READS, *SENDS)
-RUN_SECONDS = 120.0  # seconds for one run
-# Seconds in which workers must have noticed that their run is dead.
-ORPHAN_SECONDS = 10.0
+RUN_SECONDS = 120.0  # for one run
+ORPHAN_SECONDS = 10.0  # within which workers must notice that their run is dead
 BROKEN = ".broken"
-# Where a scenario's command puts temporary files.
-TEMPORARY = "tmp"
+TEMPORARY = "tmp"  # folder for temporary files of the command
 
 Bytes = bytes | None
 Tree = dict[str, bytes]
@@ -38,7 +36,14 @@ Tree = dict[str, bytes]
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended: ``code`` is negative if it was killed, ``calls`` were counted."""
+    """A finished command.
+
+    Attributes:
+        code: the exit code; negative if it was killed.
+        stderr: the standard error.
+        calls: lines of the shim's log, one per counted call.
+        orphans: processes of the command that did not end.
+    """
 
     code: int
     stderr: str
@@ -47,7 +52,7 @@ class CommandResult:
 
     @property
     def was_killed(self) -> bool:
-        """Whether the shim has killed it."""
+        """Whether the shim killed the command."""
         return self.code < 0
 
 
@@ -60,7 +65,7 @@ class ReportStore:
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @classmethod
-    def at(cls, endpoint: str) -> ReportStore:
+    def connect(cls, endpoint: str) -> ReportStore:
         """Connect to a server."""
         import s3fs
 
@@ -77,13 +82,13 @@ class ReportStore:
         )
 
     def make_bucket(self) -> str:
-        """Make an empty bucket and give its URL."""
+        """Make an empty bucket and return its URL."""
         name = f"faults-{os.getpid()}-{next(self._numbers)}"
         self.filesystem.mkdir(name)
         return f"s3://{name}"
 
     def read(self, url: str) -> Bytes:
-        """Give an object's bytes; None if there is none."""
+        """Return the bytes of an object; None if it does not exist."""
         try:
             data: bytes = self.filesystem.cat_file(url)
         except FileNotFoundError:
@@ -93,7 +98,7 @@ class ReportStore:
 
 @dataclass(frozen=True)
 class ScenarioFolder:
-    """One folder in which a scenario's command runs, and its bucket, if it needs one."""
+    """A folder in which the command of a scenario runs, and its bucket if it needs one."""
 
     scenario: Scenario
     folder: Path
@@ -102,8 +107,6 @@ class ScenarioFolder:
 
     def run(self, *faults: Fault, count_all: bool = False) -> CommandResult:
         """Run the command to its end, with at most one fault."""
-        from tests.faults.shim import build_shim
-
         log = self.folder.with_name(f"{self.folder.name}.calls")
         log.unlink(missing_ok=True)
         variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1",
@@ -137,7 +140,7 @@ class ScenarioFolder:
         return CommandResult(code, errors.read_text(errors="replace"), tuple(calls), orphans)
 
     def published(self) -> dict[str, Tree | Bytes]:
-        """Give what lies under the names of all that is published."""
+        """Read all published files, datasets and objects, by name."""
         found: dict[str, Tree | Bytes] = {}
         for name in self.scenario.published:
             if self.store and name.startswith(BUCKET):
@@ -151,10 +154,10 @@ class ScenarioFolder:
         return found
 
     def files(self) -> set[str]:
-        """Name all files and folders that lie in the place, but for photos and the report's.
+        """List all files and folders other than photos, reports, and allowed leftovers.
 
-        Nor are those that a kill may leave for good: a draft's folder before it has its proof, and
-        the file by which Python tries out the folder for temporary files.
+        A kill may leave two things for good: the folder of a draft without a filled-in marker,
+        and the file with which Python probes the folder for temporary files.
         """
         skipped = ("photos", *self.scenario.published)
         return {
@@ -187,16 +190,18 @@ def read_tree(folder: Path) -> Tree:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A scenario's place before its command, and what the command makes of it in peace.
+    """A scenario and the results of its command without faults.
 
     Attributes:
+        scenario: the scenario.
         template: the folder before the command.
-        ended: how the command ended.
-        before: what was published before.
+        ended: the finished command.
+        before: what was published before the command.
         after: what the command published.
-        files: what lies in the place after it.
-        photos: the photos' bytes.
-        aside: the bytes of a damaged journal.
+        files: the files in the folder after the command.
+        photos: the bytes of the photos.
+        aside: the bytes of damaged journals, by the name that they get when set aside.
+        store: the object store; None if the scenario needs none.
     """
 
     scenario: Scenario
@@ -210,18 +215,18 @@ class Baseline:
     store: ReportStore | None = None
 
     def calls(self, kinds: Sequence[str]) -> int:
-        """Count the calls of some kinds."""
+        """Count the calls of some kinds in the run without faults."""
         return sum(line.split(" ", 2)[1] in kinds for line in self.ended.calls)
 
     def copy_template(self, folder: Path) -> ScenarioFolder:
-        """Copy the template into a folder that is not there yet."""
+        """Copy the template to a new folder, with a new bucket."""
         shutil.copytree(self.template, folder, symlinks=True)
         bucket = self.store.make_bucket() if self.store else ""
         return ScenarioFolder(self.scenario, folder.resolve(), self.store, bucket)
 
 
 def prepare(scenario: Scenario, folder: Path, store: ReportStore | None = None) -> Baseline:
-    """Arrange a scenario in a folder, and run its command in a copy, to see what it makes."""
+    """Prepare a scenario in a folder, and run its command without faults in a copy."""
     template = folder / "template"
     template.mkdir(parents=True)
     (template / TEMPORARY).mkdir()
@@ -238,17 +243,17 @@ def prepare(scenario: Scenario, folder: Path, store: ReportStore | None = None) 
         aside=broken if scenario.damaged else {},
         store=store if scenario.needs_store else None,
     )
-    spot = start.copy_template(folder / "undisturbed")
-    before = spot.published()
-    ended = spot.run(count_all=True)
+    place = start.copy_template(folder / "baseline")
+    before = place.published()
+    ended = place.run(count_all=True)
     assert ended.code in (0, 3), ended.stderr
     return Baseline(
         scenario=scenario,
         template=template,
         ended=ended,
         before=before,
-        after=spot.published(),
-        files=spot.files(),
+        after=place.published(),
+        files=place.files(),
         photos=start.photos,
         aside=start.aside,
         store=start.store,
@@ -257,90 +262,95 @@ def prepare(scenario: Scenario, folder: Path, store: ReportStore | None = None) 
 
 @dataclass
 class Outcome:
-    """What came of a disturbed run: ``hit`` counts its faults, ``broken`` tells of promises."""
+    """Results of a scenario with faults.
+
+    Attributes:
+        hit: the number of faults that were injected.
+        broken: descriptions of broken promises.
+    """
 
     hit: int = 0
     broken: list[str] = field(default_factory=list)
 
 
-def disturb(undisturbed: Baseline, faults: Sequence[Fault], folder: Path) -> Outcome:
-    """Run a scenario in a new folder, once for each fault, and then in peace; check everything."""
-    spot, outcome = undisturbed.copy_template(folder), Outcome()
+def inject_faults(baseline: Baseline, faults: Sequence[Fault], folder: Path) -> Outcome:
+    """Run a scenario once per fault, then once without faults; check all promises each time."""
+    place, outcome = baseline.copy_template(folder), Outcome()
     broken = outcome.broken
     for fault in faults:
-        ended = spot.run(fault)
+        ended = place.run(fault)
         hit = any(line.endswith(" FAULT") for line in ended.calls)
         outcome.hit += hit
         what = f"with {fault}"
-        broken += (f"{what}: {text}" for text in _check_exit(undisturbed, fault, ended))
-        broken += (f"{what}: {text}" for text in find_torn(undisturbed, spot))
+        broken += (f"{what}: {text}" for text in _check_exit(baseline, fault, ended))
+        broken += (f"{what}: {text}" for text in find_torn(baseline, place))
         says_so = not ended.was_killed and ended.code not in (ExitCode.FAILED, ExitCode.USAGE)
-        if says_so and spot.published() != undisturbed.after:
-            broken.append(f"{what}: ended with {ended.code}, and the new report is not there")
-        broken += (f"{what}: {text}" for text in _find_damage(undisturbed, spot))
-    ended = spot.run()
-    if ended.code != undisturbed.ended.code:
-        broken.append(f"in peace: exit code {ended.code}, not {undisturbed.ended.code}: "
+        if says_so and place.published() != baseline.after:
+            broken.append(f"{what}: ended with {ended.code}, but the new report is missing")
+        broken += (f"{what}: {text}" for text in _find_damage(baseline, place))
+    ended = place.run()
+    if ended.code != baseline.ended.code:
+        broken.append(f"without faults: exit code {ended.code}, not {baseline.ended.code}: "
                       f"{ended.stderr[-500:]}")  # fmt: skip
     if "Traceback" in ended.stderr:
-        broken.append(f"in peace: a traceback: {ended.stderr[-2000:]}")
-    if spot.published() != undisturbed.after:
-        broken.append("in peace: another report than that of an undisturbed run")
-    if files := spot.files() ^ undisturbed.files:
-        broken.append(f"in peace: files that should be there or should not: {sorted(files)}")
-    broken += (f"in peace: {text}" for text in _find_damage(undisturbed, spot))
-    broken += (f"in peace: {text}" for text in _find_broken_journals(spot))
+        broken.append(f"without faults: a traceback: {ended.stderr[-2000:]}")
+    if place.published() != baseline.after:
+        broken.append("without faults: another report than before")
+    if files := place.files() ^ baseline.files:
+        broken.append(f"without faults: missing or extra files: {sorted(files)}")
+    broken += (f"without faults: {text}" for text in _find_damage(baseline, place))
+    broken += (f"without faults: {text}" for text in _find_broken_journals(place))
     return outcome
 
 
-def _check_exit(undisturbed: Baseline, fault: Fault, ended: CommandResult) -> Iterator[str]:
-    """Tell what is wrong with how a command ended."""
+def _check_exit(baseline: Baseline, fault: Fault, ended: CommandResult) -> Iterator[str]:
+    """Check the exit code, messages and processes of a command."""
     if ended.orphans:
-        yield f"{ended.orphans} processes live on"
+        yield f"{ended.orphans} processes did not end"
     if "Traceback" in ended.stderr:
         yield f"a traceback: {ended.stderr[-2000:]}"
     if ended.was_killed:
         if not fault.kills:
             yield f"killed by signal {-ended.code}"
         return
-    if ended.code not in undisturbed.scenario.codes:
+    if ended.code not in baseline.scenario.codes:
         yield f"exit code {ended.code}, which is not documented: {ended.stderr[-500:]}"
     if ended.code not in (ExitCode.OK, ExitCode.INCOMPLETE) and not ended.stderr.strip():
-        yield f"exit code {ended.code} without a word"
+        yield f"exit code {ended.code} without a message"
 
 
-def find_torn(undisturbed: Baseline, spot: ScenarioFolder) -> Iterator[str]:
-    """Tell which reports are neither the earlier nor the new one, and which records are cut."""
-    for name, now in spot.published().items():
-        if now not in (undisturbed.before[name], undisturbed.after[name]):
+def find_torn(baseline: Baseline, place: ScenarioFolder) -> Iterator[str]:
+    """Find reports that are neither the earlier nor the new one, and truncated run records."""
+    for name, now in place.published().items():
+        if now not in (baseline.before[name], baseline.after[name]):
             state = "missing" if now is None else "torn"
             yield f"{name} is {state}: neither the earlier report nor the new one"
-    for record in spot.folder.glob("*.run.json"):
+    for record in place.folder.glob("*.run.json"):
         try:
             json.loads(record.read_bytes())
         except ValueError as error:
             yield f"{record.name} is torn: {error}"
 
 
-def _find_damage(undisturbed: Baseline, spot: ScenarioFolder) -> Iterator[str]:
-    """Tell of changed photos, and of journals that were set aside for an error or lost."""
-    if read_tree(spot.folder / "photos") != undisturbed.photos:
+def _find_damage(baseline: Baseline, place: ScenarioFolder) -> Iterator[str]:
+    """Find changed photos, sound journals that were set aside, and lost damaged journals."""
+    if read_tree(place.folder / "photos") != baseline.photos:
         yield "photos were changed"
-    aside = {path.name: path.read_bytes() for path in spot.folder.glob(f"*{BROKEN}*")}
-    if not undisturbed.scenario.damaged:
+    aside = {path.name: path.read_bytes() for path in place.folder.glob(f"*{BROKEN}*")}
+    if not baseline.scenario.damaged:
         if aside:
             yield f"a sound journal was set aside: {sorted(aside)}"
         return
-    for name, data in undisturbed.aside.items():
-        journal = spot.folder / name.removesuffix(BROKEN)
+    for name, data in baseline.aside.items():
+        journal = place.folder / name.removesuffix(BROKEN)
         unmoved = journal.exists() and journal.read_bytes() == data
         if data not in aside.values() and not unmoved:
             yield f"the damaged journal {journal.name} is lost"
 
 
-def _find_broken_journals(spot: ScenarioFolder) -> Iterator[str]:
-    """Tell which journals are not sound."""
-    for journal in find_journals(spot.folder):
+def _find_broken_journals(place: ScenarioFolder) -> Iterator[str]:
+    """Find damaged journals."""
+    for journal in find_journals(place.folder):
         database = sqlite3.connect(journal)
         try:
             said = database.execute("PRAGMA integrity_check").fetchall()
@@ -353,20 +363,20 @@ def _find_broken_journals(spot: ScenarioFolder) -> Iterator[str]:
 
 
 def _wait_for_orphans(session: int) -> int:
-    """Wait for the processes that a command has left; count those that do not end."""
+    """Wait for the remaining processes of a session; count those that do not end."""
     give_up = time.monotonic() + ORPHAN_SECONDS
-    while (left := _alive_in(session)) and time.monotonic() < give_up:
+    while (left := _count_alive(session)) and time.monotonic() < give_up:
         time.sleep(0.02)
     return left
 
 
-def _alive_in(session: int) -> int:
+def _count_alive(session: int) -> int:
     alive = 0
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 state, _, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
-            except OSError:  # it has ended
+            except OSError:  # the process has ended
                 continue
             alive += int(of) == session and state not in "ZX"
     return alive

@@ -1,4 +1,4 @@
-"""What is disturbed: each scenario is a command, and what lies there before it starts."""
+"""Scenarios for fault injection: commands, and the files that exist before they start."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from pathlib import Path
 from batch.errors import EXIT_MEANINGS, ExitCode
 from tests.support.runs import BASE_ARGUMENTS, JOURNAL, REPORT, RunFolder, make_photos
 
-# The photos of every scenario: few, so that a run takes half a second.
-PHOTOS = 8
+PHOTOS = 8  # per scenario, so that a run takes half a second
 EARLIER = b"an earlier report\n"
-# Where an object store stands for a folder.
+# Placeholder for the URL of the bucket.
 BUCKET = "{bucket}"
 REPORT_URL = f"{BUCKET}/{REPORT}"
 
 Arrange = Callable[[RunFolder], None]
 
-# Exit codes that are documented, but for those of another reason than that the system refuses.
+# Documented exit codes that an error of the system may cause.
 LABELLING = frozenset(map(int, EXIT_MEANINGS)) - {
     *(ExitCode.USAGE, ExitCode.TIME_IS_UP, ExitCode.LOCKED),
     *(ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED),
@@ -30,17 +29,17 @@ READING = LABELLING | {ExitCode.USAGE}
 
 @dataclass(frozen=True)
 class Scenario:
-    """One command that is killed or refused at any of its system calls.
+    """A command whose system calls get faults.
 
     Attributes:
-        name: what people call it.
-        command: the words of the command, which runs in the place's folder.
-        published: what it publishes: files, or folders for datasets.
-        arrange: makes the place's folder ready, before the command that is disturbed.
-        codes: the exit codes of a command that the system refuses something.
-        damaged: whether the journal is damaged, and so is set aside.
-        spared: files that meet no fault.
-        weight: how many of all kills it gets, in relation to the others.
+        name: the name, which also selects the scenario.
+        command: the arguments of the command.
+        published: the files, dataset folders or objects that it publishes.
+        arrange: prepares the folder before the command.
+        codes: the allowed exit codes after an error.
+        damaged: whether the journal is damaged, so that it is set aside.
+        spared: files that get no faults.
+        weight: the share of faults, relative to the other scenarios.
         needs_store: whether it publishes to an object store.
     """
 
@@ -60,7 +59,7 @@ def _arrange_photos(place: RunFolder) -> None:
 
 
 def _arrange_labelled(*options: str) -> Arrange:
-    """Have a run behind it, with these options."""
+    """Prepare a folder with an earlier run with these options."""
 
     def arrange(place: RunFolder) -> None:
         _arrange_photos(place)
@@ -70,7 +69,7 @@ def _arrange_labelled(*options: str) -> Arrange:
 
 
 def _arrange_changed(*options: str) -> Arrange:
-    """Have a run behind it, and photos that are new, changed and gone since."""
+    """Prepare a folder with an earlier run, and photos added, changed and removed since."""
 
     def arrange(place: RunFolder) -> None:
         _arrange_labelled(*options)(place)
@@ -83,7 +82,7 @@ def _arrange_changed(*options: str) -> Arrange:
     return arrange
 
 
-def _spoil_journal(place: RunFolder) -> None:
+def _arrange_damaged_journal(place: RunFolder) -> None:
     _arrange_labelled()(place)
     size = place.journal.stat().st_size
     with place.journal.open("r+b") as file:
@@ -170,10 +169,12 @@ SCENARIOS = (
         ("r.html",),
         _arrange_page,
         codes=READING,
-        # A page does without a run record that can't be read, as without one that is not there.
+        # The page ignores an unreadable run record, so its content may differ after an error.
         spared=("photos", f"{REPORT}.run.json"),
     ),
-    Scenario("damaged journal", _label("-o", REPORT), (REPORT,), _spoil_journal, damaged=True),
+    Scenario(
+        "damaged journal", _label("-o", REPORT), (REPORT,), _arrange_damaged_journal, damaged=True
+    ),
     Scenario(
         "report in a store",
         _label("-o", REPORT_URL, "--state", "state.db"),
@@ -185,7 +186,7 @@ SCENARIOS = (
 
 
 def find_scenario(name: str) -> Scenario:
-    """Give a scenario by its name."""
+    """Find a scenario by its name."""
     (found,) = (scenario for scenario in SCENARIOS if scenario.name == name)
     return found
 
@@ -194,5 +195,5 @@ JOURNALS = (JOURNAL, ".r.jsonl.journal", ".r.parquet.journal", "state.db")
 
 
 def find_journals(folder: Path) -> list[Path]:
-    """Give the journals that lie in a place."""
+    """Find the journals in a folder."""
     return [folder / name for name in JOURNALS if (folder / name).exists()]

@@ -1,14 +1,14 @@
-/* Counts the system calls by which a process changes or reads files below one folder, and at a
- * chosen one kills the process or lets the call fail. Loaded by LD_PRELOAD; see shim.py.
+/* Counts the system calls that change or read files below one folder, and at a chosen call kills
+ * the process or makes the call fail. Loaded with LD_PRELOAD; see shim.py.
  *
- * FAULTS_BELOW   the folder; files elsewhere, such as Python's modules, do not count
- * FAULTS_EXCEPT  files and folders in it that do not count either, with colons in between
+ * FAULTS_BELOW   the folder; calls on files elsewhere, such as Python's modules, do not count
+ * FAULTS_EXCEPT  files and folders in it that do not count either, separated by colons
  * FAULTS_KINDS   the kinds of calls that count, such as "write,sync,name,open"
  * FAULTS_AT      the number of the call, from 1; 0 only counts
- * FAULTS_ACT     "kill", "tear" (a write writes half, then dies), or a number of errno.h
- * FAULTS_LASTING "1": all later calls of these kinds fail as well, as on a full disk
- * FAULTS_LOG     gets a line for each call that counts: its number, kind, name and path
- * FAULTS_OWNER   the one process that is meant, which the shim sets by itself
+ * FAULTS_ACT     "kill", "tear" (write half of the bytes, then die), or a number of errno.h
+ * FAULTS_LASTING "1": all later calls of these kinds also fail, as on a full disk
+ * FAULTS_LOG     a log with a line per counted call: its number, kind, name and path
+ * FAULTS_OWNER   the process whose calls count; set by the shim itself
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -69,7 +69,7 @@ static void die(void)
         pause();
 }
 
-/* What becomes of a call: PASS, TEAR (half of a write, then death), HALF (a short write), or an
+/* The action for a call: PASS, TEAR (half of a write, then death), HALF (a short write), or an
  * error's number. */
 enum { PASS = 0, TEAR = -1, HALF = -2 };
 
@@ -97,7 +97,7 @@ static int count(const char *kind, const char *name, const char *path, int halve
     return PASS;
 }
 
-/* Whether a path is a folder of which ``folder`` is the name with a slash, or lies in it. */
+/* Whether a path is the folder ``folder``, a name with a final slash, or is below it. */
 static int is_in(const char *path, const char *folder)
 {
     size_t length = strlen(folder);
@@ -277,7 +277,7 @@ OPEN(open64)
 OPENAT(openat)
 OPENAT(openat64)
 
-/* What open becomes in programs that were built with _FORTIFY_SOURCE. */
+/* The name of open in programs that were built with _FORTIFY_SOURCE. */
 int __open_2(const char *, int);
 int __open64_2(const char *, int);
 OF_PATH(kind_of(flags), __open_2, AT_FDCWD, path, (const char *path, int flags), (path, flags))

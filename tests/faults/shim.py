@@ -1,4 +1,4 @@
-"""The shim that counts a process's system calls and kills it, or refuses one, at a chosen call."""
+"""Interface of the shim, which counts system calls and injects a fault at a chosen call."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
 
-# What changes files: their content, what is safe on the disk, their names, files opened for
-# writing, and lengths.
+# Kinds of calls that change files: writes, syncs, changes of names, opens for writing, truncation.
 CHANGES = ("write", "sync", "name", "open", "size")
-# What reads them.
+# Kinds of calls that read files.
 READS = ("read", "look")
-# Requests to servers.
+# Kinds of calls that send requests to servers.
 SENDS = ("send",)
 
 KILL, TEAR = "kill", "tear"
@@ -27,10 +26,10 @@ KILL, TEAR = "kill", "tear"
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, and when.
+    """A fault and the call at which it is injected.
 
     Attributes:
-        act: ``kill``, ``tear`` (a write writes half, then the process is killed), or the name of an
+        act: ``kill``, ``tear`` (write half of the bytes, then kill the process), or the name of an
             error, such as ``EIO``.
         at: the number of the call, from 1.
         kinds: the kinds of calls that count.
@@ -53,7 +52,7 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Read a fault as ``str`` writes it."""
+        """Parse the text that ``str`` gives."""
         act, _, rest = text.partition("@")
         at, _, kinds = rest.partition(":")
         return cls(act.rstrip("+"), int(at), tuple(kinds.split(",")), act.endswith("+"))
@@ -61,7 +60,7 @@ class Fault:
 
 @functools.cache
 def build_shim() -> Path | None:
-    """Compile the shim, once for each text of it; None if there is no C compiler."""
+    """Compile the shim, once per version of its source; None without a C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
@@ -73,7 +72,7 @@ def build_shim() -> Path | None:
         draft = shim.with_name(f"{digest}.{os.getpid()}.so")
         command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(draft), str(SOURCE), "-ldl"]
         ran = subprocess.run(command, capture_output=True, text=True)
-        if ran.returncode:  # a compiler without the headers of the C library
+        if ran.returncode:  # the headers of the C library are missing
             return None
         draft.replace(shim)
     return shim
@@ -87,9 +86,15 @@ def shim_environment(
     kinds: tuple[str, ...] = CHANGES,
     spared: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """Give the variables that load the shim over the files in ``folder``, but for those ``spared``.
+    """Return the environment variables that load and configure the shim.
 
-    Without a fault it counts calls of ``kinds``.
+    Args:
+        shim: the compiled shim.
+        folder: the folder whose files count.
+        log: the file for the log of counted calls.
+        fault: the fault; None to count calls only.
+        kinds: the kinds of calls to count without a fault.
+        spared: names of files in the folder that do not count.
     """
     act = fault.act if fault else KILL
     return {

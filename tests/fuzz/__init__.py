@@ -1,1 +1,1 @@
-"""Real photos of every format that is read, broken in many ways, and what must hold for all."""
+"""Fuzzer: real input files of every kind, broken in many ways, and checks of the results."""

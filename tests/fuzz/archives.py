@@ -1,4 +1,4 @@
-"""Broken archives between sound files: a run lists them, and reads some of what is in them."""
+"""Broken archives: listed between sound files, and some of their members read."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from batch.journal.journal import Journal
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure
-from tests.fuzz.breaking import BYTES, make_broken_case, mutate_end
-from tests.fuzz.cases import Case
-from tests.fuzz.mutations import EXTREMES, Mutation
-from tests.fuzz.place import (
+from tests.fuzz.cases import (
     MAX_MESSAGE_CHARACTERS,
+    Case,
     check_line,
     check_message,
     get_case_folder,
+    make_broken_case,
     write_case,
 )
+from tests.fuzz.mutations import EXTREMES, Mutation
 from tests.fuzz.seeds import make_seeds
+from tests.fuzz.text_mutations import BYTES, mutate_end
 
-BLOCK = 512  # bytes of a tar's header
-READ = 2  # members of each archive
-MANY = 10_000  # members that are listed at most
-SURVEYS = 100  # so often an archive is listed by a whole discovery, with all its processes
+BLOCK = 512  # bytes of a tar header
+READ = 2  # members read per archive
+MAX_LISTED = 10_000  # members listed per archive
+DISCOVERY_INTERVAL = 100  # cases between two that a whole discovery lists, with its processes
 MAX_MEMBER = 1_000_000  # bytes
-# Signatures of a ZIP file's parts, and how long their fixed fields are. Source: APPNOTE.TXT.
+# Signatures of the parts of a ZIP file, and the length of their fixed fields (APPNOTE.TXT).
 ZIP_PARTS = {b"PK\x03\x04": 30, b"PK\x01\x02": 46, b"PK\x05\x06": 22, b"PK\x06\x06": 56,
              b"PK\x06\x07": 20}  # fmt: skip
-# Fields of a tar's header: where they begin and how long they are. Source: POSIX.1-1988 ustar.
+# Fields of a tar header: offset and length (POSIX.1-1988, ustar).
 TAR_FIELDS = ((0, 100), (100, 8), (108, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8),
               (265, 32), (329, 8), (345, 155))  # fmt: skip
 SOUND = ("a-sound.jpg", "z-sound.zip")
@@ -49,9 +50,13 @@ SOUND = ("a-sound.jpg", "z-sound.zip")
 
 @functools.cache
 def make_sound_files() -> dict[str, bytes]:
-    """Make small archives of every kind that is read."""
-    photos = {"a.jpg": make_seeds()["jpeg-grey"], "sub/b.webp": make_seeds()["webp-alpha"], "note.txt": b"x",
-              "sub/\u00e9\u65e5.png": make_seeds()["png-1bit"]}  # fmt: skip
+    """Make small archives of every supported format."""
+    photos = {
+        "a.jpg": make_seeds()["jpeg-grey"],
+        "sub/b.webp": make_seeds()["webp-alpha"],
+        "note.txt": b"x",
+        "sub/\u00e9\u65e5.png": make_seeds()["png-1bit"],
+    }
     return {
         "zip-stored": _zip(photos, zipfile.ZIP_STORED),
         "zip-deflated": _zip(photos, zipfile.ZIP_DEFLATED),
@@ -64,33 +69,33 @@ def make_sound_files() -> dict[str, bytes]:
 
 
 def make(seed: int, number: int) -> Case:
-    """Make a broken archive from its number."""
+    """Make a broken archive from a seed and a number."""
     return make_broken_case(seed, number, make_sound_files(), MUTATIONS)
 
 
 def check(case: Case) -> str:
-    """Read a broken archive by the code that parses it, and a few by a whole run's discovery."""
+    """Parse a broken archive in this process, and some with the discovery of a run."""
     suffix = case.name.split("-")[1]
     place = write_case(f"broken.{suffix}", case.data)
-    if int(case.name.split("-")[0]) % SURVEYS == 0:
-        return _check_survey(place)
+    if int(case.name.split("-")[0]) % DISCOVERY_INTERVAL == 0:
+        return _check_discovery(place)
     try:
         return _parse(place)
     except AssertionError:
         raise
     except (ArchiveError, OSError):
         return "refused"
-    except Exception as error:  # the process that parses archives for a run survives these
+    except Exception as error:  # in a run, the process that parses archives survives these
         return f"contained: {type(error).__name__}"
 
 
 def _parse(place: Path) -> str:
-    """List an archive and read some members, in this process."""
+    """List an archive and read some members in this process."""
     archive = open_archive(str(place))
     try:
-        members = list(islice(archive.members(lambda: None), MANY))
+        members = list(islice(archive.members(lambda: None), MAX_LISTED))
         for member in members:
-            member.name.encode("utf-8", "surrogateescape")  # raises for what is no name
+            member.name.encode("utf-8", "surrogateescape")  # raises if it is not a valid name
             assert 0 <= member.size < 2**63, f"a size of {member.size}"
         for member in members[:READ]:
             assert sum(map(len, archive.read(member, MAX_MEMBER))) <= MAX_MEMBER
@@ -99,21 +104,21 @@ def _parse(place: Path) -> str:
     return "parsed" if members else "empty"
 
 
-def _check_survey(place: Path) -> str:
+def _check_discovery(place: Path) -> str:
     """List a broken archive between sound files, and read some members, as a run does."""
-    listed = _neighbours()
+    listed = _discover_sound_files()
     starts = [str(get_case_folder() / SOUND[0]), str(place), str(get_case_folder() / SOUND[1])]
     found = list(Discovery(starts, Search()))
-    assert found[:1] == listed[:1], "another photo before the archive"
-    assert found[-len(listed[1:]) :] == listed[1:], "other photos after the archive"
+    assert found[:1] == listed[:1], "another file before the archive"
+    assert found[-len(listed[1:]) :] == listed[1:], "other files after the archive"
     broken = found[1 : -len(listed[1:])]
     for file in broken:
         _check_found(file)
     failed = sum(file.failure is not None for file in broken)
     fetched = _read([file for file in broken if file.failure is None][:READ])
     if not broken:
-        return "surveyed: empty"
-    return "surveyed: refused" if failed == len(broken) else f"surveyed: listed, {fetched}"
+        return "discovered: empty"
+    return "discovered: refused" if failed == len(broken) else f"discovered: listed, {fetched}"
 
 
 def _check_found(file: FoundFile) -> None:
@@ -122,7 +127,7 @@ def _check_found(file: FoundFile) -> None:
     if file.failure:
         check_line(file.failure.detail)
         return
-    # What is found is put into a journal.
+    # A run puts the files that it finds into a journal.
     if max(abs(file.size or 0), abs(file.mtime_ns or 0)) >= 2**63:
         state = get_case_folder() / "large.journal"
         state.unlink(missing_ok=True)
@@ -135,7 +140,7 @@ def _check_found(file: FoundFile) -> None:
 
 
 def _read(files: list[FoundFile]) -> str:
-    """Read members as a run does; tell in a word what came of it."""
+    """Read members as a run does; return the outcome in a word."""
     word = "nothing"
     with _fetcher() as fetcher:
         for file in files:
@@ -170,7 +175,7 @@ def _fetcher() -> Iterator[Fetcher]:
 
 
 @functools.cache
-def _neighbours() -> list[FoundFile]:
+def _discover_sound_files() -> list[FoundFile]:
     write_case(SOUND[0], make_seeds()["jpeg-grey"])
     write_case(SOUND[1], make_sound_files()["zip-deflated"])
     found = list(Discovery([str(get_case_folder() / name) for name in SOUND], Search()))
@@ -178,11 +183,11 @@ def _neighbours() -> list[FoundFile]:
     return found
 
 
-def other_zip_field(data: bytes, rng: random.Random) -> bytes:
-    """Write an extreme number into a fixed field of a ZIP file's part."""
-    places = [(at, size) for sign, size in ZIP_PARTS.items() for at in _all(data, sign)]
+def change_zip_field(data: bytes, rng: random.Random) -> bytes:
+    """Write an extreme number to a fixed field of a part of a ZIP file."""
+    places = [(at, size) for sign, size in ZIP_PARTS.items() for at in _find_all(data, sign)]
     if not places:
-        return other_tar_field(data, rng)
+        return change_tar_field(data, rng)
     at, size = rng.choice(places)
     at += 4 + 2 * rng.randrange((size - 4) // 2)
     width = rng.choice((2, 2, 4, 8))
@@ -190,9 +195,9 @@ def other_zip_field(data: bytes, rng: random.Random) -> bytes:
     return data[:at] + number.to_bytes(width, "little") + data[at + width :]
 
 
-def other_tar_field(data: bytes, rng: random.Random) -> bytes:
-    """Write another value into a field of a tar's header, and its checksum anew."""
-    headers = [at - 257 for at in _all(data, b"ustar") if at >= 257]
+def change_tar_field(data: bytes, rng: random.Random) -> bytes:
+    """Change a field of a tar header and repair its checksum."""
+    headers = [at - 257 for at in _find_all(data, b"ustar") if at >= 257]
     if not headers:
         return data
     at = rng.choice(headers)
@@ -209,7 +214,7 @@ def other_tar_field(data: bytes, rng: random.Random) -> bytes:
     return data[:at] + bytes(header) + data[at + BLOCK :]
 
 
-def _all(data: bytes, sign: bytes) -> Iterator[int]:
+def _find_all(data: bytes, sign: bytes) -> Iterator[int]:
     at = data.find(sign)
     while at >= 0:
         yield at
@@ -219,7 +224,7 @@ def _all(data: bytes, sign: bytes) -> Iterator[int]:
 MUTATIONS: tuple[Mutation, ...] = (
     *BYTES,
     *(mutate_end(mutation, 400) for mutation in BYTES[:4]),
-    *(other_zip_field,) * 5,
+    *(change_zip_field,) * 5,
 )
 
 

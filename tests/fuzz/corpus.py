@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz.corpus``: Pillow's own test images labelled, see ``make corpus``."""
+"""Label the test images of Pillow (``python -m tests.fuzz.corpus``, ``make corpus``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACE = REPOSITORY / "data" / "corpus"
 
 
 def main() -> None:
-    """Fetch the images of the release that is installed, if need be, and label them all."""
+    """Download the test images of the installed release, if missing, and label them."""
     folder = PLACE / f"pillow-{PIL.__version__}"
     if not folder.is_dir():
         _fetch(folder)
@@ -28,12 +28,14 @@ def main() -> None:
         for run in label_files(files, Path(place)):
             sys.stdout.write(f"labelled {len(files)} files: {run}\n")
         with (Path(place) / "1.csv").open(newline="", encoding="utf-8") as report:
-            words = Counter(_word(row) for row in csv.DictReader(report))
+            words = Counter(
+                row["error"].partition(":")[0] or row["status"] for row in csv.DictReader(report)
+            )
     sys.stdout.write(f"{dict(words.most_common())}\n")
 
 
 def _fetch(folder: Path) -> None:
-    """Let pip bring Pillow's source distribution, and keep the images of its tests."""
+    """Download Pillow's source distribution with pip, and keep its test images."""
     PLACE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PLACE) as place:
         wanted = ["--no-deps", "--no-binary", ":all:", f"pillow=={PIL.__version__}"]
@@ -49,10 +51,6 @@ def _fetch(folder: Path) -> None:
 
 def _is_test_image(entry: tarfile.TarInfo) -> bool:
     return entry.isfile() and PurePosixPath(entry.name).parts[1:3] == ("Tests", "images")
-
-
-def _word(row: dict[str, str]) -> str:
-    return row["error"].partition(":")[0] or row["status"]
 
 
 if __name__ == "__main__":

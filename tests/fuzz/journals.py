@@ -1,4 +1,4 @@
-"""Broken journals: a row that they give is one that was put in, or they are damaged."""
+"""Broken journals: every row read back is one that was written, or the journal is refused."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from batch.records import (
     Stage,
     Status,
 )
-from tests.fuzz.breaking import BYTES, WORDS, make_broken_case
-from tests.fuzz.cases import Case
+from tests.fuzz.cases import Case, check_message, get_case_folder, make_broken_case, write_case
 from tests.fuzz.mutations import Mutation
-from tests.fuzz.place import check_message, get_case_folder, write_case
+from tests.fuzz.text_mutations import BYTES, WORDS
 
 BASIS = b"basis"
 NUMBER = 12
@@ -38,7 +37,7 @@ COLUMNS = ("path", "size", "mtime_ns", "ctime_ns", "inode", "digest", "basis", "
 
 @functools.cache
 def make_rows() -> dict[str, Row]:
-    """Give the rows of all files, by their paths."""
+    """Make the rows of all files, by path."""
     found: dict[str, Row] = {}
     for number in range(NUMBER):
         path = Path(f"photos/{number:02}.jpg")
@@ -55,7 +54,7 @@ def make_rows() -> dict[str, Row]:
 
 @functools.cache
 def make_sound_files() -> dict[str, bytes]:
-    """Make journals: one with rows, and one without."""
+    """Make a journal with rows and one without."""
     made = {}
     for name, number in (("rows", NUMBER), ("empty", 0)):
         path = get_case_folder() / f"sound-{name}.db"
@@ -71,7 +70,7 @@ def make_sound_files() -> dict[str, bytes]:
 
 
 def make(seed: int, number: int) -> Case:
-    """Make a broken journal from its number; the one with rows mostly."""
+    """Make a broken journal from a seed and a number, mostly from the one with rows."""
     names = {"rows": make_sound_files()["rows"]} if number % 20 else make_sound_files()
     return make_broken_case(seed, number, names, MUTATIONS)
 
@@ -100,21 +99,27 @@ def _use(place: Path) -> str:
         journal.commit()
         given = list(journal.rows())
         assert [str(row.path) for row in given] == list(make_rows()), (
-            "rows are missing, or in disorder"
+            "rows are missing or out of order"
         )
         for row in given:
             expected = make_rows()[str(row.path)]
-            assert _plain(row) == _plain(expected), f"another answer for {row.path}"
+            assert _row_values(row) == _row_values(expected), f"another answer for {row.path}"
         list(journal.read_missing_rows())
         journal.read_note("profile")
         journal.forget_missing()
     finally:
         journal.close()
-    return "nothing to do" if not pending else "all anew" if len(pending) == NUMBER else "some anew"
+    return (
+        "none pending"
+        if not pending
+        else "all pending"
+        if len(pending) == NUMBER
+        else "some pending"
+    )
 
 
-def _plain(row: Row) -> tuple[object, ...]:
-    """Give what a report says of a row."""
+def _row_values(row: Row) -> tuple[object, ...]:
+    """Return the values of a row that a report shows."""
     return (row.status, row.answer, row.source, row.faces, row.width, row.height, row.failure)
 
 
@@ -131,12 +136,12 @@ def overwrite_page(data: bytes, rng: random.Random) -> bytes:
 
 
 def cut_page(data: bytes, rng: random.Random) -> bytes:
-    """Cut the file off at the end of a page."""
+    """Truncate the file at the end of a page."""
     return data[: PAGE * rng.randrange(max(1, len(data) // PAGE))]
 
 
 def flip_in_rows(data: bytes, rng: random.Random) -> bytes:
-    """Flip a bit where rows lie, which SQLite can't see."""
+    """Flip a bit in a row, which SQLite does not detect."""
     places = [at for at in range(0, len(data), 64) if data[at : at + 64].strip(b"\0")]
     if not places:
         return data
@@ -146,8 +151,8 @@ def flip_in_rows(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def other_cell(data: bytes, rng: random.Random) -> bytes:
-    """Let SQLite itself write another value of any type into a row."""
+def change_cell(data: bytes, rng: random.Random) -> bytes:
+    """Change a value of a row to one of any type with SQLite."""
     path = write_case("mutated.db", data)
     word = rng.choice(WORDS)
     value = rng.choice((None, 7, -1, 0.5, word, word.decode("latin-1"), 2**62))
@@ -170,4 +175,4 @@ def other_cell(data: bytes, rng: random.Random) -> bytes:
 
 
 MUTATIONS: tuple[Mutation, ...] = (*BYTES, flip_in_rows, flip_in_rows, flip_in_rows, overwrite_page,
-                                   cut_page, other_cell)  # fmt: skip
+                                   cut_page, change_cell)  # fmt: skip

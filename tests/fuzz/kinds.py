@@ -1,4 +1,4 @@
-"""The kinds of files that are broken: how a case of each is made and checked."""
+"""Kinds of files that are fuzzed, and the functions that make and check their cases."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.fuzz.cases import Case
 
 @dataclass(frozen=True)
 class FuzzKind:
-    """A kind of files from outside.
+    """A kind of input files.
 
     Attributes:
-        name: what it is called.
-        make: names the function that makes a case of a seed and a number, ``module:function``.
-        check: names the function that uses a case as the program does, and tells in a word how it
-            came out.
-        share: how many of 100 cases are of this kind.
-        at_once: cases for one process, which takes some seconds.
+        name: the name of the kind.
+        make: ``module:function`` that makes a case from a seed and a number.
+        check: ``module:function`` that uses a case as the program does and returns the outcome in
+            a word.
+        share: percentage of all cases.
+        at_once: cases per process, which take some seconds.
     """
 
     name: str
@@ -31,10 +31,10 @@ class FuzzKind:
 
     def load(self) -> tuple[Callable[[int, int], Case], Callable[[Case], str]]:
         """Import both functions."""
-        return _function(self.make), _function(self.check)
+        return _import_function(self.make), _import_function(self.check)
 
 
-def _kind(name: str, share: int, at_once: int) -> FuzzKind:
+def _make_kind(name: str, share: int, at_once: int) -> FuzzKind:
     module = f"tests.fuzz.{name}"
     return FuzzKind(name, f"{module}:make", f"{module}:check", share, at_once)
 
@@ -42,28 +42,26 @@ def _kind(name: str, share: int, at_once: int) -> FuzzKind:
 KINDS = {
     kind.name: kind
     for kind in (
-        FuzzKind(
-            "photos", "tests.fuzz.cases:case", "tests.fuzz.contained:check_contained", 50, 4000
-        ),
-        _kind("archives", 10, 2000),
-        _kind("lists", 6, 4000),
-        _kind("journals", 8, 2000),
-        _kind("reports", 12, 2000),
-        _kind("reviews", 6, 10_000),
-        _kind("records", 5, 3000),
-        FuzzKind("models", "tests.fuzz.models:model_case", "tests.fuzz.models:check_model", 3, 500),
+        _make_kind("photos", 50, 4000),
+        _make_kind("archives", 10, 2000),
+        _make_kind("lists", 6, 4000),
+        _make_kind("journals", 8, 2000),
+        _make_kind("reports", 12, 2000),
+        _make_kind("reviews", 6, 10_000),
+        _make_kind("records", 5, 3000),
+        _make_kind("models", 3, 500),
     )
 }
 
 
 def split_cases(number: int) -> dict[str, int]:
-    """Split a number of cases over all kinds."""
+    """Split a number of cases among the kinds by their shares."""
     split = {name: number * kind.share // 100 for name, kind in KINDS.items()}
     split["photos"] += number - sum(split.values())
     return split
 
 
-def _function(name: str) -> Callable[..., Any]:
+def _import_function(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

@@ -1,4 +1,4 @@
-"""The whole command over a list of broken files: what must hold whatever is in them."""
+"""Runs of the whole command over broken files, and checks of their reports."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from batch.errors import ExitCode
 from batch.path_text import parse_path_text
 from tests.conftest import REPOSITORY
 
-RUN_SECONDS = 900.0  # seconds for one run
+RUN_SECONDS = 900.0  # for one run
 
 
 @dataclass(frozen=True)
 class LabelRun:
-    """How a run of the command went, and the most that it held at a time.
+    """A finished run of the command.
 
-    ``peak_mib`` is the largest process's resident memory; ``descriptors`` were open in the
-    first process.
+    Attributes:
+        code: the exit code.
+        stderr: the standard error.
+        seconds: the run time.
+        peak_mib: peak resident memory of the largest process, in MiB.
+        descriptors: the most file descriptors open in the main process.
     """
 
     code: int
@@ -41,7 +45,7 @@ class LabelRun:
 
 
 def label_files(files: Sequence[Path], work: Path, *options: str) -> list[LabelRun]:
-    """Label files twice into ``work`` and once more with the first one's journal.
+    """Label files into two reports in ``work``, and again with the journal of the first run.
 
     Raises:
         AssertionError: a run fails, a file has no row, or two runs differ.
@@ -63,7 +67,7 @@ def label_files(files: Sequence[Path], work: Path, *options: str) -> list[LabelR
 
 def _label(listing: Path, report: Path, *options: str) -> LabelRun:
     started = time.monotonic()
-    # A pipe could fill up with nobody to read it before the end.
+    # A file, because a pipe that is read only at the end could fill up.
     log = report.with_suffix(".log")
     words = ("-W", "error", "-m", "batch", "label", "-", "-o", str(report))
     with listing.open("rb") as stdin, log.open("wb") as stderr:
@@ -90,7 +94,7 @@ def _label(listing: Path, report: Path, *options: str) -> LabelRun:
 
 
 class _Descriptors:
-    """Counts the open descriptors of a process again and again until it ends."""
+    """Samples the number of open file descriptors of a process until it ends."""
 
     def __init__(self, pid: int) -> None:
         self._folder = Path(f"/proc/{pid}/fd")
@@ -102,7 +106,7 @@ class _Descriptors:
         while True:
             try:
                 self._most = max(self._most, len(list(self._folder.iterdir())))
-            except OSError:  # it has ended, or this system has no such folder
+            except OSError:  # the process has ended, or there is no /proc
                 return
             time.sleep(0.02)
 

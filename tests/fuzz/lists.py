@@ -1,4 +1,4 @@
-"""Broken lists of paths, one a line or separated by NUL, and lists of URLs that lie elsewhere."""
+"""Broken lists of paths, one per line or separated by NUL, and lists in an object store."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from batch.errors import InputError
 from batch.found import FoundFile
 from batch.location import is_url
 from batch.options import Search
-from tests.fuzz.breaking import BYTES, LINES, make_broken_case
-from tests.fuzz.cases import Case
-from tests.fuzz.place import check_line, check_message, get_case_folder
+from tests.fuzz.cases import Case, check_line, check_message, get_case_folder, make_broken_case
 from tests.fuzz.seeds import make_seeds
+from tests.fuzz.text_mutations import BYTES, LINES
 
 NAMES = (b"one.jpg", b"two words.jpg", b"gr\xc3\xb6\xc3\x9fe.jpg", b"sub/three.jpg", b"gone.jpg",
          b"not\xff.jpg", b"sub")  # fmt: skip
@@ -26,7 +25,7 @@ REMOTE = "memory://fuzz/list.txt"
 
 @functools.cache
 def make_sound_files() -> dict[str, bytes]:
-    """Make lists of files that are there, and of one that is not."""
+    """Make lists of files, most of which exist."""
     return {
         "lines": b"\n".join((*NAMES, b"")),
         "windows": b"\r\n".join((*NAMES, b"")),
@@ -36,24 +35,24 @@ def make_sound_files() -> dict[str, bytes]:
 
 
 def make(seed: int, number: int) -> Case:
-    """Make a broken list from its number."""
+    """Make a broken list from a seed and a number."""
     return make_broken_case(seed, number, make_sound_files(), (*BYTES, *LINES, *LINES))
 
 
 def check(case: Case) -> str:
-    """List what a broken list names; sound entries before and behind it are found as ever."""
-    _arrange()
+    """Discover the files of a broken list; the sound entries around it must be found."""
+    _write_files()
     if case.name.split("-")[1] == "remote":
         return _check_remote(case.data)
-    # With a NUL anywhere all entries are separated by NUL, so these two are found either way.
+    # One NUL in a list makes NUL the separator of all its entries.
     between = b"\0" if b"\0" in case.data else b"\n"
     data = between.join((FIRST, case.data, LAST))
-    if _leads_away(data.split(between)):
-        return "left alone"
+    if _leaves_folder(data.split(between)):
+        return "skipped"
     found = list(Discovery(["-"], Search(), listing=io.BytesIO(data)))
     assert found[0].path == FIRST.decode()
     assert found[0].failure is None
-    # Its name may lead there by way of a folder that comes before it.
+    # A broken entry may name the folder, so that the file is found with another path.
     assert any(Path(file.path).name == LAST.decode() and not file.failure for file in found)
     return _word(found)
 
@@ -65,7 +64,7 @@ def _check_remote(data: bytes) -> str:
     store.pipe_file("/fuzz/list.txt", data)
     lines = [line.strip() for line in data.splitlines()]
     if any(is_url(os.fsdecode(line)) and not line.startswith(b"memory://") for line in lines):
-        return "left alone"  # it may name a server
+        return "skipped"  # it may name a real server
     try:
         found = list(Discovery([REMOTE], Search()))
     except InputError as error:
@@ -84,8 +83,8 @@ def _word(found: Sequence[FoundFile]) -> str:
     return "all found" if not failed else "some found" if failed < len(found) else "none found"
 
 
-def _leads_away(entries: Sequence[bytes]) -> bool:
-    """Tell whether an entry is a folder outside, which takes long, or a URL of any server."""
+def _leaves_folder(entries: Sequence[bytes]) -> bool:
+    """Tell whether an entry is a URL, or a folder outside of the case folder."""
     inside = os.path.realpath(get_case_folder())
     for entry in entries:
         name = os.fsdecode(entry).removesuffix("\r")
@@ -94,14 +93,14 @@ def _leads_away(entries: Sequence[bytes]) -> bool:
         try:
             if Path(name).is_dir() and not os.path.realpath(name).startswith(inside):
                 return True
-        except (OSError, ValueError):  # it names no file at all
+        except (OSError, ValueError):  # not a valid file name
             continue
     return False
 
 
 @functools.cache
-def _arrange() -> None:
-    """Make the files that lists name, and go where they lie."""
+def _write_files() -> None:
+    """Write the files that lists name, and change to their folder."""
     import fsspec
 
     photo = make_seeds()["jpeg-grey"]

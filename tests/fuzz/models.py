@@ -1,4 +1,4 @@
-"""Broken models: the shipped ones with bytes, nodes, attributes, constants or metadata changed."""
+"""Broken models: bytes, nodes, attributes, constants or metadata of shipped models changed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas() if not
 WORDS = ("", "0", "-1", "nan", "1e999", "9" * 5000, "[]", "{}", "[[]]", "null", "[" * 99_999,
          '{"a": 1}', '["a", "b"]', '["a", 2]', '"ab"', "\x00", "é" * 9, "a" * 9999)  # fmt: skip
 
-MAX_MESSAGE_CHARACTERS = 2000  # characters of a message
+MAX_MESSAGE_CHARACTERS = 2000
 
 
 @functools.cache
 def load_sound_models() -> dict[str, bytes]:
-    """Give the models that are broken: a tiny one and those that ship."""
+    """Return the sound models by name: a tiny one and the shipped ones."""
     shipped = {name: path.read_bytes() for name, path in list_shipped_models().items()}
     return {"bright": bright_model().SerializeToString()} | shipped
 
 
-def model_case(seed: int, number: int) -> Case:
+def make(seed: int, number: int) -> Case:
     """Make a broken model from its number."""
     rng = random.Random(f"model {seed} {number}")
-    # The tiny one mostly, which is quick and has few bytes that do not matter.
+    # Mostly the tiny model, which is fast and in which most bytes matter.
     name = rng.choice(("bright",) * 8 + tuple(load_sound_models()))
     data = load_sound_models()[name]
     if rng.random() < 0.3:
@@ -52,8 +52,8 @@ def model_case(seed: int, number: int) -> Case:
     return Case(f"{number:06}-{name}-{done[-1]}", proto.SerializeToString())
 
 
-def check_model(case: Case) -> str:
-    """Open a case as a run does; tell in a word whether it was refused, or answers rightly."""
+def check(case: Case) -> str:
+    """Open a model as a run does; return whether it was refused or passed its golden samples."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(case.data)
@@ -64,7 +64,7 @@ def check_model(case: Case) -> str:
         else:
             return "proved"
     assert len(str(refusal).splitlines()) == 1, refusal
-    assert len(str(refusal)) < MAX_MESSAGE_CHARACTERS, "a message without end"
+    assert len(str(refusal)) < MAX_MESSAGE_CHARACTERS, "an overlong message"
     return type(refusal).__name__
 
 

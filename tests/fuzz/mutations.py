@@ -1,4 +1,4 @@
-"""Ways to break an image file, each from bytes and chance to bytes."""
+"""Mutations of image files: functions from bytes and a random generator to bytes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from tests.fuzz.segments import Order, Segment, find_segments
 
-# Values at which counts, sizes and offsets tend to go wrong.
+# Limits at which counts, sizes and offsets tend to overflow.
 EXTREMES = (0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF,
             0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # fmt: skip
-HEAD = 256  # bytes at a file's beginning that are broken more often than others
+HEAD = 256  # bytes at the start of a file, which half of the mutations change
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -20,13 +20,13 @@ def flip_bits(data: bytes, rng: random.Random) -> bytes:
     """Flip up to 64 bits."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
-        out[_place(data, rng)] ^= 1 << rng.randrange(8)
+        out[_choose_offset(data, rng)] ^= 1 << rng.randrange(8)
     return bytes(out)
 
 
 def overwrite_run(data: bytes, rng: random.Random) -> bytes:
-    """Write zeros, ones, noise or another place's bytes over a run."""
-    at, length = _place(data, rng), rng.choice((1, 4, 16, 100, 1000))
+    """Overwrite a run of bytes with zeros, ones, noise or bytes from elsewhere in the file."""
+    at, length = _choose_offset(data, rng), rng.choice((1, 4, 16, 100, 1000))
     start = rng.randrange(len(data))
     run = rng.choice(
         (bytes(length), b"\xff" * length, rng.randbytes(length), data[start : start + length])
@@ -35,52 +35,52 @@ def overwrite_run(data: bytes, rng: random.Random) -> bytes:
 
 
 def write_extreme(data: bytes, rng: random.Random) -> bytes:
-    """Write a number that is apt to overflow somewhere."""
-    at, width = _place(data, rng), rng.choice((1, 2, 4, 8))
-    return _with_number(data, at, width, rng.choice(("big", "little")), rng)
+    """Overwrite bytes with a number that may overflow."""
+    at, width = _choose_offset(data, rng), rng.choice((1, 2, 4, 8))
+    return _write_number(data, at, width, rng.choice(("big", "little")), rng)
 
 
 def cut_end(data: bytes, rng: random.Random) -> bytes:
-    """Cut the file off."""
-    return data[: _place(data, rng)]
+    """Truncate the file."""
+    return data[: _choose_offset(data, rng)]
 
 
 def cut_out(data: bytes, rng: random.Random) -> bytes:
-    """Take a slice out."""
-    at = _place(data, rng)
+    """Delete a slice."""
+    at = _choose_offset(data, rng)
     return data[:at] + data[at + rng.choice((1, 2, 10, 500)) :]
 
 
 def repeat_slice(data: bytes, rng: random.Random) -> bytes:
-    """Write a slice twice or many times."""
-    at = _place(data, rng)
+    """Repeat a slice, once or many times."""
+    at = _choose_offset(data, rng)
     piece = data[at : at + rng.choice((1, 4, 64, 1000))]
     return data[:at] + piece * rng.choice((2, 2, 3, 200)) + data[at + len(piece) :]
 
 
-def noise_behind_the_head(data: bytes, rng: random.Random) -> bytes:
-    """Keep the header and have noise behind it."""
+def replace_with_noise(data: bytes, rng: random.Random) -> bytes:
+    """Replace everything after the header by noise."""
     at = min(len(data), rng.choice((12, 16, 32, 64, 128, 512, 1024)))
     return data[:at] + rng.randbytes(rng.choice((0, 100, 5000)))
 
 
 def drop_part(data: bytes, rng: random.Random) -> bytes:
-    """Leave a segment, chunk, box or entry out."""
-    part = _part(data, rng)
+    """Delete a segment, chunk, box or entry."""
+    part = _choose_part(data, rng)
     return data[: part.start] + data[part.end :]
 
 
 def repeat_part(data: bytes, rng: random.Random) -> bytes:
     """Repeat a segment, chunk, box or entry."""
-    part = _part(data, rng)
+    part = _choose_part(data, rng)
     piece = data[part.start : part.end]
     return data[: part.end] + piece * rng.choice((1, 1, 2, 50)) + data[part.end :]
 
 
 def swap_parts(data: bytes, rng: random.Random) -> bytes:
-    """Let two segments, chunks, boxes or entries change places."""
-    one, two = sorted((_part(data, rng), _part(data, rng)))
-    if one.end > two.start:  # the same, or one inside of the other
+    """Swap two segments, chunks, boxes or entries."""
+    one, two = sorted((_choose_part(data, rng), _choose_part(data, rng)))
+    if one.end > two.start:  # the same part, or nested parts
         return drop_part(data, rng)
     return (
         data[: one.start]
@@ -91,38 +91,38 @@ def swap_parts(data: bytes, rng: random.Random) -> bytes:
     )
 
 
-def lie_about_length(data: bytes, rng: random.Random) -> bytes:
-    """Let a part tell another length, or an entry another count."""
-    part = _part(data, rng)
+def change_length(data: bytes, rng: random.Random) -> bytes:
+    """Change the length of a part, or the count of an entry."""
+    part = _choose_part(data, rng)
     if part.size_at is None:
         return write_extreme(data, rng)
-    return _with_number(data, part.size_at, part.size_bytes, part.order, rng)
+    return _write_number(data, part.size_at, part.size_bytes, part.order, rng)
 
 
-def lie_inside_of_part(data: bytes, rng: random.Random) -> bytes:
-    """Write a number of a part's head anew: a dimension, a count, an offset, a table's number."""
-    part = _part(data, rng)
+def change_number(data: bytes, rng: random.Random) -> bytes:
+    """Change a number in the head of a part: a dimension, count, offset or table number."""
+    part = _choose_part(data, rng)
     at = part.start + rng.randrange(min(32, max(1, part.end - part.start)))
     width = rng.choice((1, 2, 2, 4, 4, 8))
     if part.order == "big" and data.startswith(b"\x89PNG"):
         at = max(at, part.start + 8)
-    return with_checksums(_with_number(data, at, width, part.order, rng))
+    return repair_checksums(_write_number(data, at, width, part.order, rng))
 
 
 MUTATIONS: tuple[Mutation, ...] = (
     *(flip_bits, overwrite_run, write_extreme, cut_end, cut_out, repeat_slice),
-    *(noise_behind_the_head, drop_part, repeat_part, swap_parts),
-    *(lie_about_length, lie_inside_of_part, lie_inside_of_part, lie_inside_of_part),
+    *(replace_with_noise, drop_part, repeat_part, swap_parts),
+    *(change_length, change_number, change_number, change_number),
 )
 
 
 def splice(head: bytes, tail: bytes, rng: random.Random) -> bytes:
-    """Put one file's head before another one's tail."""
-    return head[: _place(head, rng)] + tail[_place(tail, rng) :]
+    """Join the head of one file and the tail of another."""
+    return head[: _choose_offset(head, rng)] + tail[_choose_offset(tail, rng) :]
 
 
-def with_checksums(data: bytes) -> bytes:
-    """Repair the checksums of a PNG's chunks, so that what is in them is looked at."""
+def repair_checksums(data: bytes) -> bytes:
+    """Repair the checksums of PNG chunks, so that decoders read their contents."""
     if not data.startswith(b"\x89PNG"):
         return data
     fixed = bytearray(data)
@@ -133,18 +133,18 @@ def with_checksums(data: bytes) -> bytes:
     return bytes(fixed)
 
 
-def _place(data: bytes, rng: random.Random) -> int:
+def _choose_offset(data: bytes, rng: random.Random) -> int:
     return rng.randrange(min(len(data), HEAD) if rng.random() < 0.5 else len(data))
 
 
-def _part(data: bytes, rng: random.Random) -> Segment:
+def _choose_part(data: bytes, rng: random.Random) -> Segment:
     if found := find_segments(data):
         return rng.choice(found)
-    start = _place(data, rng)
+    start = _choose_offset(data, rng)
     return Segment(start, min(len(data), start + 16))
 
 
-def _with_number(data: bytes, at: int, width: int, order: Order, rng: random.Random) -> bytes:
+def _write_number(data: bytes, at: int, width: int, order: Order, rng: random.Random) -> bytes:
     old = int.from_bytes(data[at : at + width], order)
     near = old + rng.choice((-2, -1, 1, 2, old, -old // 2))
     number = rng.choice((*EXTREMES, near)) % (1 << 8 * width)

@@ -1,4 +1,4 @@
-"""Broken run records, the ``run.json`` beside a report, as later runs and merges read them."""
+"""Broken run records (``run.json`` next to a report), as later runs and merges read them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from batch.errors import BatchLabelError
 from batch.merging.merge import MergeJob, merge
 from batch.recording.run_record import local_record_file, read_record, to_json
 from batch.stopping import stop_on_signals
-from tests.fuzz.breaking import BYTES, LINES, make_broken_case, replace_value
-from tests.fuzz.cases import Case
-from tests.fuzz.place import check_message, get_case_folder
+from tests.fuzz.cases import Case, check_message, get_case_folder, make_broken_case
+from tests.fuzz.text_mutations import BYTES, LINES, replace_value
 from tests.support.runs import BASE_ARGUMENTS, RunFolder, make_photos
 
-MERGES = 4  # a merge writes a report, which takes longer than reading a record
+MERGE_INTERVAL = 4  # cases between two merges, which are slower than reading a record
 PARTS = ("1.csv", "2.csv")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 
 
 @functools.cache
 def _place() -> Path:
-    """Label two shards with real runs."""
+    """Label two shards with real runs, once."""
     place = RunFolder(get_case_folder())
     make_photos(place.folder / "photos", 4)
     for number, part in enumerate(PARTS, start=1):
@@ -40,7 +39,7 @@ def _place() -> Path:
 
 @functools.cache
 def make_sound_files() -> dict[str, bytes]:
-    """Give the record of a real run, with the times and host of none, so that it comes again."""
+    """Return the record of a real run, with fixed times and host so that cases are repeatable."""
     values = json.loads((_place() / f"{PARTS[0]}.run.json.sound").read_bytes())
     values["report"] = PARTS[0]
     values["seconds"] = dict.fromkeys(values["seconds"], 0.25)
@@ -56,7 +55,7 @@ def make_sound_files() -> dict[str, bytes]:
 
 
 def make(seed: int, number: int) -> Case:
-    """Make a broken record from its number."""
+    """Make a broken record from a seed and a number."""
     return make_broken_case(
         seed, number, make_sound_files(), (*BYTES, *LINES, *(replace_value,) * 14)
     )
@@ -64,7 +63,7 @@ def make(seed: int, number: int) -> Case:
 
 @functools.cache
 def _merged() -> bytes:
-    """Give what the sound parts are joined into."""
+    """Merge the sound shards and return the report."""
     (_place() / f"{PARTS[0]}.run.json").write_bytes(make_sound_files()["shard"])
     _merge()
     return (_place() / "merged.csv").read_bytes()
@@ -78,7 +77,7 @@ def _merge() -> None:
 
 
 def check(case: Case) -> str:
-    """Read a broken record, write it again, and join its part with a sound one."""
+    """Read a broken record, write it again, and merge its shard with a sound one."""
     merged = _merged()
     report = _place() / PARTS[0]
     file = local_record_file(report)
@@ -86,7 +85,7 @@ def check(case: Case) -> str:
     record = read_record(file)
     if record is not None:
         assert json.dumps(to_json(record))
-    if int(case.name.split("-")[0]) % MERGES == 0:
+    if int(case.name.split("-")[0]) % MERGE_INTERVAL == 0:
         try:
             _merge()
         except BatchLabelError as error:

@@ -1,4 +1,4 @@
-"""Broken reports: they are read back as a report, or refused in a known way."""
+"""Broken reports: they are read back or refused with a known error."""
 
 from __future__ import annotations
 
@@ -13,34 +13,31 @@ from batch.reading.diff import diff
 from batch.reading.saved import SavedReport, open_saved_report
 from batch.records import Status
 from batch.reports.report import open_report
-from tests.fuzz.breaking import (
+from tests.fuzz.cases import Case, check_message, get_case_folder, make_broken_case, write_case
+from tests.fuzz.journals import make_rows
+from tests.fuzz.mutations import Mutation
+from tests.fuzz.text_mutations import (
     BYTES,
     LINES,
-    make_broken_case,
     mutate_end,
     mutate_line,
     replace_value,
 )
-from tests.fuzz.cases import Case
-from tests.fuzz.journals import make_rows
-from tests.fuzz.mutations import Mutation
-from tests.fuzz.place import check_message, get_case_folder, write_case
 
 OUTPUTS = ("happy", "sad")
 DATASET = "dataset"
 FILES = {"csv": "r.csv", "jsonl": "r.jsonl", "parquet": "r.parquet"}
-# A diff writes a list, which takes longer than reading.
-DIFFS = 4
-FOOTER = 600  # bytes: where a Parquet file has its schema and index
+DIFF_INTERVAL = 4  # cases between two diffs, which are slower than reading
+FOOTER = 600  # bytes at the end of a Parquet file, with its schema and index
 
 
 @functools.cache
 def make_sound_files() -> dict[str, bytes]:
-    """Make reports of every format, and the files of a dataset by their paths."""
+    """Make reports of every format, and the files of a dataset."""
     made = {}
     for per_face in (False, True):
         for form in FILES:
-            path = _written(f"sound{per_face:d}.{form}", per_face)
+            path = _write_report(f"sound{per_face:d}.{form}", per_face)
             made[f"{form}-{'faces' if per_face else 'photos'}"] = path.read_bytes()
     for name, file in _dataset_files().items():
         made[f"{DATASET}-{name}"] = file.read_bytes()
@@ -48,7 +45,7 @@ def make_sound_files() -> dict[str, bytes]:
 
 
 def make(seed: int, number: int) -> Case:
-    """Make a broken report, or a dataset's file, from its number."""
+    """Make a broken report, or file of a dataset, from a seed and a number."""
     names = sorted(make_sound_files())
     name = names[number % len(names)]
     return make_broken_case(seed, number, {name: make_sound_files()[name]}, _mutations(name))
@@ -65,14 +62,14 @@ def _mutations(name: str) -> tuple[Mutation, ...]:
 
 
 def check(case: Case) -> str:
-    """Read a broken report, make the sums of a page of it, and compare it with the sound one."""
+    """Read a broken report, sum it up for a page, and compare it with the sound one."""
     number, form, kind, *_ = case.name.split("-")
     if form == DATASET:
         file = _dataset_files()[kind]
         before = file.read_bytes()
         file.write_bytes(case.data)
         try:
-            return _read(file.parent, int(number))
+            return _read(get_case_folder() / DATASET, int(number))
         finally:
             file.write_bytes(before)
     return _read(write_case(FILES[form], case.data), int(number), kind)
@@ -82,7 +79,7 @@ def _read(report: Path, number: int, kind: str = "photos") -> str:
     word = _attempt(lambda: _rows(report))
     # A page reads more columns, so it may refuse more.
     _attempt(lambda: read_page_report(report))
-    if number % DIFFS == 0:
+    if number % DIFF_INTERVAL == 0:
         suffix = report.suffix or ".parquet"
         other = get_case_folder() / f"sound{int(kind == 'faces')}{suffix}"
         changes = str(get_case_folder() / "changes.csv")
@@ -112,10 +109,10 @@ def _rows(report: Path) -> None:
 def _check_report(saved: SavedReport) -> None:
     assert saved.display_name
     for label in saved.labels or ():
-        label.encode()  # raises for what is no text
+        label.encode()  # raises if it is not valid text
 
 
-def _written(name: str, per_face: bool) -> Path:
+def _write_report(name: str, per_face: bool) -> Path:
     path = get_case_folder() / name
     with open_report(str(path), OUTPUTS, per_face, io.BytesIO()) as report:
         for row in make_rows().values():
@@ -126,7 +123,7 @@ def _written(name: str, per_face: bool) -> Path:
 
 @functools.cache
 def _dataset_files() -> dict[str, Path]:
-    """Write a dataset; give its list and its file of rows."""
+    """Write a dataset; return its success file and its file of rows."""
     place = get_case_folder() / DATASET
     with open_report(f"{place}/", OUTPUTS, False, io.BytesIO()) as report:
         for row in make_rows().values():

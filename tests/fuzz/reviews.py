@@ -1,12 +1,18 @@
-"""Broken reviews, as the trainer imports them."""
+"""Broken reviews, imported by the trainer."""
 
 from __future__ import annotations
 
 import functools
 
-from tests.fuzz.breaking import BYTES, LINES, make_broken_case
-from tests.fuzz.cases import Case
-from tests.fuzz.place import check_line, check_message, get_case_folder, write_case
+from tests.fuzz.cases import (
+    Case,
+    check_line,
+    check_message,
+    get_case_folder,
+    make_broken_case,
+    write_case,
+)
+from tests.fuzz.text_mutations import BYTES, LINES
 from trainer.datasets.review import (
     REVIEW_COLUMNS,
     Review,
@@ -28,14 +34,14 @@ ROWS = (
 
 @functools.cache
 def make_sound_files() -> dict[str, bytes]:
-    """Make reviews as the page saves them, and as a spreadsheet does."""
+    """Make reviews as saved by the page and by a spreadsheet."""
     text = "\n".join((",".join(REVIEW_COLUMNS), *ROWS, ""))
     marked = b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
     return {"page": text.encode(), "sheet": marked}
 
 
 def make(seed: int, number: int) -> Case:
-    """Make a broken review from its number."""
+    """Make a broken review from a seed and a number."""
     return make_broken_case(seed, number, make_sound_files(), (*BYTES, *LINES, *LINES))
 
 

@@ -1,4 +1,4 @@
-"""Where the parts of an image file lie: segments, chunks, boxes, blocks and fields."""
+"""Offsets of the parts of an image file: segments, chunks, boxes, blocks and fields."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ Order = Literal["little", "big"]
 
 
 class Segment(NamedTuple):
-    """A part of a file: bytes ``start`` to ``end``, and where in it its own length is told.
+    """A part of a file.
 
-    ``size_at`` is None for a part that tells none; ``order`` is the length's byte order.
+    Attributes:
+        start: the offset of its first byte.
+        end: the offset after its last byte.
+        size_at: the offset of its length field; None without one.
+        size_bytes: the size of the length field, in bytes.
+        order: the byte order of the length field.
     """
 
     start: int
@@ -28,7 +33,7 @@ class Segment(NamedTuple):
 
 
 def find_segments(data: bytes) -> list[Segment]:
-    """Cut a file into its parts, as far as it is sound; at most ``MAX_SEGMENTS`` of them."""
+    """Split a file into its parts, up to the first damage; at most ``MAX_SEGMENTS`` parts."""
     found: list[Segment] = []
     with suppress(IndexError, SyntaxError, struct.error):
         for part in itertools.islice(_iter_segments(data), MAX_SEGMENTS):
@@ -56,7 +61,7 @@ def _jpeg(data: bytes) -> Iterator[Segment]:
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xD9:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] == 0xDA:  # what follows a scan's header ends at the next marker
+        if data[at + 1] == 0xDA:  # scan data follow the header and end at the next marker
             while end + 1 < len(data) and not (
                 data[end] == 0xFF and data[end + 1] not in (0, *range(0xD0, 0xD8))
             ):
@@ -91,7 +96,7 @@ def _boxes(data: bytes, at: int, stop: int) -> Iterator[Segment]:
 
 
 def _tiff(data: bytes) -> Iterator[Segment]:
-    """Every entry of every directory: tag, type, count and value."""
+    """Yield the entries of all directories: tag, type, count and value."""
     big = data[2:4] in (b"+\0", b"\0+")
     order: Order = "little" if data[:2] == b"II" else "big"
     head, entry, word = (8, 20, 8) if big else (2, 12, 4)

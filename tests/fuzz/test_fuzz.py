@@ -1,5 +1,4 @@
-"""A short slice of the fuzzer in every run of the tests; ``make fuzz`` goes on for as long as one
-likes."""
+"""A short run of the fuzzer; ``make fuzz`` runs as many cases as you like."""
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ import pytest
 
 from batch.records import Photo
 from batch.vision.decode import decode_bytes
-from tests.fuzz.apart import check_in_processes
-from tests.fuzz.cases import Case, case
-from tests.fuzz.invariants import check_photo
+from tests.fuzz import photos
+from tests.fuzz.cases import Case
+from tests.fuzz.isolation import check_in_processes
 from tests.fuzz.kinds import KINDS, FuzzKind, split_cases
 from tests.fuzz.labelling import label_files
-from tests.fuzz.mutations import MUTATIONS, Mutation, with_checksums
+from tests.fuzz.mutations import MUTATIONS, Mutation, repair_checksums
 from tests.fuzz.seeds import make_seeds
 from tests.fuzz.segments import find_segments
 
@@ -31,17 +30,17 @@ def test_the_photos_are_sound_and_of_every_format() -> None:
     for name, data in make_seeds().items():
         photo = decode_bytes(Path(name), data)
         assert isinstance(photo, Photo), photo
-        check_photo(photo)
+        photos.check_photo(photo)
 
 
 def test_the_parts_of_each_photo_are_found() -> None:
     for name, data in make_seeds().items():
         assert find_segments(data), name
-        assert with_checksums(data) == data
+        assert repair_checksums(data) == data
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
-def test_a_mutation_mostly_changes_something_and_needs_no_sound_file(mutation: Mutation) -> None:
+def test_a_mutation_changes_the_file_and_accepts_damaged_files(mutation: Mutation) -> None:
     chance = random.Random(SEED)
     for data in make_seeds().values():
         assert any(mutation(data, chance) != data for _ in range(20))
@@ -49,11 +48,11 @@ def test_a_mutation_mostly_changes_something_and_needs_no_sound_file(mutation: M
             mutation(data[:end], chance)
 
 
-def test_a_case_comes_again_by_its_number() -> None:
-    first = [case(SEED, number) for number in range(100)]
-    assert first == [case(SEED, number) for number in range(100)]
+def test_a_case_is_repeatable_by_its_number() -> None:
+    first = [photos.make(SEED, number) for number in range(100)]
+    assert first == [photos.make(SEED, number) for number in range(100)]
     assert len({made.data for made in first}) > 95
-    assert case(SEED + 1, 5).data != first[5].data
+    assert photos.make(SEED + 1, 5).data != first[5].data
 
 
 def test_broken_photos_are_photos_or_failures() -> None:
@@ -63,12 +62,12 @@ def test_broken_photos_are_photos_or_failures() -> None:
     assert {"photo", "corrupt", "truncated", "unsupported"} <= set(outcome.words)
 
 
-# How many cases of a kind take a second or two, and words that some of them must come out with: the
-# slice is worth nothing if all are refused at once.
+# Number of cases of each kind, which take a second or two, and outcomes that must be among them: a
+# slice in which all cases are refused would test nothing.
 SLICES = {
     "archives": (300, {"parsed", "refused"}),
     "lists": (200, {"all found", "some found", "none found"}),
-    "journals": (250, {"JournalDamaged", "some anew"}),
+    "journals": (250, {"JournalDamaged", "some pending"}),
     "reports": (250, {"ReportError", "read"}),
     "reviews": (300, {"refused", "read"}),
     "records": (120, {"none", "read", "merged", "not merged"}),
@@ -85,34 +84,34 @@ def test_broken_files_of_other_kinds_are_read_or_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_case_of_any_kind_comes_again_by_its_number(kind: str) -> None:
+def test_a_case_of_any_kind_is_repeatable_by_its_number(kind: str) -> None:
     make, _ = KINDS[kind].load()
     cases = [make(SEED, number) for number in range(20)]
     assert cases == [make(SEED, number) for number in range(20)]
     assert len({made.data for made in cases}) > 12
 
 
-def test_all_cases_are_shared_out_among_the_kinds() -> None:
+def test_all_cases_are_split_among_the_kinds() -> None:
     for number in (1, 99, 1_000_000):
         assert sum(split_cases(number).values()) == number
     assert min(split_cases(1_000_000).values()) >= 30_000
 
 
 @pytest.mark.parametrize(
-    ("check", "said"),
-    [("raise_an_error", "ValueError: no known refusal"), ("die", "exit code -9")],
+    ("check", "message"),
+    [("raise_an_error", "ValueError: unexpected"), ("die", "exit code -9")],
 )
-def test_what_goes_wrong_in_a_case_is_a_trouble(check: str, said: str) -> None:
+def test_what_goes_wrong_in_a_case_is_a_trouble(check: str, message: str) -> None:
     kind = FuzzKind("lists", "tests.fuzz.lists:make", f"{__name__}:{check}")
     outcome = check_in_processes(kind, SEED, 0, 3)
     assert [trouble.partition("-")[0] for trouble in outcome.troubles] == [
         f"{number:06}" for number in range(3)
     ]
-    assert all(said in trouble for trouble in outcome.troubles)
+    assert all(message in trouble for trouble in outcome.troubles)
 
 
 def raise_an_error(_: Case) -> str:
-    raise ValueError("no known refusal")
+    raise ValueError("unexpected")
 
 
 def die(_: Case) -> str:
@@ -124,6 +123,6 @@ def test_the_whole_command_survives_broken_photos(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(96):
-        made = case(SEED, number)
+        made = photos.make(SEED, number)
         (folder / made.file_name).write_bytes(made.data)
     label_files(sorted(folder.iterdir()), tmp_path)

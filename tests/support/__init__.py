@@ -1,1 +1,1 @@
-"""What tests share: servers, hostile files, small models and runs of the command."""
+"""Shared test helpers: servers, hostile files, small models and runs of the command."""

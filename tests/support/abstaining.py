@@ -1,4 +1,4 @@
-"""Very small real ONNX models that abstain, by how bright a picture is."""
+"""Tiny ONNX models whose answers, abstentions included, depend on the brightness of a picture."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.support.tiny_models import SIDE, save_model
 
 LABELS = ("happy", "sad")
 ABSTAIN = ("neither", "no_person")
-# The output that is likeliest from each mean grey on, 0 to 1.
+# The mean grey, 0 to 1, from which on each output is the most likely one.
 LIKELIEST = {"no_person": 0.0, "sad": 0.15, "neither": 0.4, "happy": 0.5}
-# How much more likely an output gets with each bit of grey beyond its start.
+# Growth of an output's logit over the one before, per unit of mean grey above its start.
 SLOPE = 40.0
 PAIR = "face.onnx+image.onnx"
 
 
 def save_abstaining(folder: Path) -> None:
-    """Save a face model, which knows ``neither``, and the whole-photo model fitted to it."""
+    """Save a face model that abstains with ``neither``, and the whole-photo model fitted to it."""
     save_model(abstaining_model(Region.FACE, ("neither",)), folder / "face.onnx")
     save_model(abstaining_model(Region.IMAGE, ABSTAIN), folder / "image.onnx")
 
 
 def abstaining_model(region: Region, abstain: tuple[str, ...]) -> onnx.ModelProto:
-    """Make a model whose likeliest output depends on the mean grey alone: see ``LIKELIEST``."""
+    """Make a model whose most likely output depends on the mean grey only, see ``LIKELIEST``."""
     slopes, starts = _lines((*LABELS, *abstain))
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
@@ -82,7 +82,7 @@ def _spec(region: Region, abstain: tuple[str, ...]) -> ModelSpec:
 
 
 def _fusion() -> Fusion:
-    """Let the faces choose label or ``neither``, and the whole photo choose ``no_person``."""
+    """Make fusion rules: faces decide label or ``neither``, the whole photo ``no_person``."""
     limits = dict.fromkeys(ABSTAIN, (-8.0, 8.0))
     return Fusion(
         face_model=f"abstaining-{Region.FACE}",
@@ -102,7 +102,7 @@ def _fusion() -> Fusion:
 
 
 def _lines(outputs: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Give each output's line of logits: slopes over the mean grey, 0 to 1, and values at 0."""
+    """Compute logits as linear functions of the mean grey (0 to 1): slopes, and values at 0."""
     lines: dict[str, tuple[float, float]] = {}
     slope, value = 0.0, 0.0
     for name, start in LIKELIEST.items():

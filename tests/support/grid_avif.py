@@ -1,4 +1,4 @@
-"""An AVIF whose picture, and whose alpha channel, is a grid of two tiles (ISO/IEC 23008-12)."""
+"""AVIF files whose picture and alpha channel are grids of two tiles (ISO/IEC 23008-12)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ _CONTAINERS = (b"meta", b"iprp", b"ipco")
 def grid_avif(
     image: Image.Image, alpha: bool, alpha_size: bool = True
 ) -> tuple[bytes, Image.Image]:
-    """Make one of a picture, and give what it shows; its alpha's size may be left unsaid."""
+    """Make an AVIF of a picture.
+
+    Args:
+        image: the picture.
+        alpha: whether to add an alpha channel.
+        alpha_size: whether the alpha channel has a size property.
+
+    Returns:
+        The file, and the picture that it shows.
+    """
     picture = image.resize((WIDTH, HEIGHT)).convert("RGB")
     light = Image.linear_gradient("L").resize(picture.size)
     shown = Image.composite(picture, Image.new("RGB", picture.size, "white"), light)
@@ -24,7 +33,7 @@ def grid_avif(
     colours = [_tile(picture.crop(half)) for half in halves]
     lights = [_tile(light.crop(half), subsampling="4:0:0") for half in halves]
     grid = struct.pack(">4B2H", 0, 0, 0, 1, WIDTH, HEIGHT)
-    # Properties, by their numbers from 1 on; 0x80 says that one is essential.
+    # Properties, numbered from 1; 0x80 marks an essential property.
     properties = (
         _box(b"ispe", bytes(4), struct.pack(">2I", WIDTH, HEIGHT)),
         _box(b"ispe", bytes(4), struct.pack(">2I", SIDE, HEIGHT)),
@@ -77,7 +86,7 @@ def _head(
 
 
 def _tile(image: Image.Image, **how: Any) -> tuple[bytes, bytes]:
-    """Encode a tile, and give what configures a decoder for it and what is coded."""
+    """Encode a tile; return the decoder configuration (av1C) and the coded data."""
     file = io.BytesIO()
     image.save(file, "AVIF", quality=90, range="full", **how)
     found = dict(_walk(file.getvalue(), 0, len(file.getvalue())))

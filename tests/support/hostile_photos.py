@@ -1,6 +1,6 @@
-"""Photos that lead a hostile worker to something, and what becomes of its process.
+"""Photos that make a hostile worker misbehave, and the state of its process.
 
-Import the fixtures where they are used: ``from tests.support.hostile_photos import deed, hostile``.
+Test modules import the fixtures: ``from tests.support.hostile_photos import deed, hostile``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from batch.workers.pool import WorkerPool
 from batch.workers.worker import WorkerTask
 
 HOSTILE = "tests.support.hostile_worker"
-# The least time that can be set, and room for a small picture alone.
+# The shortest timeout, and memory for a small picture only.
 TIGHT_LIMITS = FileLimits(decode_timeout=1, max_pixels=1_000_000, max_file_size=1_000_000)
 
 Deed = Callable[[str], Path]
@@ -35,7 +35,7 @@ def hostile() -> Iterator[WorkerPool]:
 
 @pytest.fixture
 def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
-    """Make a photo that leads the hostile program to something, or to nothing."""
+    """A function that makes a photo with the name of an action of ``hostile_worker``, or ''."""
 
     def make(word: str) -> Path:
         path = tmp_path / f"{word}.jpg"
@@ -63,14 +63,14 @@ def has_process_ended(pid: int) -> bool:
         return True
     if sys.platform != "linux":
         return False
-    # Nobody may have buried it yet, as in a container whose first process buries nobody.
+    # A zombie has ended, too; in a container without an init process it may remain for good.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def wait_for_process_end(pid: int, seconds: float) -> None:
     give_up = time.monotonic() + seconds
     while not has_process_ended(pid):
-        assert time.monotonic() < give_up, "it lives on"
+        assert time.monotonic() < give_up, "the process did not end"
         time.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""A web server on loopback that answers with whatever bytes a test likes, and as slowly."""
+"""Web server on loopback whose replies are arbitrary bytes, sent as slowly as a test wants."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TypeAlias
 
 from tests.support.object_store import HOST
 
-# Answers a request by its method and path.
+# Replies to a request on a socket, by method and path.
 Responder: TypeAlias = Callable[[socket.socket, str, str], None]
 MEGABYTE = bytes(1024**2)
-# What a client and its event loop take beside a body.
+# Memory of a client and its event loop besides the body.
 SLACK = 8 * len(MEGABYTE)
 
 
 @contextmanager
 def serve_http(answer: Responder) -> Iterator[str]:
-    """Serve by HTTP on loopback, one answer a connection; give the address."""
+    """Serve HTTP on loopback, one reply per connection; yield the URL."""
     ended = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -50,25 +50,25 @@ def serve_http(answer: Responder) -> Iterator[str]:
 
 
 def build_head(*headers: str, status: str = "200 OK") -> bytes:
-    """Make the head of an answer after which the connection is closed."""
+    """Build the head of a reply that closes the connection."""
     lines = (f"HTTP/1.1 {status}", "Connection: close", *headers)
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
 
 
 def send_reply(connection: socket.socket, body: bytes, *headers: str) -> None:
-    """Send a whole answer."""
+    """Send a complete reply."""
     connection.sendall(build_head(f"Content-Length: {len(body)}", *headers) + body)
 
 
 def wait_for_close(connection: socket.socket) -> None:
-    """Say nothing more until the other side closes the connection."""
+    """Send nothing until the client closes the connection."""
     while connection.recv(65536):
         pass
 
 
 @contextmanager
 def limit_memory(most: int) -> Iterator[None]:
-    """Make sure that this process takes about ``most`` bytes at most while the block runs."""
+    """Assert that Python allocates at most about ``most`` bytes in the block."""
     tracemalloc.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""A decoding program that does what some files make image libraries do, told by the file."""
+"""Hostile worker: misbehaves as image libraries may, as the first line of a file says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batch.workers import child as worker_program
 from batch.workers.protocol import MAX_SHARED_BYTES, REPLY_HEADER, ReplyKind
 
 SLOW = 0.4  # seconds
-GRACE_SECONDS = 1  # seconds, fewer than a real one's for those who wait
+GRACE_SECONDS = 1  # less than a real worker's, to make tests faster
 
 
 def _segfault() -> None:
@@ -24,7 +24,7 @@ def _segfault() -> None:
 
 
 def _spin() -> None:
-    # In C and without a look at signals, as a decoder that does not come to an end.
+    # Runs in C and never handles signals, like a decoder in an endless loop.
     ctypes.PyDLL(None).pause()
 
 
@@ -52,7 +52,7 @@ ACTIONS: dict[bytes, Callable[[], object]] = {
 
 
 def main(connection: int, pixels: int, *limits: int) -> None:
-    def talk_nonsense() -> None:
+    def send_invalid_reply() -> None:
         os.write(connection, b"\xff" * REPLY_HEADER.size)
 
     def grow() -> None:
@@ -64,16 +64,16 @@ def main(connection: int, pixels: int, *limits: int) -> None:
         read = (True, 1, 1, 1, 1, 1, bytes(32))
         os.write(connection, REPLY_HEADER.pack(ReplyKind.PICTURE, *read, *[0] * 5, *whole, 0))
 
-    deeds = ACTIONS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
+    actions = ACTIONS | {b"talk": send_invalid_reply, b"grow": grow, b"cut": cut_short}
 
-    def misled(
+    def decode_or_act(
         path: Path, data: bytes, max_pixels: int, salvage: bool, in_detail: bool
     ) -> DecodedImage | Failure:
         word, _, rest = data.partition(b"\n")
-        if word in deeds:
-            deeds[word]()
-        whole = rest if word in deeds else data
+        if word in actions:
+            actions[word]()
+        whole = rest if word in actions else data
         return decode_image(path, whole, max_pixels, salvage, in_detail)
 
-    vars(worker_program).update(decode_image=misled, GRACE_SECONDS=GRACE_SECONDS)
+    vars(worker_program).update(decode_image=decode_or_act, GRACE_SECONDS=GRACE_SECONDS)
     worker_program.main(connection, pixels, *limits)

@@ -1,6 +1,6 @@
-"""A real S3 server on loopback, and a proxy before it that fails: for tests with object stores.
+"""S3 server on loopback (moto), and a proxy that makes its requests fail.
 
-Import the fixtures where they are used: ``from tests.support.object_store import bucket, s3_server``.
+Test modules import the fixtures: ``from tests.support.object_store import bucket, s3_server``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ from typing import Any
 import pytest
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0  # seconds
+TIMEOUT = 60.0  # seconds
 _NUMBERS = count(1)
-# How an answer ends whose connection is cut.
-CUT_CONNECTION = 0
+CUT_CONNECTION = 0  # in place of a status: close the connection without a reply
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """An empty bucket; ``store`` is its store in this process."""
+    """A bucket of the server.
+
+    Attributes:
+        name: the name of the bucket.
+        endpoint: the URL of the server.
+        store: an fsspec store in this process.
+    """
 
     name: str
     endpoint: str
@@ -42,7 +47,7 @@ class Bucket:
         return f"s3://{self.name}/{key}"
 
     def keys(self) -> set[str]:
-        """Name all objects."""
+        """List the keys of all objects."""
         return {name.removeprefix(f"{self.name}/") for name in self.store.find(self.name)}
 
     def read(self, key: str) -> bytes:
@@ -53,14 +58,14 @@ class Bucket:
         self.store.pipe_file(f"{self.name}/{key}", data)
 
     def unfinished(self) -> list[str]:
-        """Name the uploads that were begun and neither completed nor aborted."""
+        """List the keys of multipart uploads that were neither completed nor aborted."""
         listed = self.store.call_s3("list_multipart_uploads", Bucket=self.name)
         return [upload["Key"] for upload in listed.get("Uploads", ())]
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a server that speaks S3: moto's, as a process of its own."""
+    """The endpoint of an S3 server, a process of its own."""
     if missing := find_missing_s3_package():
         pytest.skip(f"{missing} is not installed")
     with serve_s3(tmp_path_factory.mktemp("s3")) as endpoint:
@@ -68,13 +73,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def find_missing_s3_package() -> str | None:
-    """Name a package that is not there and that S3 needs, if there is one."""
+    """Return the name of a package that S3 tests need and that is missing, or None."""
     return next((name for name in ("moto", "flask", "s3fs") if find_spec(name) is None), None)
 
 
 @contextmanager
 def serve_s3(folder: Path) -> Iterator[str]:
-    """Serve S3 while the block runs, with a log in ``folder``; give the endpoint."""
+    """Serve S3 while the block runs, with a log in ``folder``; yield the endpoint."""
     port = free_port()
     log = folder / "server.log"
     with log.open("wb") as stream:
@@ -93,17 +98,17 @@ def serve_s3(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """An empty bucket, which subprocesses reach as well, by the variables of the environment."""
+    """An empty bucket, which child processes can use too through environment variables."""
     import s3fs
 
-    home = tmp_path / "home"  # where no credentials of the user's are found
+    home = tmp_path / "home"  # without the user's credentials
     home.mkdir()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     own = {"HOME": str(home), "XDG_STATE_HOME": str(tmp_path / "state")}
     for name, value in (own | s3_environment(s3_server)).items():
         monkeypatch.setenv(name, value)
-    # Stores are kept by their options, and those of the environment are none of them.
+    # fsspec caches stores by their options, which do not include the environment.
     s3fs.S3FileSystem.clear_instance_cache()
     store = s3fs.S3FileSystem(endpoint_url=s3_server, use_listings_cache=False)
     name = f"bucket-{next(_NUMBERS)}"
@@ -113,22 +118,25 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:
-    """Give the variables of the environment by which a process reaches a server of S3."""
+    """Return the environment variables with which a process uses an S3 server."""
     return {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_MAX_ATTEMPTS": "2",  # of the client itself, which asks again as well
+        "AWS_MAX_ATTEMPTS": "2",  # of the client, which retries by itself
     }
 
 
 @dataclass
 class FailingProxy:
-    """A proxy's state: ``fails`` tells what becomes of a request by its method and path.
+    """The state of a proxy.
 
-    None hands it on, a number is the status of the answer, and ``CUT_CONNECTION`` cuts the connection.
-    ``asked`` are the requests so far.
+    Attributes:
+        endpoint: the URL of the proxy.
+        fails: returns the HTTP status of the reply to a request (method, path), or
+            ``CUT_CONNECTION``; None to pass the request on.
+        asked: the requests so far.
     """
 
     endpoint: str
@@ -137,7 +145,7 @@ class FailingProxy:
 
 
 def fail_first(number: int, status: int, method: str = "") -> Callable[[str, str], int | None]:
-    """Let the first so many requests fail, or the first of a method."""
+    """Make the first ``number`` requests fail, or the first ones with a method."""
     left = [number]
 
     def fails(asked: str, path: str) -> int | None:
@@ -153,7 +161,7 @@ def fail_first(number: int, status: int, method: str = "") -> Callable[[str, str
 def run_failing_proxy(
     server: str, fails: Callable[[str, str], int | None]
 ) -> Iterator[FailingProxy]:
-    """Stand before a server and let requests fail."""
+    """Run a proxy that makes requests to a server fail."""
     state = FailingProxy("", fails)
 
     class Handler(BaseHTTPRequestHandler):
@@ -164,7 +172,7 @@ def run_failing_proxy(
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status = state.fails(self.command, self.path)
             if status is None:
-                self._hand_on(body)
+                self._pass_on(body)
                 return
             self.close_connection = True
             if status == CUT_CONNECTION:
@@ -174,8 +182,8 @@ def run_failing_proxy(
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def _hand_on(self, body: bytes) -> None:
-            behind = HTTPConnection(server.removeprefix("http://"), timeout=PATIENCE)
+        def _pass_on(self, body: bytes) -> None:
+            behind = HTTPConnection(server.removeprefix("http://"), timeout=TIMEOUT)
             try:
                 behind.request(self.command, self.path, body or None, dict(self.headers))
                 answer = behind.getresponse()
@@ -208,15 +216,15 @@ def run_failing_proxy(
 
 
 def free_port() -> int:
-    """Give a port of loopback that nobody listens on."""
+    """Return a free port of loopback."""
     with socket.create_server((HOST, 0)) as free:
         port: int = free.getsockname()[1]
     return port
 
 
 def wait_until_served(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server takes connections on loopback; ``log`` says why where it ends."""
-    give_up = time.monotonic() + PATIENCE
+    """Wait until a server accepts connections; its log is shown if it ends or times out."""
+    give_up = time.monotonic() + TIMEOUT
     while True:
         assert server.poll() is None, log.read_text()
         try:

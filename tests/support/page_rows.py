@@ -1,4 +1,4 @@
-"""Reports of known rows over real photos, and their pages."""
+"""Reports with known rows and real photos, and their pages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from batch.reports.report import open_report
 
 LABELS = ("happy", "sad")
 OUTPUTS = (*LABELS, *Abstain)
-SIZE = (512, 512)  # of scikit-image's astronaut
-BOX = Box(170.0, 60.0, 110.0, 130.0, 0.9)  # her face, about
+SIZE = (512, 512)  # pixels, of scikit-image's astronaut
+BOX = Box(170.0, 60.0, 110.0, 130.0, 0.9)  # roughly the face of the astronaut
 
 
 def make_answered_row(
     path: str, happy: float, sure: float = 0.7, source: Source = Source.FACE
 ) -> Row:
-    """Make a row of a photo with one face, or of a whole photo; unsure below ``sure``."""
+    """Make a row answered by one face or by the whole photo; unsure below ``sure``."""
     shares = {"happy": happy, "sad": 1 - happy}
     label = max(shares, key=lambda name: shares[name])
     box = None if source is Source.IMAGE else BOX
@@ -38,7 +38,7 @@ def make_answered_row(
 def make_abstained_row(
     path: str, reason: Abstain, share: float, source: Source = Source.IMAGE
 ) -> Row:
-    """Make a row of a photo that shows none of the labels, or nobody."""
+    """Make a row of a photo for which the model abstains."""
     shares = dict.fromkeys(OUTPUTS, (1 - share) / 3) | {reason.value: share}
     box = None if source is Source.IMAGE else BOX
     status = Status(reason.value)
@@ -62,7 +62,7 @@ ROWS = (
     make_failed_row("other/f.jpg"),
     make_failed_row("other/g.jpg", Reason.EMPTY, "no bytes in the file"),
 )
-# Rows of every status, in a report of models that may abstain.
+# Rows of every status, from models that may abstain.
 EVERY_ROW = (
     *ROWS,
     make_abstained_row("album/h.jpg", Abstain.NEITHER, 0.9, Source.BOTH),
@@ -76,7 +76,7 @@ def write_report(
     labels: tuple[str, ...] = LABELS,
     per_face: bool = False,
 ) -> Path:
-    """Write a report, and give its path."""
+    """Write a report and return its path."""
     report.parent.mkdir(parents=True, exist_ok=True)
     with open_report(str(report), labels, per_face, io.BytesIO()) as file:
         for row in rows:
@@ -86,7 +86,7 @@ def write_report(
 
 
 def write_photos(folder: Path, rows: Iterable[Row], photo: Image.Image) -> None:
-    """Put a photo wherever a row was not refused."""
+    """Write a photo for each row that did not fail."""
     for row in rows:
         if row.failure is None:
             place = folder / row.path
@@ -95,7 +95,7 @@ def write_photos(folder: Path, rows: Iterable[Row], photo: Image.Image) -> None:
 
 
 def make_report_page(report: Path, *previous: Path, gallery: int = 500) -> tuple[Path, PageSummary]:
-    """Make the page beside a report, of photos in its folder."""
+    """Make the page of a report next to it, with the photos in its folder."""
     page = report.with_suffix(".html")
     request = PageJob(report, str(page), report.parent, gallery, previous)
     return page, make_page(request, io.BytesIO())

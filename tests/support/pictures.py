@@ -1,7 +1,7 @@
-"""The README's pictures, of real runs: ``python -m tests.support.pictures`` makes them anew.
+"""Pictures of the README, made from real runs: ``python -m tests.support.pictures``.
 
-The photos are in the public domain or under CC0: Eileen Collins (NASA) and things, which
-scikit-image carries, and Grace Hopper (US Navy), whom matplotlib carries.
+The photos are in the public domain or under CC0: Eileen Collins (NASA) and objects from
+scikit-image, and Grace Hopper (US Navy) from matplotlib.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 IMAGES = REPOSITORY / "docs" / "images"
 VIEW = {"width": 1180, "height": 1572}
 COLUMNS = 96
-LETTER, LINE, FRAME = 8.0, 20, 18  # pixels: a letter's width, a line's height, what is around them
-DAY_SECONDS = 86_400  # seconds
+LETTER, LINE, FRAME = 8.0, 20, 18  # pixels: width of a letter, height of a line, padding
+DAY_SECONDS = 86_400
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def make(folder: Path, images: Path, browser: Browser) -> str:
-    """Label sample photos in a folder, picture the runs and their page, and give what they said."""
+    """Label sample photos, draw the terminal and the page, and return the terminal output."""
     save_sample(folder / "photos")
     said = run_three_times(folder)
     (images / "terminal.svg").write_text(draw_terminal(said), encoding="utf-8")
@@ -48,7 +48,7 @@ def make(folder: Path, images: Path, browser: Browser) -> str:
 
 
 def save_sample(photos: Path) -> None:
-    """Save portraits in some variants, things without a face, and a file that is cut off."""
+    """Save portraits in several variants, objects without a face, and a truncated file."""
     import matplotlib
     import skimage.data
 
@@ -75,18 +75,18 @@ def save_sample(photos: Path) -> None:
 
 
 def run_three_times(folder: Path) -> str:
-    """Run the command on three nights, on which the folder grows; give what the last one said."""
+    """Run the command three times on a growing folder; return the output of the last run."""
     later = folder / "later"
     later.mkdir()
     for name in ("portraits", "evening"):
         (folder / "photos" / name).rename(later / name)
     previous: list[str] = []
-    for night, name in enumerate(("portraits", "evening")):
+    for number, name in enumerate(("portraits", "evening")):
         run_command(folder, "photos/", "-o", "results.csv")
-        old = folder / f"results-{night}.csv"
+        old = folder / f"results-{number}.csv"
         shutil.copy(folder / "results.csv", old)
-        # As it would be had it been kept on one of the nights before.
-        then = (folder / "results.csv").stat().st_mtime - (2 - night) * DAY_SECONDS
+        # Date the report back, as if it were from one of the days before.
+        then = (folder / "results.csv").stat().st_mtime - (2 - number) * DAY_SECONDS
         os.utime(old, (then, then))
         previous += ["--previous", old.name]
         (later / name).rename(folder / "photos" / name)
@@ -95,7 +95,7 @@ def run_three_times(folder: Path) -> str:
 
 
 def run_command(folder: Path, *args: str) -> str:
-    """Run batch-label, and give the command line and all that it said, as a terminal shows it."""
+    """Run batch-label; return the command line and its output, as a terminal shows them."""
     done = subprocess.run(
         [sys.executable, "-m", "batch", *args],
         cwd=folder,
@@ -109,12 +109,12 @@ def run_command(folder: Path, *args: str) -> str:
 
 
 def draw_terminal(said: str) -> str:
-    """Draw lines of a terminal as SVG; command lines begin with a dollar sign."""
+    """Draw terminal output as SVG; command lines start with a dollar sign."""
     lines = [part for line in said.splitlines() for part in textwrap.wrap(line, COLUMNS)]
     width, height = COLUMNS * LETTER + 2 * FRAME, len(lines) * LINE + 2 * FRAME
     texts = "\n".join(
-        f'<text x="{FRAME}" y="{FRAME + LINE * number + 14}" class="{_kind(line)}">'
-        f"{escape(line)}</text>"
+        f'<text x="{FRAME}" y="{FRAME + LINE * number + 14}" '
+        f'class="{"typed" if line.startswith("$ ") else "said"}">{escape(line)}</text>'
         for number, line in enumerate(lines)
     )
     return f"""<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:g} {height}">
@@ -130,15 +130,11 @@ text {{ font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, monospace; white-spa
 """
 
 
-def _kind(line: str) -> str:
-    return "typed" if line.startswith("$ ") else "said"
-
-
 def picture_page(browser: Browser, page: Path, picture: Path) -> None:
-    """Save what a browser shows of a page, in few colours, as they take few bytes."""
+    """Save a screenshot of a page, with 256 colours to keep the file small."""
     with open_page(browser, page, viewport=VIEW, color_scheme="light") as shown:
         shown.page.locator("#filters").evaluate("filters => { filters.open = false; }")
-        # All pictures are in sight, and are to be there.
+        # Wait until all pictures are decoded.
         images = shown.page.locator("#items img")
         images.evaluate_all("images => Promise.all(images.map((image) => image.decode()))")
         shown.page.screenshot(path=picture)

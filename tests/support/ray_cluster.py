@@ -1,6 +1,6 @@
-"""A real Ray cluster of two nodes on this machine, for tests.
+"""A real Ray cluster of two nodes on this machine.
 
-Import the fixture where it is used: ``from tests.support.ray_cluster import ray_cluster``.
+Test modules import the fixture: ``from tests.support.ray_cluster import ray_cluster``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 from bench.memory import list_process_tree
 from tests.conftest import REPOSITORY
 
-# What Ray calls the process of an actor.
+# The start of the command line of an actor's process.
 ACTOR = b"ray::MapWorker"
 _PROGRAM = """
 import sys
@@ -37,13 +37,18 @@ cluster.shutdown()
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A cluster that others may connect to; ``process`` is the one that has started it."""
+    """A running cluster.
+
+    Attributes:
+        address: the address to connect to.
+        process: the ID of the process that started it.
+    """
 
     address: str
     process: int
 
     def actors(self) -> list[int]:
-        """Number the processes of actors that have begun to label or to open their models."""
+        """List the process IDs of the actors that have started."""
         found = []
         for process in list_process_tree(self.process):
             with suppress(OSError):
@@ -71,7 +76,7 @@ def ray_cluster() -> Iterator[RayCluster]:
     assert process.stdout is not None
     try:
         address = next((line for line in process.stdout if ":" in line), "")
-        assert address, "the cluster does not start"
+        assert address, "the cluster did not start"
         yield RayCluster(address.strip(), process.pid)
         started = list_process_tree(process.pid)
     finally:
@@ -80,5 +85,5 @@ def ray_cluster() -> Iterator[RayCluster]:
         process.wait(60)
     give_up = time.monotonic() + 30
     while any(Path(f"/proc/{number}").exists() for number in started[1:]):
-        assert time.monotonic() < give_up, "processes of the cluster are left"
+        assert time.monotonic() < give_up, "processes of the cluster did not end"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Reviews as the report page writes them, and pictures whose part is known."""
+"""Reviews as saved by the report page, and drawn faces for training or held out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, object]
 
 
 def write_review(path: Path, rows: Iterable[Row]) -> Path:
-    """Write rows of which only what matters is given."""
+    """Write a review; missing columns are empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, REVIEW_COLUMNS, restval="")
         writer.writeheader()
@@ -31,7 +31,7 @@ def is_held(photo: Path) -> bool:
 
 
 def write_snapshots(folder: Path, mood: Mood, learn: int, held: int, first_seed: int) -> list[Path]:
-    """Write drawn faces, so many to learn from and so many that are held out."""
+    """Write drawn faces: ``learn`` for training and ``held`` held-out ones."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {False: learn, True: held}
     written: list[Path] = []

@@ -1,4 +1,4 @@
-"""Runs of the command as real processes, and the photos, reports and records of such runs."""
+"""Runs of the command as real processes, with their photos, reports and records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIDE = 96
 
 
 def make_photos(folder: Path, number: int, first: int = 0) -> Path:
-    """Save small JPEGs, no two of them alike: faces of any brightness, and cups of coffee."""
+    """Save small, different JPEGs: faces of any brightness and cups of coffee."""
     import skimage.data
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def _set_brightness(picture: Image.Image, factor: float) -> Image.Image:
 
 def _encode_jpeg(pictures: list[Image.Image], number: int) -> bytes:
     photo = BytesIO()
-    # A JPEG's comment makes bytes differ where pixels do not.
+    # The comment makes the bytes unique even if the pixels are not.
     pictures[number % len(pictures)].save(
         photo, "JPEG", quality=60 + number % 37, comment=f"{number}"
     )
@@ -72,25 +72,17 @@ class RunFolder:
     def start(
         self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
     ) -> subprocess.Popen[str]:
-        """Start the command; ``before`` are words in front of it, such as ``nohup``."""
-        return subprocess.Popen(
-            [*before, sys.executable, "-m", "batch", *BASE_ARGUMENTS, *map(str, args)],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        """Start to label; ``before`` are words before the command, such as ``nohup``."""
+        return self.start_command(*BASE_ARGUMENTS, *args, before=before, **environment)
 
     def start_command(
-        self, *args: str | Path, before: tuple[str, ...] = ()
+        self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
     ) -> subprocess.Popen[str]:
-        """Start any command of the program, as ``args`` have it."""
+        """Start any command of the program."""
         return subprocess.Popen(
             [*before, sys.executable, "-m", "batch", *map(str, args)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -100,36 +92,23 @@ class RunFolder:
     def command(
         self, *args: str | Path, before: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run any command to its end, which may be any but a traceback."""
+        """Run any command of the program; fail on a traceback."""
         return wait_for_end(self.start_command(*args, before=before))
 
     def run(
         self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end, which may be any but a traceback."""
-        process = self.start(*args, before=before, **environment)
-        return wait_for_end(process)
-
-    def run_other(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run another command than the one that labels."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "batch", *map(str, args)],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        return wait_for_end(process)
+        """Label to the end; fail on a traceback."""
+        return wait_for_end(self.start(*args, before=before, **environment))
 
     def label(self, *args: str | Path) -> dict[str, Any]:
-        """Label the folder ``photos`` with success and give the counts of the run's record."""
+        """Label the folder ``photos`` successfully; return the counts of the run record."""
         ran = self.run("photos", "-o", REPORT, *args)
         assert ran.returncode in (0, 3), ran.stderr
         return self.counts()
 
     def begin(self, *args: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        """Start to label the folder ``photos`` and wait for the first rows in the journal."""
+        """Start to label the folder ``photos``; return once there are rows in the journal."""
         process = self.start("photos", "-o", REPORT, *args, before=before)
         wait_for(lambda: has_uncommitted_rows(self.journal), process)
         return process
@@ -143,12 +122,12 @@ class RunFolder:
         return self.folder / JOURNAL
 
     def record(self) -> dict[str, Any]:
-        """Give the record of the last run on the usual report."""
+        """Return the record of the last run on ``REPORT``."""
         record: dict[str, Any] = json.loads((self.folder / f"{REPORT}.run.json").read_bytes())
         return record
 
     def counts(self) -> dict[str, Any]:
-        """Give the counts of a run that got to its end, after a look whether they hold."""
+        """Return the counts of a finished run, and assert that they are consistent."""
         counts: dict[str, Any] = self.record()["counts"]
         assert counts["found"] == counts["labelled_now"] + counts["reused"]
         assert counts["found"] == sum(counts["by_status"].values())
@@ -156,16 +135,20 @@ class RunFolder:
         return counts
 
     def rows(self, name: str = REPORT) -> dict[str, dict[str, str]]:
-        """Give a report's rows by their paths."""
+        """Return the rows of a report by path."""
         with (self.folder / name).open(newline="", encoding="utf-8") as file:
             return {row["path"]: row for row in csv.DictReader(file)}
 
 
 @dataclass(frozen=True)
 class BusyPhotos:
-    """Photos that keep a run busy for about ``seconds``, and the report of a run in peace.
+    """Photos that keep a run busy for a known time.
 
-    ``startup`` is what a run takes that has nothing to label, but a photo to read.
+    Attributes:
+        photos: the folder of the photos.
+        number: the number of photos.
+        report: the report of an uninterrupted run.
+        startup: seconds of a run that reads one photo and labels none.
     """
 
     photos: Path
@@ -175,7 +158,7 @@ class BusyPhotos:
 
     @classmethod
     def make_for(cls, folder: Path, seconds: float) -> BusyPhotos:
-        """Make as many photos as this machine needs, after a try with a few hundred."""
+        """Make enough photos for a run of ``seconds``, after timing a few hundred."""
         few = 300
         place = RunFolder(folder)
         photos = make_photos(folder / "photos", few)
@@ -185,33 +168,33 @@ class BusyPhotos:
         number = max(few, math.ceil(seconds / once))
         make_photos(photos, number - few, first=few)
         place.label()
-        os.utime(photos / "00000.jpg")  # which is to be read again, and the report to be written
+        os.utime(photos / "00000.jpg")  # so that a run reads one photo and writes the report
         started = time.monotonic()
         assert place.label()["labelled_now"] == 0
         return cls(photos, number, place.report.read_bytes(), time.monotonic() - started)
 
     def place(self, folder: Path) -> RunFolder:
-        """Make a place whose ``photos`` are these."""
+        """Make a run folder that contains these photos."""
         (folder / "photos").symlink_to(self.photos)
         return RunFolder(folder)
 
 
 def wait_for_end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Wait for a run's end, which may be any but a traceback."""
+    """Wait for a process to end; fail on a traceback."""
     stdout, stderr = process.communicate(timeout=2 * TIMEOUT_SECONDS)
     assert "Traceback" not in stderr, stderr
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def kill_run(process: subprocess.Popen[str]) -> bool:
-    """Kill a run, if it has not ended by itself."""
+    """Kill a run; return whether it was still running."""
     process.kill()
     process.communicate()
     return process.returncode == -signal.SIGKILL
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until something is so, while a run goes on."""
+    """Wait for a condition while a run is in progress."""
     give_up = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         if process.poll() is not None:
@@ -221,21 +204,21 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def has_uncommitted_rows(journal: Path) -> bool:
-    """Tell whether a run has put rows into its journal that are not committed yet."""
+    """Tell whether the journal of a run has rows that are not committed yet."""
     try:
-        # SQLite keeps pages beside the database before it changes them, after a header alone.
+        # The rollback journal of SQLite is larger than its header once a page is changed.
         return journal.with_name(f"{journal.name}-journal").stat().st_size > 4096
     except FileNotFoundError:
         return False
 
 
 def find_drafts(folder: Path, name: str) -> set[Path]:
-    """Find the drafts of a report, in the making or left by a killed process."""
+    """Find the drafts of a report, in progress or left by a killed process."""
     return set(folder.glob(f".{name}.batch-label-*.tmp"))
 
 
 def count_journal_rows(journal: Path, aside: Path) -> int:
-    """Count the rows that a killed run left, in a copy, and look whether the copy is sound."""
+    """Count the rows that a killed run left in its journal, in a copy that must be sound."""
     if not journal.exists():
         return 0
     beside = journal.with_name(f"{journal.name}-journal")
@@ -257,15 +240,15 @@ def count_journal_rows(journal: Path, aside: Path) -> int:
 
 
 def unprivileged_prefix() -> tuple[str, ...]:
-    """Words in front of a command that take away root's power over permissions."""
+    """Return words before a command that drop root's power over file permissions."""
     if os.geteuid() != 0:
         return ()
     if shutil.which("setpriv") is None:
-        pytest.skip("root reads everything, and setpriv is not there to take that away")
+        pytest.skip("root bypasses file permissions, and setpriv is not installed")
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
 def list_children(pid: int) -> list[int]:
-    """Number the processes that a process has started and that are still there."""
+    """List the IDs of the running children of a process."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]

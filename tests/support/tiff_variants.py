@@ -1,4 +1,4 @@
-"""Variants of a TIFF, written by tifffile, with the pixels that each of them shows."""
+"""Variants of a TIFF, written by tifffile, with the pixels that they show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ RIGHT, WRONG = "right", "wrong"
 
 @dataclass(frozen=True)
 class TiffKind:
-    """What is stored in a TIFF, and the picture that it shows."""
+    """A combination of sample type and photometric interpretation.
+
+    Attributes:
+        name: the name.
+        stored: the stored samples.
+        shown: the picture that they show, in RGB.
+        how: options of tifffile.
+    """
 
     name: str
     stored: Array
@@ -36,7 +43,7 @@ class TiffKind:
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind as it is written."""
+    """A kind with a compression, byte order and layout."""
 
     kind: TiffKind
     how: dict[str, Any]
@@ -45,7 +52,7 @@ class Variant:
         return f"{self.kind.name} {self.how}"
 
     def encode(self) -> bytes | None:
-        """Write it; None where tifffile does not."""
+        """Encode the variant; None if tifffile does not support it."""
         import tifffile
 
         stored, how = self.kind.stored, dict(self.how)
@@ -58,12 +65,12 @@ class Variant:
         file = io.BytesIO()
         try:
             tifffile.imwrite(file, stored, metadata=None, **self.kind.how, **how)
-        except Exception:  # of whatever kind: so many combinations are none
+        except Exception:  # tifffile raises many types for unsupported combinations
             return None
         return file.getvalue()
 
     def judge(self, pixels: Array) -> str:
-        """Tell whether pixels are those that were written, as far as their storage keeps them."""
+        """Tell whether decoded pixels are right, within the losses of the storage."""
         if pixels.shape != self.kind.shown.shape:
             return WRONG
         off = np.abs(pixels.astype(int) - self.kind.shown)
@@ -72,7 +79,7 @@ class Variant:
 
 
 def list_variants(image: Image.Image, full: bool) -> Iterator[Variant]:
-    """Give all variants, or a part of each kind's."""
+    """Yield all variants, or a selection for each kind."""
     for kind in list_kinds(image):
         planes = ("contig", "separate")[: kind.stored.ndim - 1]
         for compression in COMPRESSIONS if full else FEW:
@@ -94,7 +101,7 @@ def list_variants(image: Image.Image, full: bool) -> Iterator[Variant]:
 
 
 def list_kinds(image: Image.Image) -> Iterator[TiffKind]:
-    """Give every combination of pixels' types and meanings that photos are stored in."""
+    """Yield all combinations of sample types and photometric interpretations."""
     rgb = np.asarray(image.convert("RGB"))
     grey = _stretch(np.asarray(image.convert("L")))
     three = np.dstack([grey] * 3)
@@ -154,13 +161,13 @@ def list_kinds(image: Image.Image) -> Iterator[TiffKind]:
 
 
 def _stretch(grey: Array) -> Array:
-    """Bring grey to all of its range, which 32 bits are stretched to."""
+    """Stretch grey to its full range, as the decoder does for 32 bits."""
     low, high = int(grey.min()), int(grey.max())
     return np.rint((grey.astype(float) - low) * 255 / (high - low)).astype("u1")
 
 
 def _convert_type(values: Array, kind: str) -> Array:
-    """Give 8-bit values the same meaning in another type."""
+    """Convert 8-bit values to another type, scaled to its range."""
     if kind[0] == "f":
         return (values / 255).astype(kind)
     factor = {1: 1, 2: 257, 4: 16_843_009}[int(kind[1])]

@@ -1,4 +1,4 @@
-"""Very small real ONNX models that keep the model contract, or break it in one point."""
+"""Tiny ONNX models that satisfy the model contract, or violate it in one point."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from batch.records import Region
 
 SIDE = 8
 GREYS = (0, 51, 255)
-# The outputs of a black and of a white picture, by the number of abstain outputs; between them an
-# output grows with the mean grey.
+# The outputs for a black and for a white picture, by the number of abstain outputs; they are
+# interpolated by the mean grey.
 BLACK_WHITE_OUTPUTS = {
     0: ((0.0, 1.0), (1.0, 0.0)),
     1: ((0.0, 0.0, 1.0), (0.75, 0.25, 0.0)),
@@ -28,7 +28,7 @@ BLACK_WHITE_OUTPUTS = {
 
 
 def bright_outputs(greys: Sequence[float], abstain: int = 0) -> npt.NDArray[np.float32]:
-    """Give what the model says of pictures of such greys, 0 to 255: float32 [n, 2 + abstain]."""
+    """Compute the outputs for pictures of one grey each (0 to 255): float32 [n, 2 + abstain]."""
     black, white = np.asarray(BLACK_WHITE_OUTPUTS[abstain])
     share = np.asarray(greys, dtype=np.float64)[:, None] / 255
     outputs: npt.NDArray[np.float32] = (black + share * (white - black)).astype(np.float32)
@@ -36,9 +36,9 @@ def bright_outputs(greys: Sequence[float], abstain: int = 0) -> npt.NDArray[np.f
 
 
 def bright_spec(**changes: object) -> ModelSpec:
-    """The spec of a model that says "happy" as surely as a picture is bright.
+    """Make the spec of a model for which bright pictures are happy.
 
-    With ``abstain_from`` it has abstain outputs, which are as likely as a picture is dark.
+    With ``abstain_from`` it has abstain outputs, which are likely for dark pictures.
     """
     inputs = np.stack([np.full((SIDE, SIDE, 1), grey, dtype=np.uint8) for grey in GREYS])
     spec = ModelSpec(
@@ -63,7 +63,7 @@ def bright_spec(**changes: object) -> ModelSpec:
 
 
 def bright_model(spec: ModelSpec | None = None) -> onnx.ModelProto:
-    """Make the model of ``bright_outputs``, with as many abstain outputs as ``spec`` has."""
+    """Make the model that computes ``bright_outputs``, with the abstain outputs of ``spec``."""
     spec = spec or bright_spec()
     black, white = np.asarray(BLACK_WHITE_OUTPUTS[len(spec.abstain)], dtype=np.float32)
     weights = ((white - black) / 255).reshape(-1, 1, 1, 1)
@@ -90,7 +90,7 @@ def bright_model(spec: ModelSpec | None = None) -> onnx.ModelProto:
 
 
 def set_metadata(model: onnx.ModelProto, **changes: str | None) -> onnx.ModelProto:
-    """Change entries of a model's metadata; those that become None are removed."""
+    """Change entries of a model's metadata; None removes an entry."""
     props: dict[str, str | None] = {entry.key: entry.value for entry in model.metadata_props}
     props |= changes
     helper.set_model_props(model, {key: value for key, value in props.items() if value is not None})
@@ -98,12 +98,12 @@ def set_metadata(model: onnx.ModelProto, **changes: str | None) -> onnx.ModelPro
 
 
 def downgrade_to_schema_1(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make a model one from before there were abstain outputs."""
+    """Turn a model into one of schema version 1, which had no abstain outputs."""
     return set_metadata(model, schema_version="1", abstain=None, abstain_from=None)
 
 
 def bright_fusion(**changes: object) -> Fusion:
-    """Join two models of two labels as equals; a face never answers alone."""
+    """Make fusion rules with equal weights for two models; a face never decides alone."""
     rule = FusionWeights((0.0, 0.0), face=1.0, label=1.0, abstain={}, score=0.0, label_limit=4.0,
                 abstain_limits={})  # fmt: skip
     fusion = Fusion(

@@ -1,4 +1,4 @@
-"""Drawn data sets and a tiny training of them, made once for all tests of the trainer."""
+"""Data sets of drawn faces and tiny networks trained on them, cached for all tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def make_drawn_split(count: int, first_seed: int) -> Split:
-    """Equal shares of happy, sad and (upside-down happy) "neutral"; every tenth uncertain."""
+    """Make equal shares of happy, sad and neutral (upside-down happy); every tenth uncertain."""
     faces = []
     for n in range(count):
         mood = Mood.SAD if n % 3 == 1 else Mood.HAPPY
@@ -87,7 +87,7 @@ WIDE_LABELS = ("happiness", "sadness", "neutral", "anger")
 
 
 def make_wide_split(count: int, first_seed: int) -> Split:
-    """Happy, sad, and both upside down, which are labels of their own."""
+    """Make happy and sad faces, and both upside down as labels of their own."""
     faces = []
     for n in range(count):
         face = draw_face(Mood.SAD if n % 2 else Mood.HAPPY, SIDE, 1, first_seed + n)
@@ -120,14 +120,14 @@ def wide_training() -> TrainedNetwork:
 
 @cache
 def abstaining_training() -> tuple[TrainedNetwork, Dataset]:
-    """The same training, whose turned faces are no labels but reasons to give none."""
+    """The wide training with the upside-down faces as abstain outputs."""
     labels = ("happiness", "sadness", "neither", "no_person")
     data = replace(wide_dataset(), labels=labels)
     return replace(wide_training(), labels=labels, fingerprint=data.fingerprint), data
 
 
 def write_ferplus(root: Path, votes: dict[str, list[list[int]]]) -> Path:
-    """Write drawn faces in FER+'s layout, one for each row of ten votes; all are different."""
+    """Write different drawn faces in the layout of FER+, one per row of ten votes."""
     for part, (folder, rows) in enumerate(votes.items()):
         (root / folder).mkdir(parents=True)
         with (root / folder / "label.csv").open("w", newline="") as file:
@@ -169,7 +169,7 @@ def write_fer2013_tables(root: Path, pictures: Path) -> Path:
 
 
 def write_folders(root: Path, count: int) -> Path:
-    """Write small drawn faces in a folder for each class."""
+    """Write small drawn faces into a folder per class."""
     for mood in Mood:
         (root / mood.value).mkdir(parents=True)
         for n in range(count):
@@ -179,8 +179,8 @@ def write_folders(root: Path, count: int) -> Path:
 
 
 def find_real_data(name: str) -> Path:
-    """Path of a real data set, or skip the test where it is absent."""
+    """Return the path of a real data set; skip the test if it is missing."""
     home = Path(os.environ.get("BATCH_LABEL_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (home / name).exists():
-        pytest.skip(f"real data {name} is absent; BATCH_LABEL_DATA names its folder")
+        pytest.skip(f"real data {name} not found; set BATCH_LABEL_DATA to its folder")
     return home / name

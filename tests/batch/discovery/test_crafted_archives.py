@@ -236,7 +236,7 @@ def test_a_member_with_a_long_name_fails_alone_and_its_row_is_read_back(tmp_path
     rows = place.rows()
     assert [row["status"] for row in rows.values()] == ["ok", "failed", "failed", "ok"]
     assert max(map(len, rows)) < MAX_PATH_BYTES
-    assert place.run_other("diff", REPORT, REPORT).returncode == 0
+    assert place.command("diff", REPORT, REPORT).returncode == 0
 
 
 def test_many_members_pass_through_little_memory(tmp_path: Path) -> None:

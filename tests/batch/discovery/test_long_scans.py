@@ -123,4 +123,4 @@ def test_a_line_of_a_list_that_is_too_long_is_one_failure(tmp_path: Path) -> Non
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
     errors = [row["error"].partition(":")[0] for row in place.rows().values()]
     assert errors == [Reason.UNREADABLE, Reason.VANISHED]
-    assert place.run_other("diff", REPORT, REPORT).returncode == 0
+    assert place.command("diff", REPORT, REPORT).returncode == 0

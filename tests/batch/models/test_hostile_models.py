@@ -21,7 +21,7 @@ from batch.options import Provider
 from batch.records import MAX_LABELS
 from batch.vision.classify import Classifier
 from tests.conftest import Command
-from tests.fuzz.apart import check_in_processes
+from tests.fuzz.isolation import check_in_processes
 from tests.support.tiny_models import bright_model, bright_spec, save_model, set_metadata
 
 Spoil = Callable[[onnx.ModelProto], None]

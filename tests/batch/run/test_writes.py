@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from tests.fuzz.cases import case
+from tests.fuzz import photos as fuzzed_photos
 from tests.support.runs import REPORT, RunFolder, make_photos
 
 # What a run with all of its options leaves behind.
@@ -25,7 +25,7 @@ def place(tmp_path: Path) -> RunFolder:
     """A folder of intact and broken photos, and an empty one for the output."""
     photos = make_photos(tmp_path / "photos" / "sub", 3).parent
     for number in range(40):
-        made = case(5, number)
+        made = fuzzed_photos.make(5, number)
         (photos / made.file_name).write_bytes(made.data)
     (tmp_path / "out").mkdir()
     return RunFolder(tmp_path)

@@ -186,14 +186,14 @@ def test_differences_are_read_from_a_store_and_written_to_it(
         bucket.write(name, local_report(place, name))
         make_photos(place.folder / "photos", 1, first=3)
     urls = [bucket.url(name) for name in ("old.csv", "new.parquet", "changes.jsonl")]
-    ran = place.run_other("diff", urls[0], urls[1], "-o", urls[2])
+    ran = place.command("diff", urls[0], urls[1], "-o", urls[2])
     assert ran.returncode == ExitCode.OK, ran.stderr
     (change,) = [json.loads(line) for line in bucket.read("changes.jsonl").splitlines()]
     assert (change["change"], change["path"]) == ("new", "photos/00003.jpg")
     assert f"{urls[0]}: 3 photos; {urls[1]}: 4" in ran.stderr
-    same = place.run_other("diff", urls[0], urls[1], "-o", urls[1])
+    same = place.command("diff", urls[0], urls[1], "-o", urls[1])
     assert "is one of the reports to compare" in same.stderr
-    gone = place.run_other("diff", urls[0], bucket.url("gone.csv"))
+    gone = place.command("diff", urls[0], bucket.url("gone.csv"))
     assert gone.returncode == 2
     assert f"report {bucket.url('gone.csv')} can't be read" in gone.stderr
 

@@ -1,4 +1,4 @@
-"""Files without data and made-up rows: trees of any size, for what is measured without decoding."""
+"""Runs with simulated workers, over trees of sparse files of any size."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ TWO_WORKERS = (*CPU, "--workers", "2")
 class SimulatedRun:
     """A run whose workers are simulated.
 
-    ``rows`` a run took in, in ``seconds``, and the processor time in seconds that it ``spent`` on
-    them in its own process; start-up, discovery and report are apart from that.
+    Attributes:
+        run: the whole run.
+        rows: the number of rows.
+        seconds: time from the first request to the last row, without start-up, discovery and
+            report.
+        spent: processor time of the main process in that time, in seconds.
     """
 
     run: CommandRun
@@ -34,7 +38,7 @@ class SimulatedRun:
 def label_simulated(
     photos: Sequence[Path], report: Path, *options: str, workers: int = 2
 ) -> SimulatedRun:
-    """Label files through simulated workers, see ``simulated_worker.py``.
+    """Label files with simulated workers, see ``bench.simulated_worker``.
 
     Raises:
         CommandError: the run failed.
@@ -51,26 +55,23 @@ def label_simulated(
 
 
 def path_in_thousands(number: int) -> str:
-    """Put files into folders of a thousand."""
+    """Return the path of a file in folders of a thousand files."""
     return f"{number // PER_FOLDER:05}/{number:07}.jpg"
 
 
 def path_in_one_folder(number: int) -> str:
-    """Put all files into one folder."""
+    """Return the path of a file in one folder for all files."""
     return f"all/{number:07}.jpg"
 
 
 def path_nested(number: int) -> str:
-    """Put each file into a folder of its own, five folders deep."""
+    """Return the path of a file in a folder of its own, five folders deep."""
     digits = f"{number:05}"
     return f"{'/'.join(digits)}/{digits}.jpg"
 
 
 def make_files(folder: Path, count: int, name: Callable[[int], str] = path_in_thousands) -> None:
-    """Make files without data, which take no space on the disk: simulated workers read none.
-
-    Their sizes differ, as those of photos do.
-    """
+    """Make sparse files of various sizes, which take no space on the disk."""
     made: set[Path] = set()
     for number in range(count):
         path = folder / name(number)

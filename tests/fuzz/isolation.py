@@ -1,4 +1,4 @@
-"""Cases checked in a process of their own, so that a crash or a hang is seen and told."""
+"""Checks cases in separate processes, so that crashes and hangs are reported as troubles."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from tests.conftest import REPOSITORY
 from tests.fuzz.cases import Case
 from tests.fuzz.kinds import KINDS, FuzzKind
 
-MAX_CASE_SECONDS = (
-    20.0  # seconds that one case may take, on a busy machine and under a sanitizer too
-)
-PROCESS_SECONDS = 600.0  # seconds for all cases of a process
-MAX_ADDRESS_BYTES = (
-    8 * 1024**3
-)  # bytes of address space, so that a case that asks for more is a trouble
+MAX_CASE_SECONDS = 20.0  # for one case, on a busy machine or under a sanitizer
+PROCESS_SECONDS = 600.0  # for all cases of a process
+MAX_ADDRESS_BYTES = 8 * 1024**3  # address space of a process; a case that needs more is a trouble
 
 
 @dataclass
 class Outcome:
-    """How cases came out: counted by word, and what went wrong by the case's name.
+    """Outcomes of several cases.
 
-    ``peak_mib`` is the most memory of a process that checked cases, ``workers_mib`` of a worker
-    that it had; all processes together took ``seconds``.
+    Attributes:
+        words: the number of cases by outcome.
+        troubles: what went wrong, with the names of the cases.
+        peak_mib: peak memory of a process that checks cases, in MiB.
+        workers_mib: peak memory of a worker of such a process, in MiB.
+        seconds: the run time of all processes.
+        slowest: seconds and name of the slowest case.
     """
 
     words: Counter[str] = field(default_factory=Counter)
@@ -45,7 +46,7 @@ class Outcome:
     slowest: tuple[float, str] = (0.0, "")
 
     def add(self, other: Outcome) -> None:
-        """Take in what became of more cases."""
+        """Add the outcomes of more cases."""
         self.words += other.words
         self.troubles += other.troubles
         self.peak_mib = max(self.peak_mib, other.peak_mib)
@@ -55,7 +56,7 @@ class Outcome:
 
 
 def check_in_processes(kind: str | FuzzKind, seed: int, first: int, count: int) -> Outcome:
-    """Check cases in other processes; one that dies or hangs is a trouble, and the next go on."""
+    """Check cases in other processes; a case that kills or hangs one is a trouble."""
     outcome = Outcome()
     kind = KINDS[kind] if isinstance(kind, str) else kind
     at, end = first, first + count
@@ -67,11 +68,15 @@ def check_in_processes(kind: str | FuzzKind, seed: int, first: int, count: int) 
 
 
 def _run_process(kind: FuzzKind, seed: int, first: int, stop: int) -> tuple[Outcome, int]:
-    """Check cases until ``stop`` or the first that kills; give the number to go on with."""
+    """Check cases in one process.
+
+    Returns:
+        The outcome, and the number of the next case: ``stop``, or the one after a fatal case.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        diary = Path(folder) / "diary"
+        progress_file = Path(folder) / "progress"
         command = [sys.executable, "-W", "error", "-m", __name__]
-        arguments = [kind.make, kind.check, str(seed), str(first), str(stop), str(diary)]
+        arguments = [kind.make, kind.check, str(seed), str(first), str(stop), str(progress_file)]
         try:
             ran = subprocess.run(
                 command + arguments,
@@ -83,31 +88,31 @@ def _run_process(kind: FuzzKind, seed: int, first: int, stop: int) -> tuple[Outc
             )
             why = f"exit code {ran.returncode}\n{ran.stderr[-2000:]}"
             if ran.returncode == 0:
-                return _outcome(json.loads(ran.stdout)), stop
+                return _parse_outcome(json.loads(ran.stdout)), stop
         except subprocess.TimeoutExpired:
             why = f"more than {PROCESS_SECONDS} s"
-        killer = int(diary.read_text()) if diary.exists() else first
-        # What came before is checked once more for its counts; it has killed nothing.
-        before = _run_process(kind, seed, first, killer)[0] if killer > first else Outcome()
-        before.troubles.append(f"{kind.load()[0](seed, killer).name}: {why}")
-        return before, killer + 1
+        fatal = int(progress_file.read_text()) if progress_file.exists() else first
+        # Check the cases before it again for their outcomes, which are lost with the process.
+        before = _run_process(kind, seed, first, fatal)[0] if fatal > first else Outcome()
+        before.troubles.append(f"{kind.load()[0](seed, fatal).name}: {why}")
+        return before, fatal + 1
 
 
-def _outcome(told: dict[str, Any]) -> Outcome:
-    took, name = told.pop("slowest")
-    words = Counter(told.pop("words"))
-    return Outcome(words=words, slowest=(took, name), **told)
+def _parse_outcome(values: dict[str, Any]) -> Outcome:
+    took, name = values.pop("slowest")
+    words = Counter(values.pop("words"))
+    return Outcome(words=words, slowest=(took, name), **values)
 
 
-def _check_cases(kind: FuzzKind, seed: int, first: int, stop: int, diary: Path) -> Outcome:
+def _check_cases(kind: FuzzKind, seed: int, first: int, stop: int, progress_file: Path) -> Outcome:
     outcome = Outcome()
     make, check = kind.load()
     started = time.monotonic()
     for number in range(first, stop):
-        diary.write_text(str(number))
+        progress_file.write_text(str(number))
         made = make(seed, number)
         before = time.monotonic()
-        for trouble in _troubles(outcome, check, made):
+        for trouble in _check_case(outcome, check, made):
             outcome.troubles.append(f"{made.name}: {trouble}")
         took = time.monotonic() - before
         outcome.slowest = max(outcome.slowest, (took, made.name))
@@ -120,14 +125,14 @@ def _check_cases(kind: FuzzKind, seed: int, first: int, stop: int, diary: Path) 
 
 
 def peak_child_mib() -> int:
-    """Give the most memory, in MiB, of a process that this one has started and that has ended."""
+    """Return the peak memory, in MiB, of the child processes that have ended."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
 
 
-def _troubles(outcome: Outcome, check: Callable[[Case], str], made: Case) -> Iterator[str]:
+def _check_case(outcome: Outcome, check: Callable[[Case], str], made: Case) -> Iterator[str]:
     try:
         outcome.words[check(made)] += 1
-    except Exception as error:  # whatever it is, it should have been told in the usual way
+    except Exception as error:  # any exception that the check does not expect is a trouble
         at = traceback.extract_tb(error.__traceback__)[-1]
         yield f"{type(error).__name__}: {str(error)[:500]} ({at.filename}:{at.lineno})"
 

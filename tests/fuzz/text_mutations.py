@@ -1,14 +1,12 @@
-"""Cases of any kind: a sound file by name, broken in one or several ways."""
+"""Mutations of texts: words, lines and JSON values, and mutations of a part of a file."""
 
 from __future__ import annotations
 
 import json
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.fuzz.cases import Case
 from tests.fuzz.mutations import (
     Mutation,
     cut_end,
@@ -23,8 +21,7 @@ BYTES: tuple[Mutation, ...] = (
     *(flip_bits, flip_bits, overwrite_run, write_extreme),
     *(cut_end, cut_out, repeat_slice),
 )
-MAX_CASE_BYTES = 200_000  # bytes: repeating may not grow without end
-# What takes the place of a word, where numbers, names and texts tend to go wrong.
+# Replacements for words: numbers, names and texts that parsers tend to get wrong.
 WORDS = (
     b"", b"0", b"-1", b"1e999", b"nan", b"NaN", b"-Infinity", b"9" * 400, b"9" * 5000, b"0x10",
     b"1_000", b"18446744073709551616", b"-9223372036854775809", b"1.5", b"true", b"null", b"[]",
@@ -39,27 +36,8 @@ VALUES: tuple[Any, ...] = (
 _WORD = re.compile(rb"[^\s,;:\"\[\]{}=]+")
 
 
-def make_broken_case(
-    seed: int,
-    number: int,
-    sound: Mapping[str, bytes],
-    mutations: Sequence[Mutation],
-) -> Case:
-    """Make a case of files by name, each in turn; the same seed and number give the same bytes."""
-    names = sorted(sound)
-    name = names[number % len(names)]
-    rng = random.Random(f"{name} {seed} {number}")
-    data, done = sound[name], "none"
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        mutation = rng.choice(mutations)
-        if data:
-            data = mutation(data, rng)[:MAX_CASE_BYTES]
-            done = mutation.__name__
-    return Case(f"{number:06}-{name}-{done}", data)
-
-
 def replace_word(data: bytes, rng: random.Random) -> bytes:
-    """Write another word in the place of one."""
+    """Replace a word."""
     found = list(_WORD.finditer(data))
     if not found:
         return data
@@ -68,44 +46,46 @@ def replace_word(data: bytes, rng: random.Random) -> bytes:
 
 
 def add_word(data: bytes, rng: random.Random) -> bytes:
-    """Write a word anywhere."""
+    """Insert a word anywhere."""
     at = rng.randrange(len(data) + 1)
     return data[:at] + rng.choice(WORDS) + data[at:]
 
 
 def drop_line(data: bytes, rng: random.Random) -> bytes:
-    """Leave a line out."""
+    """Delete a line."""
     lines = data.splitlines(keepends=True)
     del lines[rng.randrange(len(lines))]
     return b"".join(lines)
 
 
 def repeat_line(data: bytes, rng: random.Random) -> bytes:
-    """Repeat a line, and perhaps a hundred times."""
+    """Repeat a line, once or a hundred times."""
     lines = data.splitlines(keepends=True)
     at = rng.randrange(len(lines))
     return b"".join([*lines[:at], *[lines[at]] * rng.choice((2, 2, 100)), *lines[at + 1 :]])
 
 
 def swap_lines(data: bytes, rng: random.Random) -> bytes:
-    """Let two lines change places."""
+    """Swap two lines."""
     lines = data.splitlines(keepends=True)
     one, two = rng.randrange(len(lines)), rng.randrange(len(lines))
     lines[one], lines[two] = lines[two], lines[one]
     return b"".join(lines)
 
 
-LINES: tuple[Mutation, ...] = (replace_word, replace_word, replace_word, add_word, drop_line, repeat_line,
-                               swap_lines)  # fmt: skip
+LINES: tuple[Mutation, ...] = (
+    *(replace_word, replace_word, replace_word, add_word),
+    *(drop_line, repeat_line, swap_lines),
+)
 
 
 def replace_value(data: bytes, rng: random.Random) -> bytes:
-    """Write another value of any type somewhere in a JSON text, if it still is one."""
+    """Replace a value of a JSON text by one of any type; replace a word if it is not JSON."""
     try:
         values = json.loads(data)
     except (ValueError, RecursionError):
         return replace_word(data, rng)
-    places = list(_places(values))
+    places = _list_places(values)
     if not places:
         return data
     holder, key = rng.choice(places)
@@ -120,7 +100,7 @@ def replace_value(data: bytes, rng: random.Random) -> bytes:
 
 
 def mutate_line(mutation: Mutation) -> Mutation:
-    """Let a mutation see one line alone."""
+    """Restrict a mutation to one line."""
 
     def change(data: bytes, rng: random.Random) -> bytes:
         lines = data.splitlines(keepends=True)
@@ -133,7 +113,7 @@ def mutate_line(mutation: Mutation) -> Mutation:
 
 
 def mutate_end(mutation: Mutation, length: int) -> Mutation:
-    """Let a mutation see the last bytes alone, where some formats have their index."""
+    """Restrict a mutation to the last bytes, where some formats have their index."""
 
     def change(data: bytes, rng: random.Random) -> bytes:
         head, tail = data[:-length], data[-length:]
@@ -143,8 +123,8 @@ def mutate_end(mutation: Mutation, length: int) -> Mutation:
     return change
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Give all places of a JSON value, each as its holder and key."""
+def _list_places(value: Any) -> list[tuple[Any, Any]]:
+    """List all places in a JSON value, each as its container and key."""
     found: list[tuple[Any, Any]] = []
     waiting = [value]
     while waiting:
@@ -158,6 +138,3 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
             found.append((holder, key))
             waiting.append(inside)
     return found
-
-
-Make = Callable[[int, int], Case]

@@ -1,4 +1,4 @@
-"""Photos dealt out to what a first model learns from, what it labels, and what it is judged by."""
+"""Photos for ``bench.loop``: their features, and splits into training, incoming and evaluation."""
 
 from __future__ import annotations
 
@@ -26,22 +26,35 @@ from trainer.training.config import load_config
 from trainer.training.pretrained import build_network, initialise_network
 from trainer.training.probe import compute_channel_means, fit_classifier, standardise_features
 
-PARTS = 5
+FOLDS = 5
 SETTINGS = Path("configs/people.toml")
 FRAMING = Framing(Region.IMAGE, side=160, channels=3)
 
 
 @dataclass(frozen=True)
 class LoopSplit:
-    """Indices of photos: of the data, of the night, and of those to judge by."""
+    """Indices of the photos of each part of a split.
 
-    data: Targets
-    night: Targets
-    judged: Targets
+    Attributes:
+        train: the photos that the first model is trained on.
+        incoming: the photos that it labels, some of which are reviewed.
+        evaluation: the photos that it is evaluated on.
+    """
+
+    train: Targets
+    incoming: Targets
+    evaluation: Targets
 
 
 class LabelledPhotos:
-    """Labelled photos as a whole-photo network's features see them, the same in every fit."""
+    """Labelled photos and their features in the whole-photo network, computed once for all fits.
+
+    Attributes:
+        votes: float32 [n, 2], 1 for the label of the photo.
+        targets: int64 [n], the label of each photo.
+        groups: int64 [n], equal for near duplicates.
+        has_face: bool [n], whether the detector finds a face.
+    """
 
     def __init__(self, people: Path) -> None:
         part, config = load_folders(people, FRAMING).get_split("all"), load_config(SETTINGS)
@@ -53,10 +66,10 @@ class LabelledPhotos:
         self._means = [compute_channel_means(network, pixels) for pixels in sides]
         self.votes, self.targets = part.votes, part.targets
         self.groups = group_near_duplicates(compute_perceptual_hash(part.pixels))
-        self.has_face = _have_faces(people, part.pixels)
+        self.has_face = _detect_faces(people, part.pixels)
 
     def fit_network(self, learn: Targets) -> tuple[PhotoNet, LinearHead]:
-        """Fit a network to some photos as ``trainer train`` does with these settings."""
+        """Fit a network to the photos at some indices, as ``trainer train`` does."""
         network = copy.deepcopy(self._network)
         votes = torch.from_numpy(self.votes[learn]).repeat(2, 1)
         fit_classifier(
@@ -65,38 +78,42 @@ class LabelledPhotos:
         weight, bias = (value.detach().numpy() for value in network.classifier.parameters())
         return network, LinearHead(weight, bias, input_name="", names=("", ""))
 
-    def seen(self, network: PhotoNet, where: Targets, mirrored: bool = False) -> Floats:
-        """Give what a network's classifier sees of photos: float32 [n, D]."""
-        seen: Floats = standardise_features(network, self._means[mirrored][where]).numpy()
-        return seen
+    def compute_features(
+        self, network: PhotoNet, indices: Targets, mirrored: bool = False
+    ) -> Floats:
+        """Compute the input of a network's classifier for some photos: float32 [n, D]."""
+        features: Floats = standardise_features(network, self._means[mirrored][indices]).numpy()
+        return features
 
 
 def split_alike(photos: LabelledPhotos, seeds: Sequence[int]) -> Iterator[LoopSplit]:
-    """Deal photos out to parts, and let each be judged by in its turn."""
+    """Split photos into parts of the same kind; each fold is the evaluation part once per seed."""
     for seed in seeds:
-        dealt = assign_folds(photos.groups, photos.targets, PARTS, seed)
-        for turn in range(PARTS):
-            test, *others = (np.flatnonzero(dealt == (turn + k) % PARTS) for k in range(PARTS))
+        folds = assign_folds(photos.groups, photos.targets, FOLDS, seed)
+        for turn in range(FOLDS):
+            test, *others = (np.flatnonzero(folds == (turn + k) % FOLDS) for k in range(FOLDS))
             yield LoopSplit(np.concatenate(others[:2]), np.concatenate(others[2:]), test)
 
 
 def split_by_face(
     photos: LabelledPhotos, seeds: Sequence[int], faces_first: bool
 ) -> Iterator[LoopSplit]:
-    """Let the data be photos with a face and the nights those without, or the other way round."""
-    data = np.flatnonzero(photos.has_face == faces_first)
-    apart = ~np.isin(photos.groups, photos.groups[data]) & (photos.has_face != faces_first)
+    """Train on the photos with a face and use the others after that, or the other way round."""
+    train = np.flatnonzero(photos.has_face == faces_first)
+    apart = ~np.isin(photos.groups, photos.groups[train]) & (photos.has_face != faces_first)
     others = np.flatnonzero(apart)
     for seed in seeds:
-        dealt = assign_folds(photos.groups[others], photos.targets[others], 2, seed)
+        folds = assign_folds(photos.groups[others], photos.targets[others], 2, seed)
         for half in range(2):
-            yield LoopSplit(data, others[dealt == half], others[dealt != half])
+            yield LoopSplit(train, others[folds == half], others[folds != half])
 
 
-def _have_faces(people: Path, pixels: Pixels) -> npt.NDArray[np.bool_]:
-    detector, have = Detector(), set()
+def _detect_faces(people: Path, pixels: Pixels) -> npt.NDArray[np.bool_]:
+    detector, with_face = Detector(), set()
     for path in people.rglob("*"):
         photo = decode(path)
         if not isinstance(photo, Failure) and detector.detect(photo):
-            have.add(name_sample(resize_photo(photo, FRAMING.side, FRAMING.side, FRAMING.channels)))
-    return np.array([name_sample(sample) in have for sample in pixels])
+            with_face.add(
+                name_sample(resize_photo(photo, FRAMING.side, FRAMING.side, FRAMING.channels))
+            )
+    return np.array([name_sample(sample) in with_face for sample in pixels])
