@@ -109,7 +109,7 @@ class TestSignals:
             signal.signal(signal.SIGINT, lambda *_: None)
             for delay in (0, 5, 10, 20, 40, 80):
                 threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
-                with WorkerPool(WorkerTask(TIGHT, HOSTILE)) as decoders:
+                with WorkerPool(WorkerTask(TIGHT_LIMITS, HOSTILE)) as decoders:
                     print(decoders.process(WorkerRequest(photo)).content.pixels.shape, flush=True)
             """,
             deed(""),
@@ -177,12 +177,12 @@ from pathlib import Path
 from batch.workers.worker import WorkerTask
 from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
-from tests.support.hostile_photos import HOSTILE, TIGHT
+from tests.support.hostile_photos import HOSTILE, TIGHT_LIMITS
 photo = Path({str(photo)!r})
 """
     if "with WorkerPool" not in code:
         start += """
-decoders = WorkerPool(WorkerTask(TIGHT, HOSTILE))
+decoders = WorkerPool(WorkerTask(TIGHT_LIMITS, HOSTILE))
 decoders.start()
 print(decoders._idle[0].pid, flush=True)
 """

@@ -103,7 +103,7 @@ def test_a_model_learns_from_a_review_and_replaces_the_old_one(
     assert "give the same --data, --abstain, --beside and --review" in without.stderr
     exported = trainer("export", *learn, "--name", "mine", "--output", "new.onnx")
     assert exported.exit_code == 0, exported.output
-    assert "answers that people reviewed" in Path("new.md").read_text()
+    assert "reviewed answers" in Path("new.md").read_text()
     found = {}
     for model in ("models/mine.onnx", "new.onnx"):
         arguments = ("evaluate", model, "--review", reviewed, "--json", "figures.json")
