@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from batch.models.model import Model
 from batch.options import Options
-from batch.vision import PREPROCESSING_VERSION
 from batch.vision.detector_file import hash_detector
+
+# Version of everything that turns a file into its row, besides the models: decoding
+# (``decode``, ``pixels``), face detection (``faces``), cropping (``crop``) and the decision
+# (``decide``). Raise it with every change to their results: journals then label every photo
+# again, and never mix old results with new ones.
+# tests/batch/vision/test_preprocessing_version.py fails if the pixels change without it.
+PREPROCESSING_VERSION = 5
 
 
 def compute_basis(models: Sequence[Model], options: Options) -> bytes:

@@ -1,6 +1,6 @@
 """Cropping: the pixels of a photo that a model gets, the same in training and in labelling.
 
-A change to the pixels needs a new ``PREPROCESSING_VERSION`` (``batch/vision/__init__.py``).
+A change to the pixels needs a new ``PREPROCESSING_VERSION`` (``batch/vision/basis.py``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Decoding: from a file's bytes to upright RGB pixels, or to the reason why it fails.
 
-A change to the pixels needs a new ``PREPROCESSING_VERSION`` (``batch/vision/__init__.py``).
+A change to the pixels needs a new ``PREPROCESSING_VERSION`` (``batch/vision/basis.py``).
 """
 
 from __future__ import annotations

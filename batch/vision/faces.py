@@ -2,7 +2,7 @@
 
 A glance uses a small copy of the photo and suffices for portraits. A close look finds smaller
 faces, and the search of the detail those that only the file's resolution shows. A change to the
-boxes needs a new ``PREPROCESSING_VERSION`` (``batch/vision/__init__.py``).
+boxes needs a new ``PREPROCESSING_VERSION`` (``batch/vision/basis.py``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pixel arithmetic of decoding: shrink a picture, make it RGB, turn it upright.
 
-A change to the result needs a new ``PREPROCESSING_VERSION`` (``batch/vision/__init__.py``).
+A change to the result needs a new ``PREPROCESSING_VERSION`` (``batch/vision/basis.py``).
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import batch.vision
 import batch.vision.basis
 from batch.models.contract import load_model
 from batch.models.model import Model
@@ -52,7 +51,7 @@ def test_everything_that_a_row_depends_on_changes_the_basis(
     monkeypatch.setattr(batch.vision.basis, "hash_detector", lambda: "another detector")
     bases.append(compute_basis([model], Options()))
     monkeypatch.setattr(
-        batch.vision.basis, "PREPROCESSING_VERSION", batch.vision.PREPROCESSING_VERSION + 1
+        batch.vision.basis, "PREPROCESSING_VERSION", batch.vision.basis.PREPROCESSING_VERSION + 1
     )
     bases.append(compute_basis([model], Options()))
     assert len(set(bases)) == len(bases)

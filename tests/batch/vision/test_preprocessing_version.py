@@ -1,7 +1,7 @@
 """Pixels and boxes that models get change only together with ``PREPROCESSING_VERSION``.
 
 ``preprocessing.json`` holds the expected values with their version. After a change that is meant,
-raise the version in ``batch/vision/__init__.py`` and write the file again with
+raise the version in ``batch/vision/basis.py`` and write the file again with
 ``python -m tests.batch.vision.test_preprocessing_version``.
 """
 
@@ -20,7 +20,7 @@ import skimage.data
 from PIL import ExifTags, Image
 
 from batch.records import Box, Photo, Pixels
-from batch.vision import PREPROCESSING_VERSION
+from batch.vision.basis import PREPROCESSING_VERSION
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector, are_all_small
