@@ -30,7 +30,8 @@ Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
 _PIXELS = (PixelNumber | None, f"a number of pixels, up to {MAX_PHOTO_SIDE}")
 _SHARE = (Share | None, "a number between 0 and 1")
 _WHOLE = (Count | None, f"a whole number from 0 to {MAX_PHOTO_SIDE}")
-# Columns: the type of their values, and that type in words. A report may lack some columns.
+# The type of each column's values, and that type in words. A report may lack some of them. The
+# columns `p_<label>` have the type ``_SHARE``.
 _FIELDS: dict[str, tuple[Any, str]] = {
     "path": (NonEmptyText, "a printable path"),
     "status": (Literal[*map(str, Status)], f"one of {', '.join(Status)}"),
@@ -92,7 +93,7 @@ def make_checker(columns: tuple[str, ...], strict: bool) -> Check:
     Returns:
         A function that raises ValueError with the column and the value.
     """
-    fields = [_FIELDS.get(name, _SHARE) for name in columns]
+    fields = [_SHARE if name.startswith("p_") else _FIELDS[name] for name in columns]
     # msgspec inspects the types of a struct once, but those of a tuple for every record.
     names = [(f"column_{number}", kind) for number, (kind, _) in enumerate(fields)]
     record = msgspec.defstruct("Record", names, array_like=True, gc=False)
