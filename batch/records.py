@@ -46,6 +46,8 @@ class Abstain(StrEnum):
 
 
 ABSTAIN_OUTPUTS = tuple(map(str, Abstain))
+# Statuses of a photo with an answer.
+ANSWERED_STATUSES = (*LABELLED_STATUSES, *map(Status, Abstain))
 MAX_LABELS = 1000  # of a model or report
 MAX_DETAIL_CHARS = 1000  # characters of ``Failure.detail``
 

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from batch.location import Location
 from batch.records import (
     ABSTAIN_OUTPUTS,
+    ANSWERED_STATUSES,
     LABELLED_STATUSES,
     MAX_DETAIL_CHARS,
     Answer,
@@ -162,7 +163,7 @@ def unpack_failure(path: Location, text: str | bytes) -> Failure:
 
 
 def _check_consistency(row: Row) -> None:
-    has_answer = row.status not in (Status.NO_FACE, Status.FAILED)
+    has_answer = row.status in ANSWERED_STATUSES
     if (row.answer.status if row.answer else None) != (row.status if has_answer else None):
         raise ValueError(f"a photo that is {row.status} with the answer {row.answer}")
     if (row.source is not None) != has_answer:

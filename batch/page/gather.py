@@ -38,14 +38,7 @@ MAX_ROWS = 200_000
 # Bins of equal width for confidences, 0 to 1.
 BINS = 20
 # Statuses as the page names them.
-STATUS_TEXTS = {
-    Status.OK: "ok",
-    Status.UNSURE: "unsure",
-    Status.NEITHER: "neither",
-    Status.NO_PERSON: "no person",
-    Status.NO_FACE: "no face",
-    Status.FAILED: "failed",
-}
+STATUS_TEXTS = {status: status.replace("_", " ") for status in Status}
 
 # Left, top, width, height.
 PixelBox = tuple[float, float, float, float]
