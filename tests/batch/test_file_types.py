@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from batch.file_types import (
-    DECODERS,
     FILE_TYPES,
     HEAD_BYTES,
     RAW_SUFFIXES,
@@ -49,8 +50,18 @@ def test_the_table_is_consistent() -> None:
     assert set(suffixes) == SUFFIXES | set(SKIP_REASONS)
     assert set(SKIP_REASONS) >= RAW_SUFFIXES
     assert all(kind.signature or kind.brands for kind in FILE_TYPES)
-    Image.init()
-    assert set(DECODERS) <= set(Image.OPEN)
+
+
+def test_the_readers_of_the_table_are_imported() -> None:
+    # If Pillow misses one of them, it loads all that it has.
+    code = (
+        "from PIL import Image\n"
+        "from batch.file_types import DECODERS\n"
+        "import batch.vision.pillow\n"
+        "print(*sorted(set(DECODERS) - set(Image.OPEN)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [], "import their modules in batch/vision/pillow.py"
 
 
 @pytest.mark.parametrize(
