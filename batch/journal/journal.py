@@ -174,7 +174,9 @@ class Journal:
             self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         check_schema(self._database)
         self._database.create_function("in_shard", 1, self._in_shard)
-        self._database.create_function("compute_checksum", 10, compute_fresh_checksum)
+        self._database.create_function(
+            "compute_checksum", len(PHOTO_COLUMNS), compute_fresh_checksum
+        )
         self._database.executescript(RUN_TABLES)
         execute("BEGIN IMMEDIATE")
         execute("DELETE FROM notes WHERE 0")  # fails for a read-only file; BEGIN does not

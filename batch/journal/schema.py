@@ -60,7 +60,9 @@ CREATE TEMP TABLE moved (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 # Run after the table is filled: faster than updating the index with each row.
 INDEX_FOUND = "CREATE INDEX temp.found_by_path ON found (path)"
-ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_PHOTO = (
+    f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES ({', '.join('?' * len(PHOTO_COLUMNS))})"
+)
 # SQLite uses the partial index for `digest =`, but not for `digest IS`.
 _SAME_BYTES = "size IS :size AND basis = :basis AND digest = :digest"
 FIND_KNOWN = f"""
@@ -140,11 +142,9 @@ WHERE missing.path > :after AND (kept OR (:all AND NOT failed)) ORDER BY missing
 """
 DELETE_MISSING = "DELETE FROM photos WHERE path IN (SELECT path FROM missing WHERE NOT kept)"
 # For a fresh start: no row is reused, but the rows of missing files are kept.
-START_OVER = """
+START_OVER = f"""
 UPDATE photos SET basis = x'',
-checksum = compute_checksum(
-    checksum, path, size, stamp, ctime_ns, inode, digest, basis, failed, row
-)
+checksum = compute_checksum(checksum, {PHOTO.removesuffix(", checksum")})
 WHERE in_shard(path)
 """
 SELECT_FAILED = """
