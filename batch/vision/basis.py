@@ -14,7 +14,7 @@ from batch.vision.detector_file import hash_detector
 # (``decode``, ``pixels``), face detection (``faces``), cropping (``crop``) and the decision
 # (``decide``). Raise it with every change to their results: journals then label every photo
 # again, and never mix old results with new ones.
-# tests/batch/vision/test_preprocessing_version.py fails if the pixels change without it.
+# tests/batch/vision/test_preprocessing_version.py fails if they change without it.
 PREPROCESSING_VERSION = 5
 
 

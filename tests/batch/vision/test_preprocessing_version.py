@@ -1,4 +1,4 @@
-"""Pixels and boxes that models get change only together with ``PREPROCESSING_VERSION``.
+"""Pixels, boxes and decisions change only together with ``PREPROCESSING_VERSION``.
 
 ``preprocessing.json`` holds the expected values with their version. After a change that is meant,
 raise the version in ``batch/vision/basis.py`` and write the file again with
@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,18 @@ import pytest
 import skimage.data
 from PIL import ExifTags, Image
 
-from batch.records import Box, Photo, Pixels
+from batch.records import Box, Evidence, Photo, Pixels
 from batch.vision.basis import PREPROCESSING_VERSION
 from batch.vision.crop import crop, resize_photo
+from batch.vision.decide import decide_row
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector, are_all_small
+from tests.batch.vision.test_decide import PAIR, PHOTO
 
 EXPECTED = Path(__file__).with_name("preprocessing.json")
 # Grey levels: releases of Pillow may round differently. Pixels of the file: so may those of ONNX
 # Runtime.
-PIXEL_TOLERANCE, BOX_TOLERANCE = 1, 0.5
+PIXEL_TOLERANCE, BOX_TOLERANCE, CONFIDENCE_TOLERANCE = 1, 0.5, 1e-3
 
 
 def _texture(height: int, width: int) -> Pixels:
@@ -117,6 +120,31 @@ def _find_boxes() -> dict[str, list[list[float]]]:
     }
 
 
+def _make_decisions() -> list[list[Any]]:
+    """Decide for made-up evidence: each status with the confidence, of photos and of faces."""
+    none = np.empty((0, 0), np.float32)
+    boxes = (Box(100.0, 90.0, 200.0, 210.0, 0.9), Box(400.0, 90.0, 60.0, 50.0, 0.7))
+    faces = np.asarray([(0.9, 0.06, 0.04), (0.2, 0.5, 0.3), (0.1, 0.2, 0.7)], np.float32)
+    images = np.asarray(
+        [(0.8, 0.1, 0.05, 0.05), (0.02, 0.03, 0.05, 0.9), (0.1, 0.3, 0.5, 0.1)], np.float32
+    )
+    evidence = [
+        *(Evidence((), none, image[None]) for image in images),
+        *(Evidence(boxes[:1], face[None], image[None]) for face in faces for image in images),
+        *(Evidence(boxes, faces[[0, other]], none) for other in range(3)),
+    ]
+    rows = [decide_row(PHOTO, one, PAIR) for one in evidence]
+    rows.append(decide_row(PHOTO, Evidence((), none, none), replace(PAIR, fusion=None)))
+    return [
+        [name, answer.confidence if answer else 0.0]
+        for row in rows
+        for name, answer in (
+            (f"{row.status} {row.source}", row.answer),
+            *((f"{face.status} {face.label}", face) for face in row.faces),
+        )
+    ]
+
+
 def _pack(pixels: Pixels) -> dict[str, Any]:
     data = base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode()
     return {"shape": pixels.shape, "data": data}
@@ -154,6 +182,13 @@ def test_boxes_change_only_with_the_version(expected: dict[str, Any]) -> None:
         )
 
 
+def test_decisions_change_only_with_the_version(expected: dict[str, Any]) -> None:
+    names, confidences = zip(*_make_decisions(), strict=True)
+    wanted, their_confidences = zip(*expected["decisions"], strict=True)
+    assert names == wanted, "see the docstring of this module"
+    np.testing.assert_allclose(confidences, their_confidences, rtol=0, atol=CONFIDENCE_TOLERANCE)
+
+
 def _write() -> None:
     values = {
         "version": PREPROCESSING_VERSION,
@@ -162,6 +197,7 @@ def _write() -> None:
             name: [[round(value, 2) for value in box] for box in boxes]
             for name, boxes in _find_boxes().items()
         },
+        "decisions": [[name, round(value, 4)] for name, value in _make_decisions()],
     }
     EXPECTED.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
