@@ -186,7 +186,8 @@ class LabellingRun:
             else:
                 whole, digest = self._publish(journal, tally)
                 report = None
-                if digest and not tally.missing:  # another run may not have the missing rows
+                # The outcomes hold no failures, and another run may not have the missing rows.
+                if digest and not tally.missing and not tally.by_reason:
                     made_of, outcomes = self._report_inputs(plan), tally.outcomes()
                     report = ReportNote(digest.hex(), made_of, outcomes)
                 self._save_notes(journal, notes, baseline, now, whole, report)
