@@ -38,6 +38,7 @@ from batch.recording.drift_check import DriftCheck
 from batch.recording.recorder import Recorder
 from batch.recording.run_record import find_version
 from batch.records import Failure, PendingFile, Row
+from batch.reports.columns import column_names
 from batch.reports.report import ReportWriter, open_report
 from batch.stopping import Stop, StopCheck
 from batch.tally import Tally
@@ -341,6 +342,7 @@ class LabellingRun:
             "basis": compute_basis(models, job.options).hex(),
             "thresholds": self._drift_check.thresholds,
             "shard": str(job.options.shard),
+            "columns": ",".join(column_names(self.engine.ensemble.outputs, job.per_face)),
             "version": find_version(PROGRAM),
         }
 

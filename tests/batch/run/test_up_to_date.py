@@ -121,6 +121,17 @@ def _note_another_version(place: RunFolder) -> None:
     _alter_note(place, alter)
 
 
+def _have_other_columns(place: RunFolder) -> None:
+    """Make the note one of a report that lacks the last column."""
+
+    def alter(note: dict[str, dict[str, str]]) -> None:
+        columns, _, last = note["made_of"]["columns"].rpartition(",")
+        assert last == "error"
+        note["made_of"]["columns"] = columns
+
+    _alter_note(place, alter)
+
+
 def _damage_note(place: RunFolder) -> None:
     with sqlite3.connect(place.journal) as database:
         database.execute("DELETE FROM notes WHERE name = 'report'")
@@ -138,7 +149,10 @@ def _alter_note(place: RunFolder, alter: Callable[[dict[str, dict[str, str]]], N
 
 @pytest.mark.parametrize(
     "change",
-    [_edit, _delete_photo, _rename_photo, _touch_photo, _note_another_version, _damage_note],
+    [
+        *(_edit, _delete_photo, _rename_photo, _touch_photo),
+        *(_note_another_version, _have_other_columns, _damage_note),
+    ],
 )
 def test_a_report_is_written_if_anything_differs(
     place: RunFolder, change: Callable[[RunFolder], None]
