@@ -42,8 +42,14 @@ EXPLAIN = ("explain", PHOTO, "-m", "bright.onnx", "--provider", "cpu", "-o")
     [
         ((*LABEL, "photos", "-o", "photos/odd.csv"), "odd.csv is a picture"),
         ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", PHOTO), "is a picture"),
-        ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", "bright.onnx"), "was not written by batch"),
-        ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", REPORT), "was not written by batch-label"),
+        (
+            (*LABEL, "photos", "-o", "x.csv", "--metrics-file", "bright.onnx"),
+            "was not written by batch",
+        ),
+        (
+            (*LABEL, "photos", "-o", "x.csv", "--metrics-file", REPORT),
+            "was not written by batch-label",
+        ),
         *(
             ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", f".x.csv.journal{end}"), "same")
             for end in ("", "-wal", "-shm", "-journal")
