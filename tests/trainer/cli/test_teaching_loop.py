@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -154,6 +155,12 @@ def test_a_model_is_adjusted_without_its_data(
     assert f"right now            {model.spec.metrics['accuracy']['value']:.4f}" in again.stdout
     gate = trainer("gate", "new.onnx", first, "--review", reviewed, "--dry-run")
     assert "right by the candidate alone" in gate.stdout
+    # Both are measured on the held-out answers alone, a fifth of the review.
+    counts = [
+        int(re.findall(r"^(?:reviewed|samples) +(\d+)$", text, re.MULTILINE)[0])
+        for text in (again.stdout, gate.stdout)
+    ]
+    assert counts[0] == counts[1] < (len(reviewed.read_text().splitlines()) - 1) / 2
 
 
 def test_options_that_exclude_each_other_are_a_usage_error(home: Path) -> None:

@@ -104,6 +104,17 @@ def test_end_to_end_labels_the_photos_again(tmp_path: Path, astronaut: Image.Ima
         evaluate_review_end_to_end("happy-sad", foreign, "all")
 
 
+def test_end_to_end_labels_the_photos_of_the_split_alone(tmp_path: Path) -> None:
+    review = review_of(
+        tmp_path,
+        (plain(tmp_path, 250, held=True), "no_person", "no_person"),
+        (plain(tmp_path, 10, held=False), "no_person", "no_person"),
+        (plain(tmp_path, 240, held=False), "no_person", "no_person"),
+    )
+    held_out, both = (evaluate_review_end_to_end("people", review, s) for s in ("test", "all"))
+    assert (held_out.confirmations, both.confirmations) == (1, 3)
+
+
 def test_abstain_classes_are_evaluated_if_the_model_has_them(
     tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from batch.errors import InputError, ModelError
 from batch.models.contract import load_model
@@ -226,8 +227,12 @@ def test_unreviewed_photos_of_the_report_are_selected(tmp_path: Path, tiny: Mode
     learnt = reviewed.get_split((*reviewed.learn, *reviewed.held)).pixels
     assert not {p.tobytes() for p in others} & {p.tobytes() for p in learnt}
     assert np.array_equal(read_unreviewed(report, review, reviewed), others)
-    answered = "\n".join(line for line in lines if ",neither," in line)
-    report.write_text(REPORT + answered + "\n")
+    answered = [line for line in lines if ",neither," in line]
+    report.write_text(REPORT + "\n".join(answered) + "\n")
+    assert len(read_unreviewed(report, review, reviewed)) == 5
+    # A copy of a reviewed photo is skipped, although its path and bytes are others.
+    Image.open(night[0]).point(lambda level: max(0, level - 2)).save(tmp_path / "copy.png")
+    report.write_text(REPORT + "\n".join([*answered, "copy.png,ok,happy,1,0,0,32,32"]) + "\n")
     assert len(read_unreviewed(report, review, reviewed)) == 5
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from batch.errors import InputError, UsageError
 from tests.support.trainer_data import CONFIG, SIDE, drawn_dataset
-from trainer.datasets.dataset import Dataset, Split, select_samples
+from trainer.datasets.dataset import Dataset, Split, concatenate, select_samples
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
 from trainer.evaluation.out_of_fold import (
     OUT_OF_FOLD_FILE,
@@ -20,6 +21,7 @@ from trainer.training.checkpoint import load_trained_network
 from trainer.training.config import Config
 from trainer.training.cross_validation import cross_validate
 from trainer.training.loop import predict_logits, train
+from trainer.training.probe import fit_classifier
 
 SHORT = replace(CONFIG, epochs=1)
 
@@ -86,16 +88,12 @@ def test_a_group_is_held_out_as_a_whole_and_weights_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No two snapshots are near duplicates, so only their groups keep them together.
-    faces = np.stack([draw_snapshot(tuple(Mood)[n % 2], SIDE, 1, n) for n in range(48)])
-    part = Split(
-        pixels=faces,
-        votes=np.eye(3, dtype=np.float32)[np.arange(48) % 2],
-        certain=np.ones(48, np.bool_),
+    part = replace(
+        snapshots(48, SIDE, 1),
         weights=np.arange(1, 49, dtype=np.float32),
         groups=np.array(["ann", "bob", "", "ann"] * 2 + [""] * 38 + ["bob", "ann"]),
     )
-    parts = [select_samples(part, np.arange(at, at + 16)) for at in (0, 16, 32)]
-    data = replace(drawn_dataset(), train=parts[0], validation=parts[1], test=parts[2])
+    data = split_evenly(drawn_dataset(), part)
     seen = spy_on_training(monkeypatch)
     answers = cross_validate(data, SHORT, tmp_path, folds=4, seed=1)
     for group in ("ann", "bob"):
@@ -104,6 +102,54 @@ def test_a_group_is_held_out_as_a_whole_and_weights_are_used(
         learnt = seen[f"fold-{fold + 1}"].train
         assert np.array_equal(learnt.weights, part.weights[answers.folds != fold])
         assert len(learnt) >= 32
+
+
+def snapshots(count: int, side: int, channels: int) -> Split:
+    """Draw snapshots, no two of them near duplicates."""
+    faces = [draw_snapshot(tuple(Mood)[n % 2], side, channels, n) for n in range(count)]
+    return Split(
+        pixels=np.stack(faces),
+        votes=np.eye(3, dtype=np.float32)[np.arange(count) % 2],
+        certain=np.ones(count, np.bool_),
+    )
+
+
+def split_evenly(data: Dataset, pool: Split) -> Dataset:
+    """Divide samples into three splits of one size, in their order."""
+    size = len(pool) // 3
+    parts = [select_samples(pool, np.arange(n * size, (n + 1) * size)) for n in range(3)]
+    return replace(data, train=parts[0], validation=parts[1], test=parts[2])
+
+
+def test_near_duplicates_share_a_fold(tmp_path: Path) -> None:
+    originals = snapshots(24, SIDE, 1)
+    copies = replace(originals, pixels=np.clip(originals.pixels, 3, 255) - np.uint8(3))
+    data = split_evenly(drawn_dataset(), concatenate((originals, copies)))
+    answers = cross_validate(data, SHORT, tmp_path, folds=4, seed=1)
+    assert np.array_equal(answers.folds[:24], answers.folds[24:])
+    assert len(set(answers.folds.tolist())) == 4
+
+
+def test_no_probe_is_fitted_to_the_fold_that_it_predicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[np.ndarray] = []
+
+    def spy(network: Any, features: Any, votes: Any, *rest: Any) -> None:
+        fitted.append(features.numpy())
+        fit_classifier(network, features, votes, *rest)
+
+    monkeypatch.setattr("trainer.training.cross_validation.fit_classifier", spy)
+    data = split_evenly(drawn_dataset(), snapshots(24, 32, 3))
+    data = replace(data, framing=replace(data.framing, side=32, channels=3))
+    config = Config(network="efficientnet-lite0", probe=0.5, epochs=0, threads=1)
+    answers = cross_validate(data, config, tmp_path, folds=3, seed=1)
+    # Each sample comes twice, as it is and mirrored, to the two probes of the other folds.
+    rows = [row.tobytes() for features in fitted for row in features]
+    assert len(fitted) == 3
+    for fold, features in enumerate(fitted):
+        assert len(features) == 2 * int((answers.folds != fold).sum())
+    assert all(rows.count(row) == 2 for row in set(rows))
 
 
 def test_out_of_fold_predictions_are_read_back_as_written(tmp_path: Path) -> None:
