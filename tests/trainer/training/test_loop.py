@@ -22,7 +22,7 @@ from tests.support.trainer_data import (
     tiny_training,
     write_folders,
 )
-from trainer.datasets.dataset import Framing, select_samples
+from trainer.datasets.dataset import Framing, Split, select_samples
 from trainer.datasets.labelled_files import load_folders
 from trainer.training.augment import jitter_boxes
 from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
@@ -100,6 +100,26 @@ def test_a_resumed_training_ends_with_the_same_weights(
     history = train(drawn_dataset(), CONFIG, tmp_path)
     assert history == tiny_training().history
     assert_same_weights(tmp_path, tiny_run())
+
+
+def test_the_probe_is_fitted_to_the_training_split_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[Split] = []
+    monkeypatch.setattr(
+        "trainer.training.loop.fit_probe", lambda _, samples, decay: fitted.append(samples)
+    )
+    data = drawn_dataset()
+    train_split, validation, test = (
+        replace(part, pixels=np.zeros((len(part), 32, 32, 3), np.uint8))
+        for part in (data.train, data.validation, data.test)
+    )
+    framing = replace(data.framing, side=32, channels=3)
+    data = replace(data, framing=framing, train=train_split, validation=validation, test=test)
+    config = Config(network="efficientnet-lite0", probe=0.5, epochs=0, threads=1)
+    train(data, config, tmp_path)
+    assert [len(samples) for samples in fitted] == [len(data.train)]
+    assert np.array_equal(fitted[0].votes, data.train.votes)
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
