@@ -56,6 +56,7 @@ JOBS ?= 2
 # shells expand ~ after =, so it is expanded here.
 export PHOTOS OUTPUT DATA NAME REVIEW REVIEWED CANDIDATE PEOPLE BESIDE FERPLUS BENCH AGAINST PEERS
 EMPTY :=
+COMMA := ,
 SPACE := $(EMPTY) $(EMPTY)
 path = "$${$(1)/\#\~\//$$HOME/}"
 option = $${$(2):+$(1) $(call path,$(2))}
@@ -74,13 +75,13 @@ label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures), rep
 ifeq ($(strip $(PHOTOS)),)
 	@$(PIP) -e '.[sample]'
 	@$(BIN)/python -c 'import skimage.data as d; print(*(f"{d.__path__[0]}/{n}" for n in "$(SAMPLE)".split()), sep="\n")' \
-	  | $(BIN)/batch-label - -o $(call path,OUTPUT) || code=$$?; $(call print_result,photos/)
+	  | $(BIN)/batch-label - -o $(call path,OUTPUT) || code=$$?; $(call print_result,'Label your own photos: make label PHOTOS=folder')
 else
 	@$(BIN)/batch-label $(call path,PHOTOS) -o $(call path,OUTPUT) || code=$$?; \
-	  $(call print_result,$$(printf %q $(call path,PHOTOS)))
+	  $(call print_result,"Next time$(COMMA) run: $$(printf %q "$$(cd $(BIN) && pwd)")/batch-label $$(printf %q $(call path,PHOTOS)) -o $$(printf %q "$$OUTPUT")")
 endif
 
-# The last lines of `make label`. docs/report.md explains the exit codes.
+# The last lines of `make label`, with a hint for the next run. docs/report.md explains the exit codes.
 define print_result
 case $${code:=0} in \
   0) echo "The report is $$OUTPUT" ;; \
@@ -88,7 +89,7 @@ case $${code:=0} in \
   5|6) echo "The report is $$OUTPUT; see the messages above" ;; \
   *) echo "There is no new report: see the messages above" ;; \
 esac; \
-echo "Next time, run: $$(printf %q "$$(cd $(BIN) && pwd)")/batch-label $(1) -o $$(printf %q "$$OUTPUT")"; \
+case $$code in 1|2) ;; *) echo $(1) ;; esac; \
 test $$code = 0 || echo "batch-label ended with exit code $$code; make itself exits with 2:"; \
 exit $$code
 endef
@@ -201,7 +202,7 @@ $(BIN)/python:
 
 $(VENV)/label.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing batch-label into $(VENV) ...'
-	@$(PIP) -e '.[heic,parquet,xlsx]'
+	@$(PIP) -e '.[heic,parquet,report,xlsx]'
 	@touch $@
 
 $(VENV)/train.done: pyproject.toml constraints.txt | $(BIN)/python

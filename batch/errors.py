@@ -45,7 +45,7 @@ class ExitCode(IntEnum):
 
 
 EXIT_MEANINGS = {
-    ExitCode.OK: "every photo was read and has an answer",
+    ExitCode.OK: "success: every file was read, apart from accepted failures",
     ExitCode.FAILED: "the run failed; no report was published",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.INCOMPLETE: "the report is published, but some files could not be read or are missing",

@@ -177,7 +177,7 @@ class LabellingRun:
             reported = 0 if basis_before else self._count_reported()
             self._check_stop(journal)
             self._check_found(plan, reported)
-            # A report note is always saved together with a baseline.
+            # Without a baseline this journal has published no report, and has no note of one.
             is_up_to_date = baseline is not None and self._is_up_to_date(notes, plan, tally)
             now = self._label_pending(journal, notes, plan.pending, tally)
             self._check_missing(journal, notes, tally, plan, None if basis_before else reported)

@@ -78,7 +78,7 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
             f"end its name in {PICTURE_SUFFIX}",
         )
     file = AtomicFile(output, "picture", "choose another path with -o")
-    check_not_input(str(output), "the photo itself", photo)
+    check_not_input(str(output), "the photo itself", photo, kind="picture")
     file.check()
     with hold_lock(str(output)):
         explanation = explain_photo(photo, options)

@@ -153,7 +153,7 @@ def _list_files(job: Job, log: Log) -> None:
         click.echo(path_text(path).encode())
     log(
         Event.FOUND,
-        f"{count_text(tally.found, 'file')} would be labelled, {tally.skipped_text()}",
+        f"{count_text(tally.found, 'file')} found, {tally.skipped_text()}",
         found=tally.found,
         left_out=tally.skipped,
     )
@@ -229,8 +229,8 @@ def _log_failures(job: Job, tally: Tally, log: Log) -> None:
     accept = "" if find_journal_path(job) is None else ", or run once with --accept-failures"
     log(
         Event.FAILURES,
-        f"{count_text(failed, 'file')} failed: {tally.describe_failures()}; {report} lists all of "
-        f"them with the status failed; repair them or their permissions{accept}",
+        f"{count_text(failed, 'file')} failed: {tally.describe_failures()}; {report} has all of "
+        f"them, with the status failed; repair the files or their permissions{accept}",
         Level.WARNING,
         failed=failed,
         accepted=tally.accepted,

@@ -59,7 +59,7 @@ def _run(photos: tuple[str, ...], search: Search, output: str, log: Log) -> Exit
     photos = tuple(map(hide_secrets, photos))
     tally = Tally()
     started = time.monotonic()
-    check_not_input(output, "one of the inputs", *photos)
+    check_not_input(output, "one of the inputs", *photos, kind="manifest")
 
     def files(check: StopCheck) -> Iterable[FoundFile]:
         listing = sys.stdin.buffer

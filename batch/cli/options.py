@@ -203,7 +203,9 @@ choice_options = combine_options(
         help="Label the readable part of a truncated photo, and note it in the column error.",
     ),
     click.option(
-        "--dry-run", is_flag=True, help="List the files that would be labelled, and exit."
+        "--dry-run",
+        is_flag=True,
+        help="List the files that are found, labelled before or not, and exit.",
     ),
     click.option(
         "--shard",

@@ -137,7 +137,9 @@ class Discovery:
         elif start.kind is InputKind.MEMBER:
             found = find_members(paths, reader, self._check)
         elif start.kind is InputKind.MIXED:
-            detail = "a manifest or list among other inputs is not read: give it alone"
+            detail = (
+                "a manifest or list among other inputs is not read: give lists without other inputs"
+            )
             found = (make_failed(path, Reason.NOT_AN_IMAGE, detail) for path in paths)
         elif start.kind is InputKind.REFUSED:
             found = (make_failed(path, Reason.UNREADABLE, start.detail) for path in paths)

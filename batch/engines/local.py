@@ -187,7 +187,10 @@ class LocalEngine:
 def _unwrap_remote(
     item: Location | Failure | InMemoryFile | PendingFile,
 ) -> Location | Failure | InMemoryFile | PendingFile:
-    """Replace a remote file by its URL, so that its row is looked up: a fetch costs far more."""
+    """Replace a pending remote file by its URL, so that its row is always looked up.
+
+    The lookup costs far less than the fetch that was needed anyway.
+    """
     return (
         item.location if isinstance(item, PendingFile) and isinstance(item.location, Url) else item
     )

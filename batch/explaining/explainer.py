@@ -19,7 +19,7 @@ from batch.location import Url, parse_location
 from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import Options
 from batch.path_text import path_text
-from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
+from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Reason, Region, Row
 from batch.vision.crop import find_face_square
 from batch.vision.decide import decide_row
 from batch.vision.labeller import Labeller
@@ -67,7 +67,7 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
         raise _photo_error(row.failure)
     if row.answer is None:
         raise PhotoError(
-            f"photo {path_text(location)} shows no face, so {ensemble.describe()} has no answer",
+            f"photo {path_text(location)} is {row.status}: {ensemble.describe()} has no answer",
             "use a pair with a whole-photo model, such as the default model",
         )
     return _Explainer(labeller, ensemble, photo, row).explanation()
@@ -81,12 +81,22 @@ def _fetch(url: Url, options: Options) -> bytes:
     return content
 
 
-def _photo_error(
-    failure: Failure, remedy: str = "check with another program whether the file is intact"
-) -> PhotoError:
+# What to do about a photo that failed; for the other reasons, ``_CHECK_REMEDY``.
+_REMEDIES = {
+    Reason.NOT_A_FILE: "give one photo, not a folder",
+    Reason.VANISHED: "check its name",
+    Reason.UNREADABLE: "change the owner or mode of the file or of its folder",
+    Reason.UNSUPPORTED: "convert it, for example to JPEG or PNG",
+    Reason.TOO_LARGE: "allow more with --max-pixels or --max-file-size",
+    Reason.TIMEOUT: "allow more with --decode-timeout",
+}
+_CHECK_REMEDY = "check with another program whether the file is intact"
+
+
+def _photo_error(failure: Failure, remedy: str | None = None) -> PhotoError:
     return PhotoError(
         f"photo {path_text(failure.path)} can't be labelled ({failure.reason}: {failure.detail})",
-        remedy,
+        remedy or _REMEDIES.get(failure.reason, _CHECK_REMEDY),
     )
 
 

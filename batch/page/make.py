@@ -105,7 +105,9 @@ def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     """
     check_page_output(request.output)
     reports = (request.report, *request.previous)
-    check_not_input(request.output, "a report that the page shows", *map(os.fspath, reports))
+    check_not_input(
+        request.output, "a report that the page shows", *map(os.fspath, reports), kind="page"
+    )
     check_outside_datasets(request.output, *reports)
     with hold_lock(request.output):
         return _make_page(request, stdout)

@@ -108,7 +108,7 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
     """
     report_format(output)  # refuses a dataset: only a report can be one
     check_output(output)
-    check_not_input(output, "one of the reports to compare", old, new)
+    check_not_input(output, "one of the reports to compare", old, new, kind="list of changes")
     check_outside_datasets(output, parse_location(old), parse_location(new))
     with (
         hold_lock(output),

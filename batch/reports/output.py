@@ -137,13 +137,14 @@ def check_parent_folder(target: Path) -> None:
         pass
 
 
-def check_not_input(output: str, noun: str, *inputs: str) -> None:
+def check_not_input(output: str, noun: str, *inputs: str, kind: str = "report") -> None:
     """Make sure that an output does not replace an input.
 
     Args:
         output: what ``-o`` names.
         noun: the inputs in messages, such as "one of the parts".
         *inputs: paths or URLs. URLs are compared as text.
+        kind: the output in messages.
 
     Raises:
         UsageError: it is one of ``inputs``.
@@ -161,12 +162,12 @@ def check_not_input(output: str, noun: str, *inputs: str) -> None:
             break
     else:
         return
-    raise UsageError(f"{describe_output(output)} is {noun}", "name another file")
+    raise UsageError(f"{describe_output(output, kind)} is {noun}", "name another file")
 
 
-def describe_output(output: str) -> str:
-    """Name an output in messages."""
-    return "standard output" if is_stdout(output) else f"report {path_text(parse_location(output))}"
+def describe_output(output: str, kind: str = "report") -> str:
+    """Name an output in messages; ``kind`` is what it holds."""
+    return "standard output" if is_stdout(output) else f"{kind} {path_text(parse_location(output))}"
 
 
 class StreamedOutput:

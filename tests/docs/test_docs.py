@@ -90,7 +90,7 @@ def test_the_readme_lists_the_shipped_models() -> None:
 
 
 def test_the_readme_s_exit_codes_exist() -> None:
-    codes = re.search(r"exit code for the scheduler: (.*?)\[", README, flags=re.DOTALL)
+    codes = re.search(r"exit code is for the scheduler: (.*?)\[", README, flags=re.DOTALL)
     assert codes
     numbers = {int(number) for number in re.findall(r"\b\d+\b", codes.group(1))}
     assert numbers <= {int(code) for code in EXIT_MEANINGS}

@@ -142,7 +142,7 @@ def test_a_dry_run_lists_and_writes_nothing(command: Command, photos: Path, tmp_
     ]
     assert ran.stderr.splitlines() == [
         "skipped: photos/notes.txt (no image)",
-        "3 files would be labelled, 1 skipped (1 no image)",
+        "3 files found, 1 skipped (1 no image)",
     ]
     assert not (tmp_path / "r.csv").exists()
 

@@ -67,7 +67,7 @@ def test_a_remote_or_archived_photo_is_explained(
         (
             ["photos/coffee.jpg", "-o", "a.png", "-m", "happy-sad"],
             ExitCode.INCOMPLETE,
-            "coffee.jpg shows no face",
+            "coffee.jpg is no_face",
         ),
         (["photos/coffee.jpg", "-o", "no/a.png"], ExitCode.FAILED, "no/a.png can't be written"),
         (["photos/coffee.jpg", "-o", "photos"], ExitCode.USAGE, "end its name in .png"),

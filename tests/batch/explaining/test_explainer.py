@@ -325,7 +325,7 @@ def test_log_odds_stay_precise_near_a_probability_of_one() -> None:
         (".", PhotoError, "not_a_file"),
         ("text.jpg", PhotoError, "text.jpg can't be labelled .not_an_image"),
         ("cut.jpg", PhotoError, "truncated"),
-        ("coffee.jpg", PhotoError, "coffee.jpg shows no face, so happy-sad .* has no answer"),
+        ("coffee.jpg", PhotoError, "coffee.jpg is no_face: happy-sad .* has no answer"),
     ],
 )
 def test_photos_without_an_explanation(

@@ -215,4 +215,4 @@ def test_the_command_writes_workbooks_and_reads_none(
     ]  # fmt: skip
     refused = command("diff", "r.xlsx", "r.xlsx")
     assert refused.returncode == ExitCode.USAGE
-    assert "is a .xlsx file, which is not read back" in refused.stderr
+    assert "is a .xlsx file, a format that is only written" in refused.stderr

@@ -34,7 +34,7 @@ def test_the_first_failures_are_named_with_where_to_see_all(place: RunFolder) ->
     assert "photos/x4.jpg (" in line
     assert "photos/x5.jpg" not in line
     assert "and 2 more" in line
-    assert f"{REPORT} lists all of them" in line
+    assert f"{REPORT} has all of them" in line
     assert "--accept-failures" in line
     log = place.run(*RUN, "--log-format", "json").stderr.splitlines()
     (event,) = [e for e in map(json.loads, log) if e["event"] == "failures"]

@@ -69,7 +69,7 @@ def test_a_file_from_a_pattern_expanded_by_the_shell_is_not_a_manifest() -> None
     assert SECRET not in [file.path for file in others]
     assert last.failure
     assert last.failure.reason is Reason.NOT_AN_IMAGE
-    assert "give it alone" in last.failure.detail
+    assert "give lists without other inputs" in last.failure.detail
 
 
 def test_only_a_file_named_alone_is_a_list() -> None:
@@ -82,7 +82,7 @@ def test_only_a_file_named_alone_is_a_list() -> None:
     *_, refused, _ = survey("photos/00000.jpg", "photos/y.txt", "photos/z.parquet")
     assert refused.path == "photos/y.txt"
     assert refused.failure
-    assert "give it alone" in refused.failure.detail
+    assert "give lists without other inputs" in refused.failure.detail
 
 
 def test_an_entry_of_a_list_is_not_a_manifest() -> None:
