@@ -66,8 +66,8 @@ class LabelCommand(click.Command):
     "--output",
     default=STDOUT,
     metavar="FILE|DIR/|URL",
-    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a Parquet dataset, "
-    "either of them in an object store, or - for CSV on standard output (default).",
+    help="The report: a .csv, .jsonl, .xlsx or .parquet file, or a folder for a Parquet dataset, "
+    "each also in an object store; or - for CSV on standard output (default).",
 )
 @model_options
 @search_options

@@ -147,7 +147,7 @@ def _find_readable_format(place: Location, display_name: str) -> Format:
         )
     if form not in READABLE_FORMATS:
         raise ReportError(
-            f"{display_name} is a {form} file, a format that is only written",
+            f"{display_name} has the format {form}, which is only written",
             f"give a report in one of {names}",
         )
     return form

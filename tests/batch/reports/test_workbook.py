@@ -215,4 +215,4 @@ def test_the_command_writes_workbooks_and_reads_none(
     ]  # fmt: skip
     refused = command("diff", "r.xlsx", "r.xlsx")
     assert refused.returncode == ExitCode.USAGE
-    assert "is a .xlsx file, a format that is only written" in refused.stderr
+    assert "has the format .xlsx, which is only written" in refused.stderr
