@@ -42,8 +42,8 @@ CHANGE_MEANINGS = {
     Change.NEW: "only in the new report",
     Change.GONE: "only in the old report, or kept as missing in the new one",
     Change.RELABELLED: "label or status changed, failed in neither report",
-    Change.FAILED: "failed in the new report, not in the old one",
-    Change.HEALED: "failed in the old report, not in the new one",
+    Change.FAILED: "in both reports, failed only in the new one",
+    Change.HEALED: "in both reports, failed only in the old one",
 }
 
 

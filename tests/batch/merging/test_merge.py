@@ -462,7 +462,7 @@ def test_a_manifest_of_other_photos(place: RunFolder) -> None:
     place.command("manifest", "photos", "-o", "m.parquet")
     told = _refused(place, *_parts(".csv"), "--manifest", "m.parquet")
     assert "photos/00003.jpg is photo number 4 in report 3-photos.csv" in told
-    assert "manifest m.parquet says photos/00003-.jpg; give the reports of one listing" in told
+    assert "manifest m.parquet lists photos/00003-.jpg; give the reports of one listing" in told
     place.command("manifest", "photos/00000.jpg", "photos/00001.jpg", "-o", "m.parquet")
     told = _refused(place, *_parts(".csv"), "--manifest", "m.parquet")
     assert "photos/00002.jpg is photo number 3" in told

@@ -234,8 +234,8 @@ def test_reports_that_can_t_be_compared_are_an_error_not_a_difference(
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("new.csv", "one of the two"),
-        ("./old.csv", "one of the two"),
+        ("new.csv", "one of the reports"),
+        ("./old.csv", "one of the reports"),
         ("changes.xls", ".parquet"),
         ("no/such/folder/c.csv", "no/such/folder"),
     ],

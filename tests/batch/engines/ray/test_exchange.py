@@ -258,7 +258,8 @@ def test_notes_of_parts_last_as_long_as_the_parts(
     job = Job((), "r.csv", cluster=ClusterOptions(EngineKind.RAY, parts=parts))
     engine = RayEngine(job, Stop(), open_log(None, LogFormat.TEXT))
     folder, is_own = find_parts_folder(job)
-    names = [part_name(make_run_name(), number) for number in range(3)]
+    run = make_run_name()
+    names = [part_name(run, number) for number in range(3)]
     for name in names:
         PartStore(folder, is_own).write(name, pack_part([FAILED], engine._basis))
     with Journal(tmp_path / "journal", engine._basis) as journal:
