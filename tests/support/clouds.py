@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.object_store import HOST, free_port, wait_until_served
+from tests.support.object_store import HOST, BucketObjects, free_port, wait_until_served
 
 ACCOUNT = "tests"
 KEY = base64.b64encode(b"a key for tests").decode()
@@ -30,7 +30,7 @@ _NUMBERS = count(1)
 
 
 @dataclass(frozen=True)
-class CloudBucket:
+class CloudBucket(BucketObjects):
     """A bucket of an emulator.
 
     Attributes:
@@ -49,20 +49,6 @@ class CloudBucket:
     def store(self) -> Any:
         """A new fsspec store in this process, with the current environment."""
         return self.kind(use_listings_cache=False)
-
-    def url(self, key: str = "") -> str:
-        return f"{self.scheme}://{self.name}/{key}"
-
-    def keys(self) -> set[str]:
-        """List the keys of all objects."""
-        return {name.removeprefix(f"{self.name}/") for name in self.store.find(self.name)}
-
-    def read(self, key: str) -> bytes:
-        data: bytes = self.store.cat_file(f"{self.name}/{key}")
-        return data
-
-    def write(self, key: str, data: bytes) -> None:
-        self.store.pipe_file(f"{self.name}/{key}", data)
 
     def set_endpoint(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Set the environment so that this process and its children use an endpoint."""

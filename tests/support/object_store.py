@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,22 +30,24 @@ _NUMBERS = count(1)
 CUT_CONNECTION = 0  # in place of a status: close the connection without a reply
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """A bucket of the server.
+class BucketObjects(ABC):
+    """The objects of a bucket.
 
     Attributes:
+        scheme: the scheme of their URLs.
         name: the name of the bucket.
-        endpoint: the URL of the server.
-        store: an fsspec store in this process.
     """
 
+    scheme: str
     name: str
-    endpoint: str
-    store: Any
+
+    @property
+    @abstractmethod
+    def store(self) -> Any:
+        """An fsspec store in this process."""
 
     def url(self, key: str = "") -> str:
-        return f"s3://{self.name}/{key}"
+        return f"{self.scheme}://{self.name}/{key}"
 
     def keys(self) -> set[str]:
         """List the keys of all objects."""
@@ -56,6 +59,27 @@ class Bucket:
 
     def write(self, key: str, data: bytes) -> None:
         self.store.pipe_file(f"{self.name}/{key}", data)
+
+
+@dataclass(frozen=True)
+class Bucket(BucketObjects):
+    """A bucket of the server.
+
+    Attributes:
+        name: the name of the bucket.
+        endpoint: the URL of the server.
+    """
+
+    scheme = "s3"
+    name: str
+    endpoint: str
+
+    @property
+    def store(self) -> Any:
+        """An fsspec store in this process, which bypasses any proxy."""
+        import s3fs
+
+        return s3fs.S3FileSystem(endpoint_url=self.endpoint, use_listings_cache=False)
 
     def unfinished(self) -> list[str]:
         """List the keys of multipart uploads that were neither completed nor aborted."""
@@ -110,10 +134,9 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv(name, value)
     # fsspec caches stores by their options, which do not include the environment.
     s3fs.S3FileSystem.clear_instance_cache()
-    store = s3fs.S3FileSystem(endpoint_url=s3_server, use_listings_cache=False)
-    name = f"bucket-{next(_NUMBERS)}"
-    store.mkdir(name)
-    yield Bucket(name, s3_server, store)
+    bucket = Bucket(f"bucket-{next(_NUMBERS)}", s3_server)
+    bucket.store.mkdir(bucket.name)
+    yield bucket
     s3fs.S3FileSystem.clear_instance_cache()
 
 
