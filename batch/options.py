@@ -31,6 +31,7 @@ MAX_DETAIL_PIXELS = 12_500_000  # of a photo's detail, see ``decode.compute_deta
 # A face model, and the whole-photo model for photos without a face.
 DEFAULT_MODEL = "happy-sad+people"
 DEFAULT_BATCH_SIZE = 32
+DEFAULT_KEYWORD_ROOT = "expression"  # the keyword above labels in XMP sidecars
 
 # Reason for skipping a file that was last changed before ``Search.newer_than``.
 TOO_OLD = "older"
@@ -284,6 +285,21 @@ class JournalOptions:
 
 
 @dataclass(frozen=True)
+class SidecarOptions:
+    """How labels are written into XMP sidecars.
+
+    Attributes:
+        root: the keyword above the labels; ``|`` separates its levels.
+        is_stem: whether a sidecar is named ``photo.xmp`` instead of ``photo.jpg.xmp``.
+        faces: whether to mark faces as regions.
+    """
+
+    root: str = DEFAULT_KEYWORD_ROOT
+    is_stem: bool = False
+    faces: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
     """One run of the command: its inputs, its output and all options.
 
@@ -299,6 +315,7 @@ class Job:
         metrics_file: textfile for Prometheus; None for none.
         fail_on_drift: fail if the answers differ too much from those of earlier runs.
         accept_drift: make this run's answers the baseline of later runs.
+        sidecars: write the labels into XMP sidecars; None for not.
     """
 
     photos: tuple[str, ...]
@@ -312,6 +329,7 @@ class Job:
     metrics_file: Path | None = None
     fail_on_drift: bool = False
     accept_drift: bool = False
+    sidecars: SidecarOptions | None = None
 
 
 _NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")

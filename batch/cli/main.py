@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from batch.cli.apply import apply
 from batch.cli.default_command import DefaultGroup, show_help
 from batch.cli.diff import diff
 from batch.cli.explain import explain
@@ -59,6 +60,7 @@ def cli() -> None:
 
 
 cli.add_command(_VERSION_OPTION(label))
+cli.add_command(apply)
 cli.add_command(diff)
 cli.add_command(explain)
 cli.add_command(model)

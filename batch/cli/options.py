@@ -14,9 +14,13 @@ import click
 
 from batch.limits import DEFAULT_MAX_GONE
 from batch.log import LogFormat
-from batch.options import DEFAULT_MODEL, EngineKind, Provider
+from batch.options import DEFAULT_KEYWORD_ROOT, DEFAULT_MODEL, EngineKind, Provider
 
 FILE = click.Path(path_type=Path, readable=False)
+
+# Values of --sidecar-name.
+FULL_NAME = "full"
+STEM_NAME = "stem"
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
@@ -178,6 +182,31 @@ log_options = combine_options(
         help="Format of the log on standard error.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only."),
+)
+
+
+# What is written into XMP sidecars.
+sidecar_options = combine_options(
+    click.option(
+        "--xmp",
+        is_flag=True,
+        help="Write labels as keywords into XMP sidecars, for photo managers.",
+    ),
+    click.option(
+        "--sidecar-name",
+        type=click.Choice([FULL_NAME, STEM_NAME]),
+        default=FULL_NAME,
+        show_default=True,
+        help="Name of a sidecar: photo.jpg.xmp (full) or photo.xmp (stem).",
+    ),
+    click.option(
+        "--keyword-root",
+        default=DEFAULT_KEYWORD_ROOT,
+        show_default=True,
+        metavar="KEYWORD",
+        help="Keyword above the labels; | separates levels.",
+    ),
+    click.option("--faces", is_flag=True, help="Also mark faces as regions in sidecars."),
 )
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from batch.cli.options import STEM_NAME
 from batch.errors import BatchLabelError, OutputClosed, UsageError
 from batch.exclude import read_patterns
 from batch.limits import (
@@ -39,6 +40,7 @@ from batch.options import (
     Options,
     Provider,
     Search,
+    SidecarOptions,
     parse_max_file_size,
     parse_max_pixels,
 )
@@ -272,6 +274,24 @@ def _build_options(
         shard=None if shard is None else parse_shard(shard),
         file_limits=build_file_limits(decode_timeout, max_pixels, max_file_size),
     )
+
+
+def build_sidecar_options(
+    xmp: bool, sidecar_name: str, keyword_root: str, faces: bool
+) -> SidecarOptions | None:
+    """Build the record of what is written into sidecars; None if nothing is.
+
+    Raises:
+        UsageError: an option lacks ``--xmp``, or the root can't be a keyword.
+    """
+    chosen = SidecarOptions(keyword_root, sidecar_name == STEM_NAME, faces)
+    if xmp:
+        return chosen
+    if chosen != SidecarOptions():
+        raise UsageError(
+            "--sidecar-name, --keyword-root and --faces are about sidecars", "add --xmp"
+        )
+    return None
 
 
 def add_default_journal(job: Job) -> Job:

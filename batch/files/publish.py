@@ -30,6 +30,7 @@ HEAD_BYTES = 512
 
 # Source: renameat2(2), <linux/fs.h> and <fcntl.h>.
 _AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UNSUPPORTED_ERRNOS = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
 
@@ -150,15 +151,34 @@ def exchange(one: Path, other: Path) -> bool:
     Raises:
         OSError: the exchange failed.
     """
+    return _rename(one, other, _RENAME_EXCHANGE)
+
+
+def rename_to_free(one: Path, other: Path) -> None:
+    """Rename a file to a name that is free.
+
+    If the system can't rename without replacing, the name is checked just before.
+
+    Raises:
+        FileExistsError: the name is not free.
+        OSError: the file can't be renamed.
+    """
+    if not _rename(one, other, _RENAME_NOREPLACE):
+        if os.path.lexists(other):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(other))
+        one.rename(other)
+
+
+def _rename(one: Path, other: Path, flags: int) -> bool:
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:  # not Linux, or a C library without it
         return False
-    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), flags) == 0:
         return True
     number = ctypes.get_errno()
     if number in _UNSUPPORTED_ERRNOS:
         return False
-    raise OSError(number, os.strerror(number), os.fspath(other))
+    raise OSError(number, os.strerror(number), os.fspath(one), None, os.fspath(other))
 
 
 def is_stdout(output: str) -> bool:

@@ -35,7 +35,7 @@ _ERRNO_BY_CODE = {
 }
 # Suffixes of the files that SQLite keeps beside a database.
 COMPANION_SUFFIXES = ("-journal", "-wal", "-shm")
-_FULL = f"{os.strerror(errno.ENOSPC)}, for the journal or in the temporary folder"
+_FULL = f"{os.strerror(errno.ENOSPC)}, for the {{}} or in the temporary folder"
 
 
 class JournalDamaged(Exception):
@@ -46,14 +46,21 @@ class JournalDamaged(Exception):
 
 
 @contextmanager
-def translate_sqlite_errors(path: Path) -> Iterator[None]:
+def translate_sqlite_errors(
+    path: Path, noun: str = "journal", remedy: str = STATE_REMEDY
+) -> Iterator[None]:
     """Raise the journal's exceptions for errors of SQLite and the system.
+
+    Args:
+        path: the database.
+        noun: what messages call it.
+        remedy: how to choose another path.
 
     Raises:
         JournalDamaged: the database seems to be damaged or is not a journal.
         OutputError: any other error, such as a full disk or a database in use.
     """
-    with translate_write_errors(f"journal {path_text(path)}", STATE_REMEDY, path):
+    with translate_write_errors(f"{noun} {path_text(path)}", remedy, path):
         try:
             yield
         except sqlite3.Error as error:
@@ -65,7 +72,7 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
             if reason and is_denied(reason):
                 raise reason from error
             number = (reason and reason.errno) or _ERRNO_BY_CODE.get(code, errno.EIO)
-            words = _FULL if code == sqlite3.SQLITE_FULL else os.strerror(number)
+            words = _FULL.format(noun) if code == sqlite3.SQLITE_FULL else os.strerror(number)
             raise OSError(number, f"{words}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise JournalDamaged(str(error)) from error

@@ -25,6 +25,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 PixelNumber = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
 Count = Annotated[int, Meta(ge=0, le=MAX_PHOTO_SIDE)]
 Ordinal = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
 
 _PIXELS = (PixelNumber | None, f"a number of pixels, up to {MAX_PHOTO_SIDE}")
@@ -47,6 +48,7 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "face_score": _SHARE,
     "width": _WHOLE,
     "height": _WHOLE,
+    "sha256": (Digest | None, "64 hexadecimal digits"),
     "error": (Text | None, "a printable text"),
     "position": (Position | None, f"a whole number from 1 to {LAST_POSITION}"),
 }
@@ -57,6 +59,11 @@ _MAX_SHOWN_CHARS = 100  # characters of a value in a message
 _INDEX = re.compile(r"\$\[(\d+)\]")
 
 Check = Callable[[tuple[Value, ...]], tuple[Any, ...]]
+
+
+def is_known_column(name: str) -> bool:
+    """Return whether a column is one whose values can be checked; readers ignore others."""
+    return name in _FIELDS or name.startswith("p_")
 
 
 def read_checked_records(

@@ -1,0 +1,485 @@
+"""Copies, links and moves of photos into folders by label."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batch.applying.selection import Selection
+from batch.applying.transfer import CHANGED, GONE, How
+from batch.errors import ExitCode, OutputError, ReportError, UsageError
+from tests.support.applying import (
+    list_files,
+    make_row,
+    run_apply,
+    run_undo,
+    save_samples,
+    write_report,
+)
+
+LABELS = {
+    "photos/a/astronaut.png": "happy",
+    "photos/a/chelsea.png": "sad",
+    "photos/b/astronaut.png": "sad",
+    "photos/b/coffee.png": "happy",
+}
+IN_FOLDERS = [
+    "happy/a/astronaut.png",
+    "happy/b/coffee.png",
+    "sad/a/chelsea.png",
+    "sad/b/astronaut.png",
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with photos and the report r.csv."""
+    save_samples(tmp_path / "photos")
+    return tmp_path
+
+
+@pytest.fixture
+def report(place: Path) -> Path:
+    return write(place)
+
+
+def write(place: Path, **labels: str) -> Path:
+    """Write the report, with other labels for some stems of paths."""
+    rows = [
+        make_row(place, path, label=labels.get(Path(path).stem, label))
+        for path, label in LABELS.items()
+    ]
+    return write_report(place / "r.csv", rows)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in list_files(folder)
+    }
+
+
+def test_a_dry_run_changes_nothing(place: Path, report: Path) -> None:
+    summary = run_apply(report, copy_to=place / "out", execute=False)
+
+    assert summary.done == {("copy", "happy"): 2, ("copy", "sad"): 2}
+    assert not (place / "out").exists()
+    assert not (place / ".r.csv.applied").exists()
+
+
+def test_copies_have_the_bytes_mode_and_mtime_of_the_photos(place: Path, report: Path) -> None:
+    photo = place / "photos/a/astronaut.png"
+    os.utime(photo, ns=(1, 1_234_567_890_123_456_789))
+    photo.chmod(0o640)
+    before = digests(place / "photos")
+
+    summary = run_apply(report, copy_to=place / "out")
+
+    assert summary.done == {("copy", "happy"): 2, ("copy", "sad"): 2}
+    assert list_files(place / "out") == IN_FOLDERS
+    copy = (place / "out/happy/a/astronaut.png").stat()
+    assert (copy.st_mtime_ns, copy.st_mode & 0o777) == (1_234_567_890_123_456_789, 0o640)
+    assert sorted(digests(place / "out").values()) == sorted(before.values())
+    assert digests(place / "photos") == before
+
+
+def test_a_second_run_reads_and_changes_nothing(
+    place: Path, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_apply(report, copy_to=place / "out", link_to=place / "links")
+    recorded = (place / ".r.csv.applied").read_bytes()
+    monkeypatch.setattr("batch.applying.actions.verify", pytest.fail)
+    monkeypatch.setattr("batch.applying.steps.verify", pytest.fail)
+    monkeypatch.setattr("batch.applying.transfer.copy", pytest.fail)
+
+    summary = run_apply(report, copy_to=place / "out", link_to=place / "links")
+
+    assert (summary.unchanged, summary.done) == (8, {})
+    assert (place / ".r.csv.applied").read_bytes() == recorded
+
+
+def test_names_that_collide_are_numbered_and_keep_their_numbers(place: Path) -> None:
+    report = write(place, astronaut="happy")
+    out = place / "out"
+
+    run_apply(report, copy_to=out, flat=True)
+    first = digests(out)
+    assert list(first) == [
+        "happy/astronaut-2.png",
+        "happy/astronaut.png",
+        "happy/coffee.png",
+        "sad/chelsea.png",
+    ]
+    # The first one is gone, and the rows are in another order.
+    rows = [make_row(place, path, label="happy") for path in reversed(LABELS)]
+    write_report(report, rows[:-1])
+    summary = run_apply(report, copy_to=out, flat=True)
+
+    assert (summary.unchanged, summary.unmatched) == (2, 1)
+    assert first["happy/astronaut-2.png"] == digests(out)["happy/astronaut-2.png"]
+
+
+def test_a_file_of_others_is_never_replaced(place: Path, report: Path) -> None:
+    (place / "out/happy/a").mkdir(parents=True)
+    (place / "out/happy/a/astronaut.png").write_text("mine")
+
+    run_apply(report, copy_to=place / "out")
+
+    assert (place / "out/happy/a/astronaut.png").read_text() == "mine"
+    assert (place / "out/happy/a/astronaut-2.png").is_file()
+    run_undo(report)
+    assert list_files(place / "out") == ["happy/a/astronaut.png"]
+
+
+@pytest.mark.parametrize("how", [How.COPY, How.SYMBOLIC, How.HARD, None])
+def test_a_new_label_moves_what_was_made_to_its_folder(
+    place: Path, report: Path, how: How | None
+) -> None:
+    root = place / "out"
+    options = (
+        {"move_to": root}
+        if how is None
+        else {"copy_to": root}
+        if how is How.COPY
+        else {"link_to": root, "link": how}
+    )
+    rows = [make_row(place, path, label=label) for path, label in LABELS.items()]
+    run_apply(report, **options)
+    inode = (root / "happy/b/coffee.png").lstat().st_ino
+    rows[-1]["label"] = "sad"
+    write_report(report, rows)
+
+    summary = run_apply(report, **options)
+
+    assert summary.done == {("rename", "sad"): 1}
+    assert summary.unchanged == 3
+    assert (root / "sad/b/coffee.png").lstat().st_ino == inode
+    assert not (root / "happy/b").exists()
+    run_undo(report)
+    assert list_files(root) == IN_FOLDERS
+
+
+def test_a_changed_photo_is_refused_and_then_replaced(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    photo = place / "photos/b/coffee.png"
+    shutil.copy(place / "photos/a/chelsea.png", photo)
+
+    stale = run_apply(report, copy_to=place / "out")
+    assert (stale.failed, stale.exit_code) == ({CHANGED: 1}, ExitCode.INCOMPLETE)
+    assert "coffee.png" in stale.named[0]
+
+    summary = run_apply(write(place), copy_to=place / "out")
+    assert summary.done == {("replace", "happy"): 1}
+    assert (place / "out/happy/b/coffee.png").read_bytes() == photo.read_bytes()
+
+
+def test_photos_that_changed_are_gone_or_unreadable_are_not_touched(place: Path) -> None:
+    report = write(place)
+    (place / "photos/a/astronaut.png").unlink()
+    shutil.copy(place / "photos/a/chelsea.png", place / "photos/b/coffee.png")
+    (place / "photos/a/chelsea.png").unlink()
+    (place / "photos/a/chelsea.png").mkdir()
+    before = list_files(place / "photos")
+
+    for options in (
+        {"copy_to": place / "copies"},
+        {"link_to": place / "links", "link": How.HARD},
+        {"move_to": place / "moved"},
+    ):
+        summary = run_apply(report, **options)
+        assert summary.failed == {GONE: 1, CHANGED: 1, "unreadable": 1}
+        assert summary.done.total() == 1
+        if "move_to" in options:
+            run_undo(report)
+        for root in options.values():
+            assert [name for name in list_files(place / root) if "tmp" in name] == []
+    assert list_files(place / "photos") == before
+
+
+def test_a_report_without_digests_is_refused(place: Path, report: Path) -> None:
+    text = report.read_text().replace("sha256", "notes")
+    report.write_text(text)
+
+    with pytest.raises(ReportError, match="no column sha256") as refused:
+        run_apply(report, copy_to=place / "out")
+    assert "label the photos again" in refused.value.remedy
+
+
+def test_a_row_without_a_digest_is_refused(place: Path) -> None:
+    rows = [make_row(place, path, sha256="") for path in LABELS]
+    report = write_report(place / "r.csv", rows)
+
+    summary = run_apply(report, copy_to=place / "out")
+
+    assert summary.failed == {"without a sha256 in the report": 4}
+    assert "label the photos again" in summary.named[0]
+
+
+def test_missing_and_remote_photos_are_skipped(place: Path) -> None:
+    rows = [
+        make_row(place, "photos/a/astronaut.png", error="missing: not found in this run"),
+        make_row(place, "zip://a.jpg::photos.zip", sha256="0" * 64),
+        make_row(place, "s3://bucket/a.jpg", sha256="0" * 64),
+        make_row(place, "photos/b/coffee.png"),
+        make_row(place, "photos/a/chelsea.png"),
+        make_row(place, "photos/b/coffee.png"),
+    ]
+    report = write_report(place / "r.csv", rows)
+
+    summary = run_apply(report, copy_to=place / "out")
+
+    assert summary.skipped == {
+        "missing when the report was written": 1,
+        "in an archive or store": 2,
+        "in the report twice": 1,
+    }
+    assert (summary.done.total(), summary.exit_code) == (2, ExitCode.OK)
+
+
+def test_photos_below_the_folder_are_not_copied_again(place: Path) -> None:
+    report = write(place)
+    run_apply(report, copy_to=place / "photos/by label")
+    copied = [Path("photos/by label") / name for name in IN_FOLDERS]
+    rows = [make_row(place, path) for path in (*LABELS, *copied)]
+
+    summary = run_apply(write_report(report, rows), copy_to=place / "photos/by label")
+
+    assert summary.skipped == {"below the folder already": 4}
+    assert len(list_files(place / "photos/by label")) == 4
+
+
+def test_what_does_not_match_any_more_stays_unless_it_is_pruned(place: Path, report: Path) -> None:
+    out = place / "out"
+    run_apply(report, copy_to=out)
+    only_sad = Selection(labels=("sad",))
+
+    left = run_apply(report, copy_to=out, selection=only_sad)
+    assert (left.unmatched, left.done) == (2, {})
+    assert list_files(out) == IN_FOLDERS
+
+    planned = run_apply(report, copy_to=out, selection=only_sad, prune=True, execute=False)
+    pruned = run_apply(report, copy_to=out, selection=only_sad, prune=True)
+    assert planned.done == pruned.done == {("remove", "happy"): 2}
+    assert list_files(out) == IN_FOLDERS[2:]
+
+    run_undo(report)
+    assert list_files(out) == IN_FOLDERS
+    assert run_apply(report, copy_to=out).unchanged == 4
+
+
+def test_pruning_keeps_what_others_changed_and_last_copies(place: Path, report: Path) -> None:
+    out = place / "out"
+    run_apply(report, copy_to=out)
+    (out / "happy/a/astronaut.png").write_bytes(b"edited")
+    (place / "photos/b/coffee.png").unlink()
+
+    summary = run_apply(report, copy_to=out, selection=Selection(labels=("sad",)), prune=True)
+
+    assert summary.done == {}
+    assert summary.skipped == {
+        "changed by another program": 1,
+        "kept, as the photo it was made from is gone": 1,
+    }
+    assert list_files(out) == IN_FOLDERS
+
+
+def test_a_copy_that_was_edited_is_left_and_one_that_was_deleted_is_made_again(
+    place: Path, report: Path
+) -> None:
+    out = place / "out"
+    run_apply(report, copy_to=out)
+    (out / "happy/a/astronaut.png").write_bytes(b"edited")
+    (out / "happy/b/coffee.png").unlink()
+
+    summary = run_apply(report, copy_to=out)
+
+    assert summary.skipped == {"changed by another program": 1}
+    assert summary.done == {("copy", "happy"): 1}
+    assert (out / "happy/a/astronaut.png").read_bytes() == b"edited"
+
+
+@pytest.mark.parametrize("how", [How.SYMBOLIC, How.HARD])
+def test_links_lead_to_the_photos(place: Path, report: Path, how: How) -> None:
+    run_apply(report, link_to=place / "out", link=how)
+
+    made = place / "out/happy/a/astronaut.png"
+    assert made.is_symlink() is (how is How.SYMBOLIC)
+    assert made.samefile(place / "photos/a/astronaut.png")
+    run_undo(report)
+    assert list_files(place / "out") == []
+    assert len(list_files(place / "photos")) == 4
+
+
+def test_a_file_system_without_reflinks_is_named(report: Path, other_disk: Path) -> None:
+    with pytest.raises(OutputError, match="can't have reflinks") as refused:
+        run_apply(report, link_to=other_disk, link=How.REFLINK)
+    assert "--copy-to" in refused.value.remedy
+    assert list_files(other_disk) == []
+
+
+def test_hard_links_to_another_disk_are_refused(report: Path, other_disk: Path) -> None:
+    with pytest.raises(OutputError, match="can't have hard links"):
+        run_apply(report, link_to=other_disk, link=How.HARD)
+    assert list_files(other_disk) == []
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if os.stat(folder).st_dev == tmp_path.stat().st_dev:  # noqa: PTH116
+            pytest.skip("/dev/shm is on the same file system")
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("crosses", [False, True], ids=["same disk", "other disk"])
+def test_moved_photos_are_found_by_old_and_new_reports(
+    place: Path, report: Path, other_disk: Path, crosses: bool
+) -> None:
+    root = other_disk / "out" if crosses else place / "out"
+    before = sorted(digests(place / "photos").values())
+
+    summary = run_apply(report, move_to=root)
+
+    assert summary.done == {("move", "happy"): 2, ("move", "sad"): 2}
+    assert list_files(place / "photos") == []
+    assert list_files(root) == IN_FOLDERS
+    assert sorted(digests(root).values()) == before
+    # By the old report, and by one of a run that found the photos at their new places.
+    assert run_apply(report, move_to=root).unchanged == 4
+    rows = [make_row(place, root / name, label=name.split("/")[0]) for name in IN_FOLDERS]
+    again = run_apply(write_report(report, rows), move_to=root)
+    assert (again.unchanged, again.done, again.failed) == (4, {}, {})
+
+    run_undo(report)
+    assert sorted(digests(place / "photos").values()) == before
+    assert list_files(root) == []
+
+
+def test_a_moved_photo_takes_its_sidecar_along(place: Path, report: Path) -> None:
+    sidecar = place / "photos/b/coffee.png.xmp"
+    sidecar.write_bytes(b"<x:xmpmeta/>")
+
+    run_apply(report, move_to=place / "out")
+    assert (place / "out/happy/b/coffee.png.xmp").read_bytes() == b"<x:xmpmeta/>"
+    # Another program changes it, and the label changes.
+    (place / "out/happy/b/coffee.png.xmp").write_bytes(b"<x:xmpmeta>edited</x:xmpmeta>")
+    row = make_row(place, "out/happy/b/coffee.png", label="sad")
+    summary = run_apply(write_report(report, [row]), move_to=place / "out")
+
+    assert summary.done == {("rename", "sad"): 1, ("move sidecar", "sad"): 1}
+    assert "sad/b/coffee.png.xmp" in list_files(place / "out")
+    run_undo(report)
+    run_undo(report)
+    assert sidecar.read_bytes() == b"<x:xmpmeta>edited</x:xmpmeta>"
+    assert list_files(place / "out") == []
+
+
+def test_photos_can_be_moved_within_their_own_folder(place: Path, report: Path) -> None:
+    run_apply(report, move_to=place / "photos")
+
+    assert list_files(place / "photos") == IN_FOLDERS
+    rows = [make_row(place, f"photos/{name}", label=name.split("/")[0]) for name in IN_FOLDERS]
+    assert run_apply(write_report(report, rows), move_to=place / "photos").unchanged == 4
+
+
+def test_undo_leaves_what_others_changed(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    (place / "out/happy/a/astronaut.png").write_bytes(b"edited")
+    (place / "out/happy/b/coffee.png").unlink()  # nothing is left to undo
+
+    summary = run_undo(report)
+
+    assert summary.failed == {"changed by another program": 1}
+    assert "astronaut.png" in summary.named[0]
+    assert list_files(place / "out") == ["happy/a/astronaut.png"]
+    with pytest.raises(UsageError, match="nothing to undo"):
+        run_undo(report)
+
+
+def test_undo_takes_the_runs_back_one_by_one(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    run_apply(report, link_to=place / "links")
+    run_apply(report, link_to=place / "links")  # does nothing, so there is nothing to undo
+
+    run_undo(report)
+    assert list_files(place / "links") == []
+    assert list_files(place / "out") == IN_FOLDERS
+    run_undo(report)
+    assert list_files(place / "out") == []
+    # The same again, under the same names.
+    run_apply(report, copy_to=place / "out")
+    assert list_files(place / "out") == IN_FOLDERS
+
+
+def test_undo_does_not_overwrite_a_new_photo_of_the_same_name(place: Path, report: Path) -> None:
+    run_apply(report, move_to=place / "out")
+    (place / "photos/a").mkdir(parents=True, exist_ok=True)
+    (place / "photos/a/astronaut.png").write_bytes(b"new")
+
+    summary = run_undo(report)
+
+    assert summary.failed.total() == 1
+    assert (place / "photos/a/astronaut.png").read_bytes() == b"new"
+    assert (place / "out/happy/a/astronaut.png").is_file()
+
+
+def test_strange_names_and_labels_stay_below_the_folder(place: Path) -> None:
+    names = [b"new\nline.png", b"\xff\xfe.png", "grüße 😀.png".encode(), b"-rf.png", b"=1.png"]
+    rows = []
+    for name in names:
+        path = Path(os.fsdecode(b"photos/" + name))
+        shutil.copy(place / "photos/a/chelsea.png", place / path)
+        rows.append(make_row(place, path, label="../../etc"))
+    rows.append(make_row(place, "photos/a/../b/coffee.png", label=".."))
+    report = write_report(place / "r.csv", rows)
+    report.write_text(report.read_text().replace("p_happy", "p_.."))
+
+    run_apply(report, copy_to=place / "out")
+
+    made = sorted(map(os.fsencode, list_files(place / "out")))
+    assert made == sorted([b"%2E./b/coffee.png", *(b"%2E.%2F..%2Fetc/" + name for name in names)])
+    run_undo(report)
+    assert list_files(place / "out") == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(place: Path, report: Path) -> None:
+    with pytest.raises(OutputError, match=r"there is no .*gone"):
+        run_apply(report, copy_to=place / "gone" / "out")
+    (place / "file").touch()
+    with pytest.raises(OutputError, match="not a folder"):
+        run_apply(report, copy_to=place / "file")
+
+
+def test_unknown_labels_are_refused(place: Path, report: Path) -> None:
+    with pytest.raises(UsageError, match="has no label hapy") as refused:
+        run_apply(report, copy_to=place / "out", selection=Selection(labels=("hapy",)))
+    assert "happy, sad" in refused.value.remedy
+
+
+def test_moving_goes_with_no_other_action(place: Path, report: Path) -> None:
+    with pytest.raises(UsageError, match="--move-to and another action"):
+        run_apply(report, move_to=place / "out", copy_to=place / "copies")
+
+
+def test_the_paths_of_subfolders_begin_below_the_common_folder(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    (place / "more").mkdir()
+    shutil.copy(place / "photos/a/chelsea.png", place / "more/cat.png")
+    rows = [make_row(place, path, label=label) for path, label in LABELS.items()]
+    write_report(report, [make_row(place, "more/cat.png"), *rows])
+
+    summary = run_apply(report, copy_to=place / "out")
+
+    # The copies go where they would be if they were made now.
+    assert summary.done == {("copy", "happy"): 1, ("rename", "happy"): 2, ("rename", "sad"): 2}
+    assert list_files(place / "out") == [
+        "happy/more/cat.png",
+        *(f"{name.split('/')[0]}/photos/{name.split('/', 1)[1]}" for name in IN_FOLDERS),
+    ]
