@@ -202,7 +202,10 @@ class LabellingRun:
         job, stdout = self.job, self.terminal.stdout
         numbered = job.options.shard is not None
         outputs = self.engine.ensemble.outputs
-        return open_report(job.output, outputs, job.per_face, stdout, numbered, check)
+        located = job.options.with_location
+        return open_report(
+            job.output, outputs, job.per_face, stdout, numbered, check, located=located
+        )
 
     @property
     def _drift_check(self) -> DriftCheck:
@@ -342,7 +345,11 @@ class LabellingRun:
             "basis": compute_basis(models, job.options).hex(),
             "thresholds": self._drift_check.thresholds,
             "shard": str(job.options.shard),
-            "columns": ",".join(column_names(self.engine.ensemble.outputs, job.per_face)),
+            "columns": ",".join(
+                column_names(
+                    self.engine.ensemble.outputs, job.per_face, located=job.options.with_location
+                )
+            ),
             "version": find_version(PROGRAM),
         }
 

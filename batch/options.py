@@ -203,6 +203,7 @@ class Options:
         always_answer: give every photo its likeliest label; abstain outputs are ignored.
         per_face: search a photo for small faces even if large ones settle its answer.
         salvage: label the part of a truncated photo that can be read.
+        with_location: read the photos' coordinates.
         search: which files of a folder are photos to label.
         shard: label only the files of this shard; None for all.
         file_limits: limits on reading and decoding one file.
@@ -221,6 +222,7 @@ class Options:
     always_answer: bool = False
     per_face: bool = False
     salvage: bool = False
+    with_location: bool = False
     search: Search = field(default_factory=Search)
     shard: Shard | None = None
     file_limits: FileLimits = field(default_factory=FileLimits)

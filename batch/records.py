@@ -60,11 +60,12 @@ class Region(StrEnum):
 
 
 class Source(StrEnum):
-    """What a photo's answer is based on: its face, the whole photo, or both."""
+    """What a photo's answer is based on: its face, the whole photo, both, or a person's review."""
 
     FACE = "face"
     IMAGE = "image"
     BOTH = "both"
+    REVIEW = "review"
 
 
 class Stage(StrEnum):
@@ -150,6 +151,27 @@ class FileState:
 
 
 @dataclass(frozen=True)
+class Capture:
+    """When, with what and where a photo was taken, from its EXIF tags; a field is None if unknown.
+
+    Attributes:
+        taken: local time of the camera, ``2026-01-31T18:04:05``, with ``+01:00`` at its end if the
+            file states the offset from UTC.
+        camera: maker and model, on one printable line.
+        latitude: degrees, -90 to 90, north is positive.
+        longitude: degrees, -180 to 180, east is positive.
+    """
+
+    taken: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+NO_CAPTURE = Capture()
+
+
+@dataclass(frozen=True)
 class Photo:
     """A decoded photo.
 
@@ -159,6 +181,7 @@ class Photo:
         width: pixels of the upright file.
         height: pixels of the upright file.
         salvaged: what is wrong with a truncated file; empty for a complete one.
+        capture: when, with what and where it was taken.
         load_detail: decodes the same photo with more pixels; None if it has no more.
     """
 
@@ -167,6 +190,7 @@ class Photo:
     width: int
     height: int
     salvaged: str = ""
+    capture: Capture = NO_CAPTURE
     load_detail: Callable[[], Photo | Failure] | None = field(
         default=None, repr=False, compare=False
     )
@@ -261,6 +285,8 @@ class Row:
         height: pixels of the upright file; None if it was not decoded.
         failure: why the file failed; None unless the status is ``failed``.
         salvaged: why only a part of the photo was labelled; empty for a complete one.
+        capture: when, with what and where the photo was taken.
+        sha256: SHA-256 of the file's bytes; None if it could not be read.
         missing: whether the file is missing, and this is its row from an earlier run.
         accepted: whether the failure was accepted earlier.
         position: number of the file among all files found, from 1; None if unknown.
@@ -275,6 +301,8 @@ class Row:
     height: int | None = None
     failure: Failure | None = None
     salvaged: str = ""
+    capture: Capture = NO_CAPTURE
+    sha256: bytes | None = field(default=None, compare=False)
     missing: bool = False
     accepted: bool = False
     position: int | None = field(default=None, compare=False)

@@ -18,8 +18,10 @@ from batch.records import (
     ANSWERED_STATUSES,
     LABELLED_STATUSES,
     MAX_DETAIL_CHARS,
+    NO_CAPTURE,
     Answer,
     Box,
+    Capture,
     Failure,
     Reason,
     Row,
@@ -31,12 +33,19 @@ from batch.records import (
 MAX_ROW_BYTES = 1024**2  # of JSON; a face takes about 150
 MAX_FACES = 4_096  # of a photo
 MAX_PHOTO_SIDE = 2**31 - 1  # pixels; a report stores 32 bits
+MAX_CAMERA_CHARS = 100
+# ISO 8601: a local time, and its offset from UTC if that is known.
+TAKEN_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([+-]\d\d:\d\d)?$"
 
 # A sum of floats may exceed 1 by a rounding error.
 Probability: TypeAlias = Annotated[float, Meta(ge=0, le=1.00001)]
 Coordinate: TypeAlias = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
 Side: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
 Detail: TypeAlias = Annotated[str, Meta(max_length=MAX_DETAIL_CHARS)]
+TakenText: TypeAlias = Annotated[str, Meta(pattern=TAKEN_PATTERN, max_length=25)]
+CameraText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_CAMERA_CHARS)]
+Latitude: TypeAlias = Annotated[float, Meta(ge=-90, le=90)]
+Longitude: TypeAlias = Annotated[float, Meta(ge=-180, le=180)]
 
 
 class _BoxJson(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -61,6 +70,18 @@ class _FailureJson(Struct, array_like=True, forbid_unknown_fields=True, frozen=T
     detail: Detail
 
 
+class _CaptureJson(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    taken: TakenText | None
+    camera: CameraText | None
+    latitude: Latitude | None
+    longitude: Longitude | None
+
+
+class _PictureNotesJson(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    salvaged: Detail
+    capture: _CaptureJson | None
+
+
 class _RowJson(Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):
     status: Status
     failure: _FailureJson | None = None
@@ -70,14 +91,16 @@ class _RowJson(Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=Tr
     answer: _AnswerJson | None = None
     source: Source | None = None
     faces: Annotated[tuple[_AnswerJson, ...], Meta(max_length=MAX_FACES)] = ()
+    capture: _CaptureJson | None = None
 
 
 _ROW_DECODER, _FAILURE_DECODER = msgspec.json.Decoder(_RowJson), msgspec.json.Decoder(_FailureJson)
+_NOTES_DECODER = msgspec.json.Decoder(_PictureNotesJson)
 _ENCODER = msgspec.json.Encoder()
 
 
 def pack_row(row: Row) -> bytes:
-    """Serialise a row without its path, position and ``missing``.
+    """Serialise a row without its path, digest, position and ``missing``.
 
     Numbers keep their full precision. In details, bytes that are not UTF-8 become ``?``.
     """
@@ -91,12 +114,17 @@ def pack_row(row: Row) -> bytes:
             answer=_pack_answer(row.answer) if row.answer else None,
             source=row.source,
             faces=tuple(map(_pack_answer, row.faces)),
+            capture=_pack_capture(row.capture),
         )
     )
 
 
 def unpack_row(
-    path: Location, text: str | bytes, position: int | None = None, missing: bool = False
+    path: Location,
+    text: str | bytes,
+    position: int | None = None,
+    missing: bool = False,
+    sha256: bytes | None = None,
 ) -> Row:
     """Parse and validate a row.
 
@@ -105,6 +133,7 @@ def unpack_row(
         text: JSON that ``pack_row`` wrote.
         position: the row's position.
         missing: whether the file is missing.
+        sha256: SHA-256 of the file's bytes.
 
     Raises:
         ValueError: the text is not a consistent row.
@@ -120,6 +149,8 @@ def unpack_row(
         height=packed.height,
         salvaged=packed.salvaged,
         failure=_unpack_failure(path, packed.failure) if packed.failure else None,
+        capture=_unpack_capture(packed.capture),
+        sha256=sha256,
         missing=missing,
         position=position,
     )
@@ -162,11 +193,42 @@ def unpack_failure(path: Location, text: str | bytes) -> Failure:
     return _unpack_failure(path, _FAILURE_DECODER.decode(text))
 
 
+def pack_picture_notes(salvaged: str, capture: Capture) -> bytes:
+    """Serialise what a decoded picture has besides its pixels; empty if there is nothing."""
+    if not salvaged and capture == NO_CAPTURE:
+        return b""
+    return _ENCODER.encode(_PictureNotesJson(_clean_detail(salvaged), _pack_capture(capture)))
+
+
+def unpack_picture_notes(text: bytes) -> tuple[str, Capture]:
+    """Parse what ``pack_picture_notes`` wrote.
+
+    Raises:
+        ValueError: the text is not that.
+    """
+    if not text:
+        return "", NO_CAPTURE
+    notes = _NOTES_DECODER.decode(text)
+    return notes.salvaged, _unpack_capture(notes.capture)
+
+
+def _pack_capture(capture: Capture) -> _CaptureJson | None:
+    if capture == NO_CAPTURE:
+        return None
+    return _CaptureJson(capture.taken, capture.camera, capture.latitude, capture.longitude)
+
+
+def _unpack_capture(packed: _CaptureJson | None) -> Capture:
+    if packed is None:
+        return NO_CAPTURE
+    return Capture(packed.taken, packed.camera, packed.latitude, packed.longitude)
+
+
 def _check_consistency(row: Row) -> None:
     has_answer = row.status in ANSWERED_STATUSES
     if (row.answer.status if row.answer else None) != (row.status if has_answer else None):
         raise ValueError(f"a photo that is {row.status} with the answer {row.answer}")
-    if (row.source is not None) != has_answer:
+    if (row.source is not None) != has_answer or row.source is Source.REVIEW:
         raise ValueError(f"a photo that is {row.status} with the source {row.source}")
     if (row.failure is not None) != (row.status is Status.FAILED):
         raise ValueError(f"a photo that is {row.status} with the failure {row.failure}")

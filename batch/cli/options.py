@@ -232,6 +232,11 @@ choice_options = combine_options(
         help="Label the readable part of a truncated photo, and note it in the column error.",
     ),
     click.option(
+        "--with-location",
+        is_flag=True,
+        help="Add the columns latitude and longitude, from the photos' EXIF tags.",
+    ),
+    click.option(
         "--dry-run",
         is_flag=True,
         help="List the files that are found, labelled before or not, and exit.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 from batch.discovery.fetcher import PATIENCE_FACTOR, FetchedFile, Fetcher
@@ -72,7 +73,7 @@ class LocalEngine:
         self.ensemble = ensemble or load_ensemble(options)
         self.device, self.provider_note = choose_ensemble_device(self.ensemble, options.device)
         self.timings = Timings()
-        self._salvage, self._check = options.salvage, check
+        self._options, self._check = options, check
         plan = make_plan(self.ensemble, options.batch_size)
         cores = available_cores()
         if self.device.devices:
@@ -162,7 +163,10 @@ class LocalEngine:
             return FinishedFile(make_failed_row(item))
         else:
             location = item
-        return WorkerRequest(location, data, has_lookup, may_be_known, self._salvage)
+        salvage, with_location = self._options.salvage, self._options.with_location
+        return WorkerRequest(
+            location, data, True, may_be_known, salvage, with_location=with_location
+        )
 
     def _process_item(
         self, find_known: KnownRowLookup | None, item: WorkerRequest | FinishedFile
@@ -181,6 +185,7 @@ class LocalEngine:
         url = request.location
         if isinstance(url, Url):  # size, mtime and ETag are those of the listing
             state = FileState(url.size, url.mtime_ns, state.digest if state else None, url.etag)
+        row = replace(row, sha256=state.digest if state else None)
         return FinishedFile(row, state, result.copied, result.text)
 
 

@@ -413,7 +413,8 @@ class Journal:
     def _unpack_row(self, *values: Any, position: int | None = None, missing: bool = False) -> Row:
         try:
             name, row = check_photo(*values)
-            return unpack_row(parse_location(os.fsdecode(name)), row, position, missing)
+            digest = values[PHOTO_COLUMNS.index("digest")]
+            return unpack_row(parse_location(os.fsdecode(name)), row, position, missing, digest)
         except ValueError as error:
             raise JournalDamaged(str(error)) from error
 

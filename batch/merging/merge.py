@@ -70,12 +70,15 @@ def merge(job: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
         listing = check_shards_match(parts, recorded=job.manifest is None)
         outputs, per_face = _find_outputs(parts), any(part.per_face for part in parts)
         labels = tuple(name for name in outputs if name not in ABSTAIN_OUTPUTS)
-        tally, names = Tally(labels), column_names(outputs, per_face)
+        located = any(part.located for part in parts)
+        tally, names = Tally(labels), column_names(outputs, per_face, located=located)
         labels_by_cell: dict[Value, str] = {label_text(label): label for label in labels}
         listing_check = ListingCheck(parts, listing, job.manifest)
         as_text = not is_dataset(job.output) and report_format(job.output) is Format.CSV
         rows = heapq.merge(*(part.rows(as_text) for part in parts))
-        report = stack.enter_context(open_report(job.output, outputs, per_face, stdout))
+        report = stack.enter_context(
+            open_report(job.output, outputs, per_face, stdout, located=located)
+        )
         for row, is_first in stop.take_until_signal(listing_check.check_rows(rows)):
             record = dict(zip(names, row.values, strict=True))
             if is_first:

@@ -40,7 +40,7 @@ def check_shards_match(parts: Sequence[ShardReport], recorded: bool) -> ShardRec
     listing = _check_records_match(known, complete=len(known) == len(parts)) if known else None
     named = [part for part in parts if part.outputs is not None]
     for part in named[1:]:
-        if (part.outputs, part.per_face) != (named[0].outputs, named[0].per_face):
+        if part.layout != named[0].layout:
             raise InputError(
                 f"{_name_both(named[0], part)} have different columns", _RELABEL_REMEDY
             )
@@ -81,7 +81,7 @@ def _check_records_match(known: Sequence[RecordedShard], complete: bool) -> Shar
     check("are parts of different numbers of shards", _DIVISION_REMEDY, lambda _, shard: shard.of)
     check("have different listings", _LISTING_REMEDY, lambda _, shard: (shard.found, shard.listing))
     check("were labelled by different models", _RELABEL_REMEDY, lambda run, _: run.models)
-    for option in ("min_confidence", "always_answer", "per_face", "salvage"):
+    for option in ("min_confidence", "always_answer", "per_face", "salvage", "with_location"):
         what = f"were labelled with different --{option.replace('_', '-')}"
         check(what, _RELABEL_REMEDY, lambda run, _, name=option: run.settings.get(name, False))  # type: ignore[misc]
     what = "were labelled by different versions of the program"

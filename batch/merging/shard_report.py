@@ -53,6 +53,7 @@ class ShardReport:
         index: its number among the parts.
         record: the record of the run that wrote it; None if it is missing.
         per_face: whether it has one row per face.
+        located: whether it has the photos' coordinates.
         outputs: the labels, then the abstain outputs, that it has columns for; None for a report
             in JSON Lines without rows.
 
@@ -65,8 +66,14 @@ class ShardReport:
         self.index = index
         self.record = _read_run_record(place)
         self.per_face = "face" in reader.columns
+        self.located = "latitude" in reader.columns
         self.outputs = _parse_outputs(reader) if reader.columns else None
         self._reader = reader
+
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """What decides its columns."""
+        return self.outputs, self.per_face, self.located
 
     def rows(self, as_text: bool) -> Iterator[ShardRow]:
         """Read the rows in their order, once, with values for a ``RecordWriter``.
@@ -78,7 +85,7 @@ class ShardReport:
             ReportError: a row is damaged or out of order (the message has its number), or rows are
                 missing at the end.
         """
-        names = column_names(self.outputs or (), self.per_face, numbered=True)
+        names = column_names(self.outputs or (), self.per_face, numbered=True, located=self.located)
         check = make_checker(names, strict=not self._reader.is_text)
         unchanged = as_text and self._reader.is_text
         photos = _RowOrderCheck(names)
@@ -193,7 +200,8 @@ def _parse_outputs(reader: RecordReader) -> tuple[str, ...]:
         outputs = tuple(parse_printable_text(name[2:]) for name in names if name.startswith("p_"))
     except ValueError:
         outputs = ()
-    if names != column_names(outputs, "face" in names, numbered=True):
+    located = "latitude" in names
+    if names != column_names(outputs, "face" in names, numbered=True, located=located):
         raise ReportError(f"{reader.display_name} does not have the columns of a report", REMEDY)
     return outputs
 

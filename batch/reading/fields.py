@@ -15,17 +15,17 @@ from batch.path_text import CONTROLS, UNPRINTABLE, printable_text
 from batch.records import MAX_LABELS, Source, Status
 from batch.reports.readers import MAX_LINE_BYTES, REMEDY, record_error
 from batch.reports.tabular import RecordReader, Value
-from batch.row_json import MAX_PHOTO_SIDE
+from batch.row_json import MAX_PHOTO_SIDE, Latitude, Longitude, TakenText
 
 LAST_POSITION = 2**63 - 2
 
 Text = Annotated[str, Meta(max_length=MAX_LINE_BYTES)]
 NonEmptyText = Annotated[str, Meta(min_length=1, max_length=MAX_LINE_BYTES)]
+Sha256Text = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Meta(ge=0, le=1)]
 PixelNumber = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
 Count = Annotated[int, Meta(ge=0, le=MAX_PHOTO_SIDE)]
 Ordinal = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
 
 _PIXELS = (PixelNumber | None, f"a number of pixels, up to {MAX_PHOTO_SIDE}")
@@ -48,13 +48,18 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "face_score": _SHARE,
     "width": _WHOLE,
     "height": _WHOLE,
-    "sha256": (Digest | None, "64 hexadecimal digits"),
+    "sha256": (Sha256Text | None, "a SHA-256 in 64 hexadecimal digits"),
+    "taken": (TakenText | None, "a time such as 2026-01-31T18:04:05"),
+    "camera": (NonEmptyText | None, "a printable name"),
+    "latitude": (Latitude | None, "a number of degrees from -90 to 90"),
+    "longitude": (Longitude | None, "a number of degrees from -180 to 180"),
     "error": (Text | None, "a printable text"),
     "position": (Position | None, f"a whole number from 1 to {LAST_POSITION}"),
 }
 # Characters that text may not contain.
 _FORBIDDEN = {"path": re.compile(f"[{CONTROLS}]"), "label": re.compile(f"[{UNPRINTABLE}]")}
 _FORBIDDEN["error"] = _FORBIDDEN["path"]
+_FORBIDDEN["camera"] = _FORBIDDEN["label"]
 _MAX_SHOWN_CHARS = 100  # characters of a value in a message
 _INDEX = re.compile(r"\$\[(\d+)\]")
 

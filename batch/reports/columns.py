@@ -15,19 +15,23 @@ if TYPE_CHECKING:
 
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
+DEGREE_DECIMALS = 6  # a tenth of a metre
 # Start of the column `error` in a row that is kept for a file that no longer exists.
 MISSING_PREFIX = "missing:"
 # The text in `error`, after the reason, of a truncated photo that was labelled.
 SALVAGED_NOTE = "labelled from what is there"
 
 
-def column_names(outputs: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
+def column_names(
+    outputs: Sequence[str], per_face: bool, numbered: bool = False, *, located: bool = False
+) -> tuple[str, ...]:
     """List the names of a report's columns; the arguments are those of ``make_columns``."""
-    return tuple(column.name for column in make_columns(outputs, per_face, numbered))
+    columns = make_columns(outputs, per_face, numbered, located=located)
+    return tuple(column.name for column in columns)
 
 
 def make_columns(
-    outputs: Sequence[str], per_face: bool, numbered: bool = False
+    outputs: Sequence[str], per_face: bool, numbered: bool = False, *, located: bool = False
 ) -> tuple[Column, ...]:
     """List the columns of a report.
 
@@ -35,8 +39,10 @@ def make_columns(
         outputs: the model's labels, then its abstain outputs, in the model's order.
         per_face: whether the report has one row per face.
         numbered: whether the report is of a shard, which has the column `position`.
+        located: whether the report has the photos' coordinates.
     """
     boxes = ("face_left", "face_top", "face_width", "face_height")
+    place = ("latitude", "longitude") if located else ()
     return (
         Column("path"),
         Column("status"),
@@ -53,21 +59,35 @@ def make_columns(
         Column("face_score", ColumnKind.FLOAT, PROBABILITY_DECIMALS),
         Column("width", ColumnKind.INT32),
         Column("height", ColumnKind.INT32),
+        Column("sha256"),
+        Column("taken"),
+        Column("camera"),
+        *(Column(name, ColumnKind.FLOAT, DEGREE_DECIMALS) for name in place),
         Column("error"),
         *((Column("position", ColumnKind.INT64),) if numbered else ()),
     )
 
 
 def flatten_row(
-    row: Row, outputs: Sequence[str], per_face: bool, numbered: bool = False
+    row: Row,
+    outputs: Sequence[str],
+    per_face: bool,
+    numbered: bool = False,
+    *,
+    located: bool = False,
 ) -> Iterator[dict[str, Value]]:
     """Flatten a row into one record, or one per face, with the keys of ``column_names``.
 
-    Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With ``per_face``
-    each face has its own status, by the face model alone. A photo without faces has one record,
-    and so has one with the status `no_person`, whose detected faces are false positives.
+    Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1, coordinates 6. With
+    ``per_face`` each face has its own status, by the face model alone. A photo without faces has
+    one record, and so has one with the status `no_person`, whose detected faces are false
+    positives.
     """
     for record in _flatten(row, outputs, per_face):
+        if located:
+            latitude, longitude = row.capture.latitude, row.capture.longitude
+            record["latitude"] = None if latitude is None else _round(latitude, DEGREE_DECIMALS)
+            record["longitude"] = None if longitude is None else _round(longitude, DEGREE_DECIMALS)
         if numbered:
             record["position"] = row.position
         yield record
@@ -116,6 +136,9 @@ def _to_record(
         "face_score": _round(box.score, share) if box else None,
         "width": row.width,
         "height": row.height,
+        "sha256": row.sha256.hex() if row.sha256 else None,
+        "taken": row.capture.taken,
+        "camera": label_text(row.capture.camera) if row.capture.camera else None,
         "error": _error_text(row),
     }
     # A face model may lack outputs of the whole-photo model.

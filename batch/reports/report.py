@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import BinaryIO
@@ -82,6 +83,8 @@ def open_report(
     stdout: BinaryIO,
     numbered: bool = False,
     check: StopCheck = never_stop,
+    *,
+    located: bool = False,
 ) -> ReportWriter:
     """Start a report.
 
@@ -92,12 +95,13 @@ def open_report(
         stdout: takes the report if ``output`` is ``-``.
         numbered: add the column `position`, as in the report of a shard.
         check: raises an error to stop an upload to a store, or the wait for a pipe's reader.
+        located: add the columns `latitude` and `longitude`.
 
     Raises:
         UsageError, OutputError: as ``check_output``.
     """
     check_output(output, check)
-    columns = make_columns(outputs, per_face, numbered)
+    columns = make_columns(outputs, per_face, numbered, located=located)
     display_name = describe_output(output)
     with translate_write_errors(display_name), ExitStack() as undo:
         destination: Destination
@@ -111,7 +115,10 @@ def open_report(
             undo.callback(destination.discard)
             writer = open_writer(report_format(output), file.stream, columns)
         undo.pop_all()
-    return ReportWriter(display_name, destination, writer, outputs, per_face, numbered)
+    flatten = partial(
+        flatten_row, outputs=tuple(outputs), per_face=per_face, numbered=numbered, located=located
+    )
+    return ReportWriter(display_name, destination, writer, flatten)
 
 
 class ReportWriter:
@@ -129,23 +136,19 @@ class ReportWriter:
         display_name: str,
         destination: Destination,
         writer: RecordWriter,
-        outputs: Sequence[str],
-        per_face: bool,
-        numbered: bool = False,
+        flatten: Callable[[Row], Iterable[Record]],
     ) -> None:
         self._display_name = display_name
         self._destination = destination
         self._writer = writer
-        self._outputs = tuple(outputs)
-        self._per_face = per_face
-        self._numbered = numbered
+        self._flatten = flatten
         self._is_published = False
         self.digest: bytes | None = None
 
     def add(self, row: Row) -> None:
         """Write a photo's row, or one row per face."""
         with translate_write_errors(self._display_name):
-            for record in flatten_row(row, self._outputs, self._per_face, self._numbered):
+            for record in self._flatten(row):
                 self._writer.write(record)
 
     def copy(self, record: Record) -> None:

@@ -11,11 +11,11 @@ from batch.options import Options
 from batch.vision.detector_file import hash_detector
 
 # Version of everything that turns a file into its row, besides the models: decoding
-# (``decode``, ``pixels``), face detection (``faces``), cropping (``crop``) and the decision
-# (``decide``). Raise it with every change to their results: journals then label every photo
-# again, and never mix old results with new ones.
+# (``decode``, ``pixels``), EXIF tags (``capture``), face detection (``faces``), cropping (``crop``)
+# and the decision (``decide``). Raise it with every change to their results: journals then label
+# every photo again, and never mix old results with new ones.
 # tests/batch/vision/test_preprocessing_version.py fails if they change without it.
-PREPROCESSING_VERSION = 5
+PREPROCESSING_VERSION = 6
 
 
 def compute_basis(models: Sequence[Model], options: Options) -> bytes:
@@ -31,6 +31,7 @@ def compute_basis(models: Sequence[Model], options: Options) -> bytes:
         "detector": hash_detector(),
         "every_face": options.per_face,
         "salvage": options.salvage,
+        "with_location": options.with_location,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
@@ -44,6 +45,7 @@ def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:
         "way of preparing photos": str(PREPROCESSING_VERSION),
         "--per-face": "on" if options.per_face else "off",
         "--salvage": "on" if options.salvage else "off",
+        "--with-location": "on" if options.with_location else "off",
     }
 
 

@@ -92,6 +92,7 @@ def decide_row(photo: Photo, evidence: Evidence, rules: DecisionRules) -> Row:
             width=photo.width,
             height=photo.height,
             salvaged=photo.salvaged,
+            capture=photo.capture,
         )
     box = evidence.boxes[0] if faces else None
     answer = decide(probabilities, rules.labels, rules.photo_thresholds, box)
@@ -104,6 +105,7 @@ def decide_row(photo: Photo, evidence: Evidence, rules: DecisionRules) -> Row:
         width=photo.width,
         height=photo.height,
         salvaged=photo.salvaged,
+        capture=photo.capture,
     )
 
 

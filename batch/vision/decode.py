@@ -18,8 +18,9 @@ from PIL import ExifTags, Image, ImageFile
 from batch.file_types import CONVERT_REMEDY, DECODERS, PREVIEW, detect_file_type
 from batch.location import Location
 from batch.options import MAX_DETAIL_PIXELS, MAX_PIXELS
-from batch.records import Failure, Photo, Reason, Stage
+from batch.records import NO_CAPTURE, Capture, Failure, Photo, Reason, Stage
 from batch.vision import jpeg, raw, tiff
+from batch.vision.capture import read_capture
 from batch.vision.diagnosis import diagnose
 from batch.vision.isobmff import read_jxl_header
 from batch.vision.pillow import allow_truncated, has_enough_rows, has_reader, open_image
@@ -47,6 +48,7 @@ class DecodedImage:
         width: of the upright file, in pixels.
         height: of the upright file, in pixels.
         salvaged: what is wrong with a truncated file, "" for a complete one.
+        capture: when, with what and where it was taken.
         load_detail: loads the same picture with more pixels, see ``compute_detail_size``; None if
             the file is not large. It comes from memory if it was decoded at that size, else from
             the file.
@@ -56,6 +58,7 @@ class DecodedImage:
     width: int
     height: int
     salvaged: str = ""
+    capture: Capture = NO_CAPTURE
     load_detail: Callable[[], DecodedImage | Failure] | None = field(
         default=None, repr=False, compare=False
     )
@@ -140,6 +143,7 @@ def to_photo(path: Location, decoded: DecodedImage) -> Photo:
         width=decoded.width,
         height=decoded.height,
         salvaged=decoded.salvaged,
+        capture=decoded.capture,
         load_detail=load_detail if decode_detail else None,
     )
 
@@ -193,12 +197,14 @@ class _EncodedImage:
         data: bytes of one picture.
         formats: Pillow's names of the readers that may open it.
         orientation: EXIF orientation, for a picture without its own.
+        raw_tags: the TIFF structures of a camera raw, with tags that its preview lacks.
         is_turned: the decoder applies the orientation itself.
     """
 
     data: bytes
     formats: tuple[str, ...]
     orientation: int = 1
+    raw_tags: tuple[bytes, ...] = ()
     is_turned: bool = False
 
     @property
@@ -223,7 +229,8 @@ def _identify(path: Location, data: bytes, max_pixels: int) -> _EncodedImage | F
 def _identify_raw(path: Location, data: bytes, _: int) -> _EncodedImage | Failure:
     preview = raw.find_preview(data)
     if preview is not None:
-        return _EncodedImage(data[preview.start :], ("JPEG",), preview.orientation or 1)
+        tags = raw.find_tags(data)
+        return _EncodedImage(data[preview.start :], ("JPEG",), preview.orientation or 1, tags)
     detail = f"a camera raw without {raw.USABLE_PREVIEW}: {CONVERT_REMEDY}"
     return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
 
@@ -303,7 +310,10 @@ def _load_image(
     held = (width, height) if image.info.get("progressive") else image.size
     if held[0] * held[1] > max_pixels:
         return _make_too_large(path, *held, max_pixels)
+    # Loading closes a TIFF, and loads the tags of a PNG.
+    capture = read_capture(image, content.raw_tags) if image.format == "TIFF" else None
     image.load()
+    capture = capture or read_capture(image, content.raw_tags)
     if image.format == "TIFF" and (colors := tiff.read_8_bit_palette(content.data)):
         image.putpalette(colors)
     if not scaled:  # loading turns a TIFF, and may change the size of a HEIF
@@ -312,7 +322,7 @@ def _load_image(
     turned = (height, width) if orientation in SIDEWAYS_ORIENTATIONS else (width, height)
 
     def finish(size: tuple[int, int] | None) -> DecodedImage:
-        return DecodedImage(finish_pixels(image, orientation, size), *turned)
+        return DecodedImage(finish_pixels(image, orientation, size), *turned, capture=capture)
 
     detail = compute_detail_size(width, height, max_pixels)
     if in_detail:

@@ -19,8 +19,9 @@ USABLE_PREVIEW = (
 )
 MAX_PREVIEWS = 256  # JPEGs that are examined in a file; cameras store a handful
 _START = b"\xff\xd8\xff"
-# Box of a CR3 with the tags that a TIFF has in its first directory, and where it is searched.
-_CR3_TAGS = b"CMT1"
+# Boxes of a CR3 with the tags that a TIFF has in its first directory, of the shot and of the place,
+# and where they are searched.
+_CR3_BOXES = (b"CMT1", b"CMT2", b"CMT4")
 _CR3_TAGS_WITHIN = 1 << 16  # bytes
 _CR3_TAGS_SIZE = 1 << 20  # bytes of the tags that are read
 
@@ -93,13 +94,20 @@ def _find_parts(data: bytes) -> set[int]:
 
 def _read_orientation(data: bytes) -> int | None:
     """Read the orientation from a raw's own tags, as few previews have one."""
-    start = 0
-    if data[4:8] == b"ftyp":
-        at = data.find(_CR3_TAGS, 0, _CR3_TAGS_WITHIN)
-        if at < 0:
-            return None
-        start = at + len(_CR3_TAGS)
-    if data[start : start + 2] not in (b"II", b"MM"):
-        return None
-    directory = tiff.read_first_directory(data[start : start + _CR3_TAGS_SIZE])
+    tags = next(iter(find_tags(data)), b"")
+    directory = tiff.read_first_directory(tags) if tags[:2] in (b"II", b"MM") else None
     return directory.first(tiff.ORIENTATION, 1) if directory else None
+
+
+def find_tags(data: bytes) -> tuple[bytes, ...]:
+    """Find the TIFF structures with the tags of a raw; few previews have all of them."""
+    if data[4:8] == b"ftyp":
+        found = (_find_cr3_box(data, name) for name in _CR3_BOXES)
+        return tuple(box for box in found if box)
+    return (data,) if data[:2] in (b"II", b"MM") else ()
+
+
+def _find_cr3_box(data: bytes, name: bytes) -> bytes:
+    at = data.find(name, 0, _CR3_TAGS_WITHIN)
+    start = at + len(name)
+    return data[start : start + _CR3_TAGS_SIZE] if at >= 0 else b""

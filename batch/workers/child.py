@@ -98,9 +98,9 @@ def serve_requests(
 ) -> None:
     """Serve requests one by one until the run closes the connection."""
     while head := _receive_bytes(run_socket, REQUEST_HEADER.size):
-        length, digest, may_be_known, salvage, in_detail = REQUEST_HEADER.unpack(head)
+        length, *flags = REQUEST_HEADER.unpack(head)
         path = parse_location(os.fsdecode(_receive_bytes(run_socket, length)))
-        request = WorkerRequest(path, None, digest, may_be_known, salvage, in_detail)
+        request = WorkerRequest(path, None, *flags)
         signal.alarm(limits.decode_timeout + GRACE_SECONDS)
         try:
             _serve_request(run_socket, request, build_payload, limits)
@@ -172,6 +172,9 @@ def _serve_request(
     if photo is None:
         with decoding.of(DECODE):
             photo = decode_image(path, data, limits.max_pixels, salvage, in_detail)
+    if isinstance(photo, DecodedImage) and not request.with_location:
+        capture = replace(photo.capture, latitude=None, longitude=None)
+        photo = replace(photo, capture=capture)
     content = photo if isinstance(photo, Failure) else build_payload(path, photo)
     decode_seconds = decoding.seconds().get(DECODE, 0.0)
     run_socket.sendall(pack_reply(content, state, seconds, decode_seconds))

@@ -36,14 +36,16 @@ from typing import TYPE_CHECKING
 from batch.errors import BatchLabelError, ModelError, ProviderError
 from batch.location import Location
 from batch.options import MAX_DETAIL_PIXELS, MAX_SIDE
-from batch.records import MAX_DETAIL_CHARS, Failure, FileState, Row
+from batch.records import NO_CAPTURE, Capture, Failure, FileState, Row
 from batch.row_json import (
     MAX_PHOTO_SIDE,
     MAX_ROW_BYTES,
     check_outputs,
     pack_failure,
+    pack_picture_notes,
     pack_row,
     unpack_failure,
+    unpack_picture_notes,
     unpack_row,
 )
 from batch.timings import CLASSIFY, CROP, DECODE, FACES
@@ -51,12 +53,12 @@ from batch.timings import CLASSIFY, CROP, DECODE, FACES
 if TYPE_CHECKING:  # Pillow costs start-up time, and a run on the CPU needs none of it
     from batch.vision.decode import DecodedImage
 
-# Length of the path in bytes, then the flags ``digest``, ``may_be_known``, ``salvage`` and
-# ``in_detail`` of a ``WorkerRequest``. The path follows.
-REQUEST_HEADER = struct.Struct("<I????")
+# Length of the path in bytes, then the flags ``digest``, ``may_be_known``, ``salvage``,
+# ``in_detail`` and ``with_location`` of a ``WorkerRequest``. The path follows.
+REQUEST_HEADER = struct.Struct("<I?????")
 # Kind; whether the file was read; its size, mtime (seconds, nanoseconds), ctime, inode and SHA-256;
 # seconds of reading and of REPLY_STAGES; rows, columns, file width and file height of a picture;
-# length of the text in bytes. The text follows: a failure, a row, or why a picture is incomplete.
+# length of the text in bytes. The text follows: a failure, a row, or the notes of a picture.
 # The mtime has two fields, as 64 bits of nanoseconds end in 2262 and file systems go beyond that.
 REPLY_HEADER = struct.Struct("<B ?qqIqq32s d4d IIII I")
 # The stages, besides reading, with seconds in a reply.
@@ -97,6 +99,7 @@ class WorkerRequest:
             reply and waits for the verdict.
         salvage: whether to accept the readable part of a truncated photo, see ``decode_image``.
         in_detail: whether to decode the photo with more pixels, see ``compute_detail_size``.
+        with_location: whether to reply with the photo's coordinates.
     """
 
     location: Location
@@ -105,6 +108,7 @@ class WorkerRequest:
     may_be_known: bool = False
     salvage: bool = False
     in_detail: bool = False
+    with_location: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class SharedPixels:
         width: width of the photo in its file, in pixels.
         height: height of the photo in its file, in pixels.
         salvaged: why the picture is incomplete, as in ``DecodedImage``.
+        capture: when, with what and where the photo was taken.
     """
 
     rows: int
@@ -124,6 +129,7 @@ class SharedPixels:
     width: int
     height: int
     salvaged: str = ""
+    capture: Capture = NO_CAPTURE
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def pack_request(request: WorkerRequest) -> bytes:
     """Encode a request; the descriptor of its data is sent separately."""
     path = os.fsencode(request.location)
     flags = (request.digest, request.may_be_known, request.salvage, request.in_detail)
-    return REQUEST_HEADER.pack(len(path), *flags) + path
+    return REQUEST_HEADER.pack(len(path), *flags, request.with_location) + path
 
 
 def pack_reply(
@@ -195,7 +201,7 @@ def pack_reply(
     elif content:
         columns, rows = content.image.size
         kind, size = ReplyKind.PICTURE, (rows, columns, content.width, content.height)
-        text = content.salvaged.encode(errors="replace")
+        text = pack_picture_notes(content.salvaged, content.capture)
     passed = [by_stage.get(stage, 0.0) for stage in REPLY_STAGES]
     passed[0] += decode_seconds  # the labeller may have decoded as well
     return REPLY_HEADER.pack(kind, *read, read_seconds, *passed, *size, len(text)) + text
@@ -262,9 +268,11 @@ def _unpack_content(
         fits = 0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE
     if not (fits and 0 < width <= MAX_PHOTO_SIDE and 0 < height <= MAX_PHOTO_SIDE):
         raise InvalidReply(f"{columns} x {rows} pixels of {width} x {height}")
-    return SharedPixels(
-        rows, columns, width, height, text.decode(errors="replace")[:MAX_DETAIL_CHARS]
-    )
+    try:
+        salvaged, capture = unpack_picture_notes(text)
+    except ValueError as error:
+        raise InvalidReply(f"invalid notes of a picture ({error})") from error
+    return SharedPixels(rows, columns, width, height, salvaged, capture)
 
 
 def unpack_checked_row(

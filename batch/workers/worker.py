@@ -404,7 +404,8 @@ class Worker:
         from PIL import Image  # imported late: a run on the CPU reads no pixels
 
         image = Image.frombytes("RGB", (picture.columns, picture.rows), data)
-        return Photo(path, image, picture.width, picture.height, picture.salvaged)
+        size = picture.width, picture.height
+        return Photo(path, image, *size, picture.salvaged, picture.capture)
 
     def _explain_loss(self) -> Exception:
         if not self.is_ready:

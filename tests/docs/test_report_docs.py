@@ -38,11 +38,14 @@ def table(title: str) -> list[list[str]]:
 
 def test_the_columns() -> None:
     shown = tuple(row[0] for row in table("Columns"))
-    assert shown == column_names(("<label>", *Abstain), per_face=True, numbered=True)
+    every = column_names(("<label>", *Abstain), per_face=True, numbered=True, located=True)
+    assert shown == every
     usual = set(column_names((), per_face=False))
     per_face = set(column_names((), per_face=True)) - usual
     numbered = set(column_names((), per_face=False, numbered=True)) - usual
-    for option, alone in (("--per-face", per_face), ("--shard", numbered)):
+    located = set(column_names((), per_face=False, located=True)) - usual
+    options = (("--per-face", per_face), ("--shard", numbered), ("--with-location", located))
+    for option, alone in options:
         marked = {row[0] for row in table("Columns") if f"Only with `{option}`" in row[2]}
         assert marked == alone
 

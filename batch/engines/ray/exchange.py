@@ -323,7 +323,8 @@ def _from_values(
         raise ValueError(f"a digest of {len(digest)} bytes")
     state = FileState(size, mtime_ns, digest, etag)
     location = parse_location(os.fsdecode(path))
-    return FinishedFile(unpack_row(location, row), state if state != FileState() else None, copied)
+    unpacked = unpack_row(location, row, sha256=digest)
+    return FinishedFile(unpacked, state if state != FileState() else None, copied)
 
 
 def split_into_blocks(files: Iterable[Location], actors: int, workers: int) -> Iterator[Block]:
