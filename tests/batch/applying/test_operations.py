@@ -1,0 +1,125 @@
+"""The record of operations: plans of its queries, versions, damage."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batch.applying import operations as module
+from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
+from batch.errors import OutputError
+from batch.location import Url
+
+COPY = Operation(Kind.MAKE, b"made in /out", b"/a.jpg", "copy", b"/out/a.jpg", target=b"/out/a.jpg")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ".r.csv.applied"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        module.COMPLETE,
+        module.DROP,
+        module.SET_STATE,
+        module.SET_KEYS,
+        module.FIND_CURRENT,
+        module.FIND_BY_TARGET,
+        module.LAST_NUMBER,
+        module.LAST_RESERVED,
+        module.FIND_RESERVED,
+        module.NEXT_UNSEEN,
+        module.NEXT_OF_RUN,
+    ],
+)
+def test_queries_per_photo_search_an_index(path: Path, query: str) -> None:
+    values: object = (b"",) * query.count("?")
+    if ":place" in query:
+        values = {"place": b"", "source": b"", "id": 0, "chunk": 1}
+    with Operations(path, dry_run=False) as operations:
+        plan = operations._connect.execute(f"EXPLAIN QUERY PLAN {query}", values)  # type: ignore[arg-type]
+        steps = [row[3] for row in plan]
+
+    assert any(step.startswith("SEARCH") for step in steps), steps
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in steps), steps
+
+
+def test_the_newest_operation_that_is_done_counts(path: Path) -> None:
+    with Operations(path, dry_run=False) as operations:
+        made, renamed = operations.record_intents(
+            [COPY, replace(COPY, kind=Kind.RENAME, target=b"/out/b.jpg")]
+        )
+        assert operations.find_current(COPY.place, COPY.source) is None
+        assert [found.id for found in operations.unfinished()] == [made.id, renamed.id]
+        operations.complete(made, "s", "t")
+        operations.complete(renamed, "s", "t")
+        current = operations.find_current(COPY.place, COPY.source)
+        assert current == replace(renamed, state=State.DONE, source_key="s", target_key="t")
+
+        operations.set_state(renamed, State.UNDONE)
+        current = operations.find_current(COPY.place, COPY.source)
+        assert current is not None
+        assert current.id == made.id
+
+
+def test_unmatched_photos_are_listed_in_chunks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_ROWS", 3)
+    with Operations(path, dry_run=False) as operations:
+        several = [replace(COPY, source=b"/%d.jpg" % number) for number in range(10)]
+        for operation in operations.record_intents(several * 2):
+            operations.complete(operation, None, None)
+        operations.mark_seen(b"/4.jpg")
+
+        unseen = [found.source for found in operations.unseen(COPY.place)]
+        run = [found.id for found in operations.of_run(1)]
+
+    assert unseen == [b"/%d.jpg" % number for number in range(10) if number != 4]
+    assert run == list(range(20, 0, -1))
+
+
+def test_another_file_is_not_used(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE mine (x)")
+    database.commit()
+    database.close()
+
+    with pytest.raises(OutputError, match="another program or version") as refused:
+        Operations(path, dry_run=False)
+    assert "move it away" in refused.value.remedy
+    path.write_text("no database at all, but a text that is long enough to be read")
+    with pytest.raises(OutputError, match="not a database"):
+        Operations(path, dry_run=True)
+
+
+def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(OutputError, match="record of operations"):
+        Operations(path, dry_run=False)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_dry_run_makes_no_file(path: Path) -> None:
+    with Operations(path, dry_run=True) as operations:
+        assert operations.find_current(b"", b"") is None
+    assert not path.exists()
+
+
+def test_the_file_cannot_be_executed(path: Path) -> None:
+    with Operations(path, dry_run=False):
+        pass
+    assert not stat.S_IMODE(path.stat().st_mode) & 0o111
+
+
+def test_it_is_beside_the_report_or_in_the_folder_for_state(tmp_path: Path) -> None:
+    report = tmp_path / "r.csv"
+    assert find_operations_path(report, Path()) == tmp_path / ".r.csv.applied"
+    url = find_operations_path(Url("s3://bucket/r.csv"), tmp_path)
+    assert url.parent == tmp_path
+    assert url.suffix == ".applied"
