@@ -12,6 +12,9 @@ import re
 from dataclasses import dataclass
 
 HEAD_BYTES = 64  # bytes of a file that ``detect_file_type`` needs
+# XMP sidecars of photo managers, with the keywords and edits of the photo of that name.
+SIDECAR_SUFFIX = ".xmp"
+SIDECAR = "sidecar"  # reason to skip one
 CONVERT_REMEDY = "convert it, for example to JPEG"
 # The decoder of a camera raw: a JPEG inside it, see ``vision.raw``.
 PREVIEW = "preview"
@@ -186,7 +189,7 @@ SUFFIXES = frozenset(
     for suffix in kind.suffixes
 )
 # Why other files in folders are skipped, by suffix.
-SKIP_REASONS = {
+SKIP_REASONS = {SIDECAR_SUFFIX: SIDECAR} | {
     suffix: why
     for kind in FILE_TYPES
     if (why := _find_skip_reason(kind))

@@ -55,6 +55,7 @@ class Event(StrEnum):
     DRIFT = "drift"
     PUBLISHED = "published"
     UP_TO_DATE = "up_to_date"
+    SIDECARS = "sidecars"
     NOT_RECORDED = "not_recorded"
     FAILURES = "failures"
     SUMMARY = "summary"

@@ -286,18 +286,25 @@ class JournalOptions:
     accept_failures: bool = False
 
 
+class SidecarName(StrEnum):
+    """Name of the sidecar of photo.jpg: ``photo.jpg.xmp`` or ``photo.xmp``."""
+
+    FULL = "full"
+    STEM = "stem"
+
+
 @dataclass(frozen=True)
 class SidecarOptions:
     """How labels are written into XMP sidecars.
 
     Attributes:
-        root: the keyword above the labels; ``|`` separates its levels.
-        is_stem: whether a sidecar is named ``photo.xmp`` instead of ``photo.jpg.xmp``.
-        faces: whether to mark faces as regions.
+        sidecar_name: name of a sidecar.
+        keyword_root: the keyword above the labels; ``|`` separates its levels.
+        faces: mark faces as regions.
     """
 
-    root: str = DEFAULT_KEYWORD_ROOT
-    is_stem: bool = False
+    sidecar_name: SidecarName = SidecarName.FULL
+    keyword_root: str = DEFAULT_KEYWORD_ROOT
     faces: bool = False
 
 
@@ -317,7 +324,8 @@ class Job:
         metrics_file: textfile for Prometheus; None for none.
         fail_on_drift: fail if the answers differ too much from those of earlier runs.
         accept_drift: make this run's answers the baseline of later runs.
-        sidecars: write the labels into XMP sidecars; None for not.
+        xmp: write the labels into XMP sidecars after publishing.
+        sidecars: how they are written.
     """
 
     photos: tuple[str, ...]
@@ -331,7 +339,8 @@ class Job:
     metrics_file: Path | None = None
     fail_on_drift: bool = False
     accept_drift: bool = False
-    sidecars: SidecarOptions | None = None
+    xmp: bool = False
+    sidecars: SidecarOptions = field(default_factory=SidecarOptions)
 
 
 _NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")

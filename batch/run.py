@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
+from batch.applying.after_run import check_sidecars, write_sidecars
 from batch.discovery.discover import Discovery
 from batch.discovery.path_list import STDIN_LIST
 from batch.engines.engine import Engine, open_engine
@@ -69,6 +70,8 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
             terminal.log(Event.OPENED, _describe_engine(engine), provider=provider)
             labelling = LabellingRun(job, terminal, stop, recorder, engine, coverage)
             labelling.run(recorder.sharded or coverage)
+        if job.xmp:
+            write_sidecars(job, terminal.log, stop)
         recorder.tally.seconds = time.monotonic() - started
     return recorder.tally
 
@@ -92,6 +95,7 @@ def _check_destinations(job: Job, listing: BinaryIO, stop: Stop, recorder: Recor
             that can be written.
     """
     check_output_name(job.output)
+    check_sidecars(job)
     _check_distinct_files(job, listing)
     refusal: OutputError | None = None
     try:

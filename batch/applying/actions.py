@@ -35,9 +35,9 @@ from batch.applying.transfer import (
     verify,
 )
 from batch.errors import SidecarError
-from batch.options import SidecarOptions
+from batch.file_types import SIDECAR_SUFFIX
+from batch.options import SidecarName, SidecarOptions
 
-SIDECAR_SUFFIX = ".xmp"
 BELOW = "below the folder already"
 LINKED = "a symbolic link, which is not moved"
 SHARED = "with the sidecar of another photo"
@@ -324,7 +324,7 @@ class SidecarAction:
     """
 
     def __init__(self, options: SidecarOptions, operations: Operations, dry_run: bool) -> None:
-        self.place = b"sidecar stem" if options.is_stem else b"sidecar full"
+        self.place = b"sidecar " + options.sidecar_name.encode()
         self._options = options
         self._operations = operations
         self._dry_run = dry_run
@@ -340,7 +340,7 @@ class SidecarAction:
             if written is not None and written.content is not None:
                 return self.plan_removal(written)
             raise Skipped(UNLABELLED)
-        if self._options.is_stem and self._is_shared(sidecar, source):
+        if self._options.sidecar_name is SidecarName.STEM and self._is_shared(sidecar, source):
             raise Skipped(SHARED)
         content = self._compute_content(photo.reported)
         if written is not None and written.content == content:
@@ -356,7 +356,7 @@ class SidecarAction:
             Kind.WRITE,
             self.place,
             source,
-            how=self._options.root,
+            how=self._options.keyword_root,
             target=os.fsencode(sidecar),
             digest=photo.digest,
             before=None if before is None else zlib.compress(before),
@@ -429,16 +429,16 @@ class SidecarAction:
             faces = tuple(FaceRegion(face.label, *face.box) for face in reported.faces)
         content = SidecarContent(
             reported.keywords,
-            self._options.root,
+            self._options.keyword_root,
             faces,
             reported.width or 0,
             reported.height or 0,
             read_orientation(photo.source) if faces else 1,
         )
+        old_root = written.how if written is not None and written.content is not None else None
         try:
-            if before is not None and written is not None and written.content is not None:
-                if written.how != self._options.root:
-                    before = remove_content(before, written.how)
+            if before is not None and old_root not in (None, self._options.keyword_root):
+                before = remove_content(before, old_root)
             return update_sidecar(before, content)
         except SidecarError as error:
             raise Refusal(SIDECAR_UNUSABLE, error.problem) from error
@@ -446,7 +446,7 @@ class SidecarAction:
     def _compute_content(self, reported: ReportedPhoto) -> bytes:
         faces = (reported.faces, reported.width, reported.height) if self._options.faces else None
         return hashlib.sha256(
-            repr((self._options.root, reported.keywords, faces)).encode()
+            repr((self._options.keyword_root, reported.keywords, faces)).encode()
         ).digest()
 
     def _refresh(
@@ -462,7 +462,7 @@ class SidecarAction:
             self._operations.set_keys(written, *keys, photo.digest)
 
     def _find_sidecar(self, photo: Path) -> Path:
-        if self._options.is_stem:
+        if self._options.sidecar_name is SidecarName.STEM:
             return photo.with_suffix(SIDECAR_SUFFIX)
         return Path(f"{photo}{SIDECAR_SUFFIX}")
 

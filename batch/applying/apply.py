@@ -26,10 +26,10 @@ from batch.applying.selection import (
 )
 from batch.applying.steps import Skipped, Step, make_undo_draft, perform, repair, to_path, undo
 from batch.applying.summary import Summary
-from batch.applying.transfer import How, Refusal, verify
+from batch.applying.transfer import How, Refusal, make_target_key, verify
 from batch.errors import OutputError, UsageError
 from batch.files.lock import OnWait, hold_lock
-from batch.files.publish import Draft, is_stdout, is_streamed, sync_folder
+from batch.files.publish import Draft, is_stdout, is_streamed, resolve_path, sync_folder
 from batch.location import Location, Url, parse_location
 from batch.options import SidecarOptions
 from batch.os_errors import translate_write_errors
@@ -79,6 +79,7 @@ class ApplyJob:
         prune: remove what was made for photos that do not match any more.
         execute: do it; otherwise only plan it.
         is_trusted: whether all photos are known to have their digests.
+        skips_unchanged: do nothing if the same file of a report was applied completely before.
     """
 
     report: str
@@ -96,6 +97,7 @@ class ApplyJob:
     prune: bool = False
     execute: bool = False
     is_trusted: bool = False
+    skips_unchanged: bool = False
 
     @property
     def location(self) -> Location:
@@ -132,16 +134,20 @@ def apply(job: ApplyJob, stdout: BinaryIO, stop: Stop, on_wait: OnWait | None = 
     summary = Summary(dry_run=not job.execute)
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(job.location))
+        # Before the report is read, which may be replaced meanwhile.
+        note = _describe_applied(job)
         needs_faces = job.sidecars is not None and job.sidecars.faces
         photos = PhotoReader(reader, job.selection, needs_faces)
         operations = stack.enter_context(_open_operations(job, on_wait, summary))
+        if job.skips_unchanged and note and operations.read_note(_APPLIED_NOTE) == note:
+            return summary
         for root, _ in job.folders:
             _check_folder(root, make=job.execute)
         work = _Work(job, operations, summary, stop)
         listing = stack.enter_context(_open_list(job, stdout))
         work.run(photos.read(), listing)
-        if job.execute:
-            operations.commit()
+        if job.skips_unchanged and note and not summary.failed:
+            operations.write_note(_APPLIED_NOTE, note)
     return summary
 
 
@@ -466,6 +472,14 @@ def _find_base(job: ApplyJob, operations: Operations, stop: Stop) -> Path:
             while base is None or not (base == before or base in before.parents):
                 base = before if base is None else base.parent
     return base or Path("/")
+
+
+def _describe_applied(job: ApplyJob) -> str:
+    """Describe a report that is one local file, and what is done with it; empty for others."""
+    location = job.location
+    if isinstance(location, Url) or not location.is_file():
+        return ""
+    return f"{make_target_key(resolve_path(location))} {job}"
 
 
 def _check_job(job: ApplyJob) -> None:

@@ -108,10 +108,18 @@ class Summary:
             photos = count_text(self.photos, "photo")
             yield f"{photos} in the report, {self.matching:,} match; {self._rest_text()}"
         if self.failed:
-            reasons = ", ".join(f"{n:,} {why}" for why, n in self.failed.most_common())
-            more = self.failed.total() - len(self.named)
-            named = "; ".join(self.named) + (f" and {more:,} more" if more else "")
-            yield f"{self.failed.total():,} failed ({reasons}): {named}"
+            yield self.describe_failures()
+
+    def describe_failures(self) -> str:
+        """Count the failures by reason, and name the first ones."""
+        reasons = ", ".join(f"{n:,} {why}" for why, n in self.failed.most_common())
+        more = self.failed.total() - len(self.named)
+        named = "; ".join(self.named) + (f" and {more:,} more" if more else "")
+        return f"{self.failed.total():,} failed ({reasons}): {named}"
+
+    def count(self, verb: str) -> int:
+        """Count the operations of a verb."""
+        return sum(count for (one, _), count in self.done.items() if one == verb)
 
     def _describe_examples(self) -> Iterator[str]:
         for verb, photo, target in self.examples:
@@ -131,10 +139,7 @@ class Summary:
         return "; ".join(parts)
 
     def _count_verbs(self) -> dict[str, int]:
-        counts: Counter[str] = Counter()
-        for (verb, _), count in self.done.items():
-            counts[verb] += count
-        return {verb: counts[verb] for verb in PARTICIPLES if counts[verb]}
+        return {verb: count for verb in PARTICIPLES if (count := self.count(verb))}
 
     def _count_labels(self, verb: str) -> list[tuple[str, int]]:
         found = [(label, count) for (one, label), count in self.done.items() if one == verb]

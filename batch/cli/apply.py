@@ -119,6 +119,7 @@ def apply(
     from batch.applying.transfer import How
 
     try:
+        sidecars = build_sidecar_options(xmp, sidecar_name, keyword_root, faces)
         job = ApplyJob(
             report=hide_secrets(report),
             state_folder=_find_state_folder(report),
@@ -129,7 +130,7 @@ def apply(
             link_to=link_to,
             link=How(link),
             flat=not tree,
-            sidecars=build_sidecar_options(xmp, sidecar_name, keyword_root, faces),
+            sidecars=sidecars if xmp else None,
             list_to=list_to,
             null=null,
             prune=prune,

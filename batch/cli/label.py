@@ -21,6 +21,7 @@ from batch.cli.options import (
     model_options,
     schedule_options,
     search_options,
+    sidecar_options,
 )
 from batch.cli.settings import add_default_journal, build_job, exit_with_logged_error
 from batch.errors import BatchLabelError, ExitCode, UsageError
@@ -76,6 +77,7 @@ class LabelCommand(click.Command):
 @journal_options
 @cluster_options
 @schedule_options
+@sidecar_options
 @log_options
 @click.option(
     "--batch-size",

@@ -14,13 +14,9 @@ import click
 
 from batch.limits import DEFAULT_MAX_GONE
 from batch.log import LogFormat
-from batch.options import DEFAULT_KEYWORD_ROOT, DEFAULT_MODEL, EngineKind, Provider
+from batch.options import DEFAULT_KEYWORD_ROOT, DEFAULT_MODEL, EngineKind, Provider, SidecarName
 
 FILE = click.Path(path_type=Path, readable=False)
-
-# Values of --sidecar-name.
-FULL_NAME = "full"
-STEM_NAME = "stem"
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
@@ -194,8 +190,8 @@ sidecar_options = combine_options(
     ),
     click.option(
         "--sidecar-name",
-        type=click.Choice([FULL_NAME, STEM_NAME]),
-        default=FULL_NAME,
+        type=click.Choice([name.value for name in SidecarName]),
+        default=SidecarName.FULL.value,
         show_default=True,
         help="Name of a sidecar: photo.jpg.xmp (full) or photo.xmp (stem).",
     ),

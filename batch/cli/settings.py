@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import click
 
-from batch.cli.options import STEM_NAME
 from batch.errors import BatchLabelError, OutputClosed, UsageError
 from batch.exclude import read_patterns
 from batch.limits import (
@@ -40,6 +39,7 @@ from batch.options import (
     Options,
     Provider,
     Search,
+    SidecarName,
     SidecarOptions,
     parse_max_file_size,
     parse_max_pixels,
@@ -188,6 +188,10 @@ def build_job(
     metrics_file: Path | None,
     fail_on_drift: bool,
     accept_drift: bool,
+    xmp: bool,
+    sidecar_name: str,
+    keyword_root: str,
+    faces: bool,
     **given: Any,
 ) -> Job:
     """Build the job of ``label`` from its options.
@@ -211,6 +215,8 @@ def build_job(
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
         accept_drift=accept_drift,
+        xmp=xmp,
+        sidecars=build_sidecar_options(xmp, sidecar_name, keyword_root, faces),
     )
 
 
@@ -280,20 +286,18 @@ def _build_options(
 
 def build_sidecar_options(
     xmp: bool, sidecar_name: str, keyword_root: str, faces: bool
-) -> SidecarOptions | None:
-    """Build the record of what is written into sidecars; None if nothing is.
+) -> SidecarOptions:
+    """Build the record of how sidecars are written.
 
     Raises:
-        UsageError: an option lacks ``--xmp``, or the root can't be a keyword.
+        UsageError: an option is given without ``--xmp``.
     """
-    chosen = SidecarOptions(keyword_root, sidecar_name == STEM_NAME, faces)
-    if xmp:
-        return chosen
-    if chosen != SidecarOptions():
+    options = SidecarOptions(SidecarName(sidecar_name), keyword_root, faces)
+    if not xmp and options != SidecarOptions():
         raise UsageError(
             "--sidecar-name, --keyword-root and --faces are about sidecars", "add --xmp"
         )
-    return None
+    return options
 
 
 def add_default_journal(job: Job) -> Job:

@@ -12,7 +12,14 @@ from stat import S_ISDIR, S_ISREG
 from typing import TypeVar
 
 from batch.discovery.name_stack import NameStack
-from batch.file_types import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, sniff_skip_reason
+from batch.file_types import (
+    HEAD_BYTES,
+    RAW_SUFFIXES,
+    SIDECAR,
+    SIDECAR_SUFFIX,
+    SUFFIXES,
+    sniff_skip_reason,
+)
 from batch.files.regular_file import NotRegularFile, open_regular
 from batch.found import FoundFile, make_failed, make_regular
 from batch.location import is_archive, is_url, parse_location, split_member
@@ -212,6 +219,8 @@ class FolderWalker:
             return None if self.search.archives else "archive"
         if suffix in RAW_SUFFIXES:
             return None if self.search.raws else "camera raw"
+        if suffix == SIDECAR_SUFFIX:
+            return SIDECAR
         try:
             reason = sniff_skip_reason(read_head(path))
         except NotRegularFile:  # replaced since it was listed

@@ -79,9 +79,8 @@ def list_files(folder: Path) -> list[str]:
 
 def run_apply(report: Path, **options: Any) -> Summary:
     """Apply a report in this process, for real unless ``execute`` is False."""
-    job = ApplyJob(
-        str(report), report.parent, **{"photos": report.parent, "execute": True} | options
-    )
+    settings: dict[str, Any] = {"photos": report.parent, "execute": True} | options
+    job = ApplyJob(str(report), report.parent, **settings)
     return apply(job, sys.stdout.buffer, Stop())
 
 

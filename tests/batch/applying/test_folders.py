@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,7 +143,7 @@ def test_a_new_label_moves_what_was_made_to_its_folder(
     place: Path, report: Path, how: How | None
 ) -> None:
     root = place / "out"
-    options = (
+    options: dict[str, Any] = (
         {"move_to": root}
         if how is None
         else {"copy_to": root}
@@ -187,18 +188,19 @@ def test_photos_that_changed_are_gone_or_unreadable_are_not_touched(place: Path)
     (place / "photos/a/chelsea.png").mkdir()
     before = list_files(place / "photos")
 
-    for options in (
+    actions: tuple[dict[str, Any], ...] = (
         {"copy_to": place / "copies"},
         {"link_to": place / "links", "link": How.HARD},
         {"move_to": place / "moved"},
-    ):
+    )
+    for options in actions:
         summary = run_apply(report, **options)
         assert summary.failed == {GONE: 1, CHANGED: 1, "unreadable": 1}
         assert summary.done.total() == 1
         if "move_to" in options:
             run_undo(report)
-        for root in options.values():
-            assert [name for name in list_files(place / root) if "tmp" in name] == []
+        (root, *_) = options.values()
+        assert [name for name in list_files(root) if "tmp" in name] == []
     assert list_files(place / "photos") == before
 
 
@@ -246,7 +248,7 @@ def test_photos_below_the_folder_are_not_copied_again(place: Path) -> None:
     report = write(place)
     run_apply(report, copy_to=place / "photos/by label")
     copied = [Path("photos/by label") / name for name in IN_FOLDERS]
-    rows = [make_row(place, path) for path in (*LABELS, *copied)]
+    rows = [make_row(place, path) for path in (*map(Path, LABELS), *copied)]
 
     summary = run_apply(write_report(report, rows), copy_to=place / "photos/by label")
 

@@ -1,0 +1,265 @@
+"""Labels in XMP sidecars, and taking them out again."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch.applying.actions import SHARED
+from batch.applying.selection import Selection
+from batch.applying.transfer import CHANGED, GONE
+from batch.errors import ExitCode, ReportError
+from batch.options import SidecarName, SidecarOptions
+from batch.xmp import FaceRegion, SidecarContent, read_keywords, update_sidecar
+from tests.support.applying import (
+    list_files,
+    make_row,
+    run_apply,
+    run_undo,
+    save_samples,
+    write_report,
+)
+
+ROOT = "expression"
+FULL = SidecarOptions()
+STEM = SidecarOptions(SidecarName.STEM)
+CAT, CUP = "photos/a/chelsea.png", "photos/b/coffee.png"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    save_samples(tmp_path / "photos")
+    return tmp_path
+
+
+def write(place: Path, cat: str = "happy", **values: str) -> Path:
+    rows = [make_row(place, CAT, label=cat, **values), make_row(place, CUP, label="sad")]
+    return write_report(place / "r.csv", rows)
+
+
+def keywords(sidecar: Path, root: str = ROOT) -> tuple[str, ...]:
+    return read_keywords(sidecar.read_bytes(), root)
+
+
+def make_foreign(sidecar: Path) -> bytes:
+    """Write a sidecar with a keyword of another program."""
+    data = update_sidecar(None, SidecarContent(("cat",), "animals", None, 300, 200))
+    sidecar.write_bytes(data)
+    return data
+
+
+def test_labels_become_keywords_beside_the_photos(place: Path) -> None:
+    summary = run_apply(write(place), sidecars=FULL)
+
+    assert summary.done == {("write", "happy"): 1, ("write", "sad"): 1}
+    assert keywords(place / f"{CAT}.xmp") == ("happy",)
+    assert keywords(place / f"{CUP}.xmp") == ("sad",)
+    assert not stat.S_IMODE((place / f"{CAT}.xmp").stat().st_mode) & 0o111
+
+
+def test_a_second_run_reads_no_photo_and_no_sidecar(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    monkeypatch.setattr("batch.applying.actions.verify", pytest.fail)
+    monkeypatch.setattr("batch.applying.actions.read_sidecar", pytest.fail)
+
+    assert run_apply(report, sidecars=FULL).unchanged == 2
+
+
+def test_a_new_label_replaces_the_keyword(place: Path) -> None:
+    run_apply(write(place), sidecars=FULL)
+
+    summary = run_apply(write(place, cat="sad"), sidecars=FULL)
+
+    assert (summary.done, summary.unchanged) == ({("write", "sad"): 1}, 1)
+    assert keywords(place / f"{CAT}.xmp") == ("sad",)
+    run_undo(place / "r.csv")
+    assert keywords(place / f"{CAT}.xmp") == ("happy",)
+
+
+def test_a_new_root_replaces_the_old_one(place: Path) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+
+    run_apply(report, sidecars=SidecarOptions(keyword_root="mood|face"))
+
+    assert keywords(place / f"{CAT}.xmp", "mood|face") == ("happy",)
+    assert keywords(place / f"{CAT}.xmp") == ()
+
+
+def test_sidecars_of_other_programs_are_kept_and_restored(place: Path) -> None:
+    foreign = make_foreign(place / f"{CAT}.xmp")
+    (place / f"{CAT}.xmp").chmod(0o600)
+    report = write(place)
+
+    run_apply(report, sidecars=FULL)
+    assert keywords(place / f"{CAT}.xmp") == ("happy",)
+    assert keywords(place / f"{CAT}.xmp", "animals") == ("cat",)
+    assert stat.S_IMODE((place / f"{CAT}.xmp").stat().st_mode) == 0o600
+
+    run_undo(report)
+    assert (place / f"{CAT}.xmp").read_bytes() == foreign
+    assert not (place / f"{CUP}.xmp").exists()
+
+
+def test_undo_takes_out_only_our_keywords_if_others_changed_the_sidecar(place: Path) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    sidecar = place / f"{CAT}.xmp"
+    edited = update_sidecar(
+        sidecar.read_bytes(), SidecarContent(("cat",), "animals", None, 300, 200)
+    )
+    sidecar.write_bytes(edited)
+
+    summary = run_undo(report)
+
+    assert summary.failed == {}
+    assert keywords(sidecar) == ()
+    assert keywords(sidecar, "animals") == ("cat",)
+
+
+def test_unusable_sidecars_are_left_and_named(place: Path) -> None:
+    (place / f"{CAT}.xmp").write_text("<html>no XMP</html>")
+    target = place / "elsewhere.xmp"
+    make_foreign(target)
+    (place / f"{CUP}.xmp").symlink_to(target)
+    before = target.read_bytes()
+
+    summary = run_apply(write(place), sidecars=FULL)
+
+    assert summary.exit_code is ExitCode.INCOMPLETE
+    assert summary.failed == {"has a sidecar that can't be used": 2}
+    assert "not an XMP sidecar" in summary.named[0]
+    assert "a symbolic link" in summary.named[1]
+    assert target.read_bytes() == before
+    (place / f"{CUP}.xmp").unlink()
+    (place / f"{CUP}.xmp").mkdir()
+    assert "not a regular file" in run_apply(write(place), sidecars=FULL).named[1]
+
+
+def test_changed_and_missing_photos_get_no_sidecar(place: Path) -> None:
+    report = write(place)
+    shutil.copy(place / CUP, place / CAT)
+    (place / CUP).unlink()
+
+    summary = run_apply(report, sidecars=FULL)
+
+    assert summary.failed == {CHANGED: 1, GONE: 1}
+    assert [name for name in list_files(place) if ".xmp" in name] == []
+
+
+def test_a_changed_photo_with_the_same_label_is_noticed(place: Path) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    shutil.copy(place / CUP, place / CAT)
+
+    assert run_apply(report, sidecars=FULL).failed == {CHANGED: 1}
+    assert run_apply(write(place), sidecars=FULL).unchanged == 2
+
+
+def test_keywords_of_photos_that_do_not_match_any_more_stay_unless_pruned(place: Path) -> None:
+    make_foreign(place / f"{CAT}.xmp")
+    run_apply(write(place), sidecars=FULL)
+    report = write(place, status="unsure")
+
+    assert run_apply(report, sidecars=FULL).unmatched == 1
+    assert keywords(place / f"{CAT}.xmp") == ("happy",)
+    summary = run_apply(report, sidecars=FULL, prune=True)
+    assert summary.done == {("clear", ROOT): 1}
+    assert keywords(place / f"{CAT}.xmp") == ()
+    assert keywords(place / f"{CAT}.xmp", "animals") == ("cat",)
+    # A sidecar that had nothing else is removed.
+    write_report(report, [make_row(place, CAT, label="sad", status="unsure")])
+    run_apply(report, sidecars=FULL, prune=True)
+    assert not (place / f"{CUP}.xmp").exists()
+    run_undo(report)
+    assert keywords(place / f"{CUP}.xmp") == ("sad",)
+
+
+def test_photos_without_a_label_get_a_keyword_only_for_an_answer(place: Path) -> None:
+    rows = [
+        make_row(place, CAT, label="", status="no_person"),
+        make_row(place, CUP, label="", status="no_face"),
+    ]
+    report = write_report(place / "r.csv", rows)
+
+    assert run_apply(report, sidecars=FULL).matching == 0
+    summary = run_apply(
+        report, sidecars=FULL, selection=Selection(statuses=("no_person", "no_face"))
+    )
+
+    assert keywords(place / f"{CAT}.xmp") == ("no_person",)
+    assert summary.skipped == {"without a label for a keyword": 1}
+
+
+def test_photos_of_one_stem_share_a_sidecar(place: Path) -> None:
+    shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    rows = [
+        make_row(place, "photos/a/chelsea.cr2", label="sad"),
+        make_row(place, CAT, label="happy"),
+    ]
+    report = write_report(place / "r.csv", rows)
+
+    for _ in range(2):
+        summary = run_apply(report, sidecars=STEM)
+        assert summary.skipped == {SHARED: 1}
+        assert keywords(place / "photos/a/chelsea.xmp") == ("sad",)
+    planned = run_apply(report, sidecars=STEM, execute=False)
+    assert (planned.skipped, planned.done) == ({SHARED: 1}, {})
+
+
+def test_faces_are_marked_where_they_are_in_the_stored_picture(place: Path) -> None:
+    # 300 x 200 when upright; stored on its side, as cameras do.
+    with Image.open(place / CAT) as image:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        sideways = image.resize((300, 200)).transpose(Image.Transpose.ROTATE_90)
+        sideways.save(place / "photos/a/sideways.jpg", exif=exif)
+    report = write_report(place / "r.csv", [make_row(place, "photos/a/sideways.jpg")])
+
+    run_apply(report, sidecars=SidecarOptions(faces=True))
+
+    content = SidecarContent(
+        ("happy",), ROOT, (FaceRegion("happy", 10, 20, 30, 40),), 300, 200, orientation=6
+    )
+    written = (place / "photos/a/sideways.jpg.xmp").read_bytes()
+    assert written == update_sidecar(None, content)
+
+
+def test_each_face_of_a_report_per_face_is_marked(place: Path) -> None:
+    rows = [
+        make_row(place, CAT, label="happy", face="1"),
+        make_row(place, CAT, label="sad", face="2", face_left="100.0"),
+        make_row(place, CAT, label="sad", face="3", face_left="200.0", status="unsure"),
+    ]
+    report = write_report(place / "r.csv", rows, face=True)
+
+    run_apply(report, sidecars=SidecarOptions(faces=True))
+
+    written = (place / f"{CAT}.xmp").read_text()
+    assert keywords(place / f"{CAT}.xmp") == ("happy", "sad")
+    assert (written.count("expression|happy</mwg-rs"), written.count("expression|sad</mwg-rs")) == (
+        1,
+        1,
+    )
+
+
+def test_a_report_without_boxes_has_no_faces_to_mark(place: Path) -> None:
+    report = write(place)
+    report.write_text(report.read_text().replace("face_left", "left"))
+
+    with pytest.raises(ReportError, match="no column face_left"):
+        run_apply(report, sidecars=SidecarOptions(faces=True))
+
+
+def test_labels_that_cannot_be_keywords_are_named(place: Path) -> None:
+    summary = run_apply(write(place, cat="happy/sad"), sidecars=FULL)
+
+    assert summary.failed == {"has a sidecar that can't be used": 1}
+    assert "separate levels" in summary.named[0]
