@@ -5,7 +5,8 @@ A failed photo is not an exception but a ``records.Failure``. The hierarchy, wit
     BatchLabelError             1    the run can't continue
     ├── UsageError              2    an argument or option is invalid
     ├── InputError              2    an input does not exist or can't be read
-    │   └── ReportError         2    a report can't be read back
+    │   ├── ReportError         2    a report can't be read back
+    │   └── SidecarError        2    an XMP sidecar is damaged or not XMP
     ├── PhotoError              3    the single photo of the command has no answer
     ├── OutputError             1    a file of the run can't be written
     │   └── OutputClosed        1    the reader of standard output is gone
@@ -95,6 +96,13 @@ class InputError(BatchLabelError):
 
 class ReportError(InputError):
     """A report can't be read back."""
+
+
+class SidecarError(InputError):
+    """An XMP sidecar can't be read or changed, or a keyword can't be written into one.
+
+    ``problem`` does not name the file, because the functions of ``batch.xmp`` see only its bytes.
+    """
 
 
 class ModelError(BatchLabelError):
