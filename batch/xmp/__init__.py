@@ -1,0 +1,19 @@
+"""Labels and face regions in XMP sidecars: bytes in, bytes out."""
+
+from batch.xmp.packet import MAX_SIDECAR_BYTES
+from batch.xmp.sidecar import (
+    FaceRegion,
+    SidecarContent,
+    read_keywords,
+    remove_content,
+    update_sidecar,
+)
+
+__all__ = [
+    "MAX_SIDECAR_BYTES",
+    "FaceRegion",
+    "SidecarContent",
+    "read_keywords",
+    "remove_content",
+    "update_sidecar",
+]
