@@ -467,6 +467,18 @@ class SidecarAction:
         return Path(f"{photo}{SIDECAR_SUFFIX}")
 
 
+def check_sidecar_options(options: SidecarOptions) -> None:
+    """Check that sidecars can be written at all.
+
+    Raises:
+        UsageError: lxml is not installed.
+        SidecarError: the root can't be a keyword.
+    """
+    from batch.xmp import SidecarContent, update_sidecar
+
+    update_sidecar(None, SidecarContent((), options.keyword_root, None, 0, 0))
+
+
 def make_folder_place(root: Path, how: How | None) -> bytes:
     """Return the place of copies and links, or of moved photos, below a folder."""
     return (b"moved to " if how is None else b"made in ") + os.fsencode(root)

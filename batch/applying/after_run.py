@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from batch.applying.actions import check_sidecar_options
 from batch.applying.apply import ApplyJob, apply
 from batch.applying.summary import Summary
 from batch.errors import BatchLabelError, Interrupted, PublishedOnly, TimeLimitReached, UsageError
@@ -24,9 +25,7 @@ def check_sidecars(job: Job) -> None:
     """
     if not job.xmp:
         return
-    from batch.xmp.packet import check_lxml_installed
-
-    check_lxml_installed()
+    check_sidecar_options(job.sidecars)
     if is_streamed(job.output) or report_format(job.output) not in READABLE_FORMATS:
         names = ", ".join(form for form in Format if form in READABLE_FORMATS)
         raise UsageError(

@@ -15,6 +15,7 @@ from batch.applying.actions import (
     Candidate,
     FolderAction,
     SidecarAction,
+    check_sidecar_options,
     make_folder_place,
 )
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
@@ -132,6 +133,7 @@ def apply(job: ApplyJob, stdout: BinaryIO, stop: Stop, on_wait: OnWait | None = 
     """
     _check_job(job)
     summary = Summary(dry_run=not job.execute)
+    summary.plans_list = not (job.execute or is_stdout(job.list_to or ""))
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(job.location))
         # Before the report is read, which may be replaced meanwhile.
@@ -232,7 +234,7 @@ class _Work:
         if isinstance(location, Url):
             if listing:
                 listing.add(location.text.encode("utf-8", "surrogateescape"))
-                summary.add_done("list", reported.folders[0], Path(reported.path), None)
+                summary.listed[reported.folders[0]] += 1
             if self._actions:
                 summary.skipped[REMOTE] += 1
             return
@@ -252,7 +254,7 @@ class _Work:
                 listing.check(location)
                 verify(source, digest)
                 listing.add(os.fsencode(location))
-                summary.add_done("list", photo.label, location, None)
+                summary.listed[photo.label] += 1
             for action in self._actions:
                 self._plan(action, photo)
         except Refusal as refusal:
@@ -498,9 +500,7 @@ def _check_job(job: ApplyJob) -> None:
             raise UsageError(f"--list {job.list_to} is a URL", "give the name of a file, or -")
         check_not_input(job.list_to, "the report", job.report, kind="list")
     if job.sidecars is not None:
-        from batch.xmp.packet import check_lxml_installed
-
-        check_lxml_installed()
+        check_sidecar_options(job.sidecars)
 
 
 def _check_folder(root: Path, *, make: bool) -> None:

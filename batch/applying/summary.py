@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,6 @@ PARTICIPLES = {
     "rename": "renamed",
     "replace": "replaced",
     "remove": "removed",
-    "list": "listed",
     "write": "sidecars written",
     "clear": "sidecars cleared",
     "move sidecar": "sidecars moved",
@@ -46,6 +46,8 @@ class Summary:
         photos: photos of the report.
         matching: photos that matched.
         done: operations by verb and label.
+        plans_list: whether a list was only planned.
+        listed: photos in the list, by label.
         unchanged: photos for which nothing was left to do, once per action.
         unmatched: copies, links and sidecars of photos that do not match any more.
         skipped: photos that were skipped, by reason.
@@ -60,6 +62,8 @@ class Summary:
     photos: int = 0
     matching: int = 0
     done: Counter[tuple[str, str]] = field(default_factory=Counter)
+    plans_list: bool = False
+    listed: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
     unmatched: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -91,11 +95,12 @@ class Summary:
 
     def describe(self) -> Iterator[str]:
         """Yield the lines of the summary."""
-        for verb, count in self._count_verbs().items():
-            labels = self._count_labels(verb)
-            shown = [f"{printable_text(label)} {n:,}" for label, n in labels[:MAX_NAMED_LABELS]]
-            rest = sum(n for _, n in labels[MAX_NAMED_LABELS:])
-            by_label = ", ".join([*shown, *([f"others {rest:,}"] if rest else [])])
+        if self.listed:
+            by_label, count = _count_labels(self.listed), self.listed.total()
+            would = f"would list {count_text(count, 'photo')}" if self.plans_list else ""
+            yield f"{would or f'{count:,} listed'} ({by_label})"
+        for verb, labels in self._count_verbs().items():
+            count, by_label = labels.total(), _count_labels(labels)
             if self.dry_run:
                 yield f"would {_PLANS.get(verb, verb)} {count_text(count, 'photo')} ({by_label})"
             else:
@@ -123,8 +128,8 @@ class Summary:
 
     def _describe_examples(self) -> Iterator[str]:
         for verb, photo, target in self.examples:
-            goal = "" if target is None else f" -> {path_text(target)}"
-            yield f"  {verb} {path_text(photo)}{goal}"
+            goal = "" if target is None else f" -> {_shorten(target)}"
+            yield f"  {verb} {_shorten(photo)}{goal}"
         more = self.done.total() - len(self.examples)
         if more > 0:
             yield f"  and {more:,} more"
@@ -138,9 +143,26 @@ class Summary:
             parts.append(f"{self.skipped.total():,} skipped ({reasons})")
         return "; ".join(parts)
 
-    def _count_verbs(self) -> dict[str, int]:
-        return {verb: count for verb in PARTICIPLES if (count := self.count(verb))}
+    def _count_verbs(self) -> dict[str, Counter[str]]:
+        """Count the operations by verb, in the order of the verbs, and label."""
+        counts: dict[str, Counter[str]] = {}
+        for verb in PARTICIPLES:
+            labels = Counter({label: n for (one, label), n in self.done.items() if one == verb})
+            if labels:
+                counts[verb] = labels
+        return counts
 
-    def _count_labels(self, verb: str) -> list[tuple[str, int]]:
-        found = [(label, count) for (one, label), count in self.done.items() if one == verb]
-        return sorted(found, key=lambda item: (-item[1], item[0]))
+
+def _count_labels(labels: Counter[str]) -> str:
+    """Count photos by label: ``happy 12, sad 3``."""
+    order = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{printable_text(label)} {n:,}" for label, n in order[:MAX_NAMED_LABELS]]
+    rest = sum(n for _, n in order[MAX_NAMED_LABELS:])
+    return ", ".join([*shown, *([f"others {rest:,}"] if rest else [])])
+
+
+def _shorten(path: Path) -> str:
+    """Write a path, relative to the current folder if it is below it."""
+    with suppress(ValueError, OSError):  # elsewhere, or the current folder is gone
+        return path_text(path.relative_to(Path.cwd()))
+    return path_text(path)

@@ -51,7 +51,9 @@ def test_usage_shows_the_help_word_for_word() -> None:
     assert help_text.strip() in "\n".join(shown)
 
 
-@pytest.mark.parametrize(("name", "document"), [("explain", "explain.md"), ("model", "models.md")])
+@pytest.mark.parametrize(
+    ("name", "document"), [("apply", "apply.md"), ("explain", "explain.md"), ("model", "models.md")]
+)
 def test_documents_show_the_help_of_other_commands(name: str, document: str) -> None:
     ran = CliRunner().invoke(cli, [name, "--help"], prog_name=PROGRAM, terminal_width=98)
     text = (REPOSITORY / "docs" / document).read_text(encoding="utf-8")

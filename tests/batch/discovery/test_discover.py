@@ -83,6 +83,7 @@ def test_first_bytes(head: bytes, expected: bool) -> None:
 def test_other_entries_of_a_folder_are_skipped_with_a_reason() -> None:
     put("photos/.trash/x.jpg", "photos/._x.jpg", "photos/sub/x.jpg")
     put("photos/notes.txt", content=b"no photo")
+    put("photos/x.jpg.xmp", "photos/X.XMP", content=b"<x:xmpmeta/>")
     os.mkfifo("photos/pipe")
     Path("photos/link.jpg").symlink_to("sub/x.jpg")
     Path("photos/link").symlink_to("sub")
@@ -90,6 +91,8 @@ def test_other_entries_of_a_folder_are_skipped_with_a_reason() -> None:
         "photos/.trash": "hidden",
         "photos/._x.jpg": "hidden",
         "photos/notes.txt": "no image",
+        "photos/x.jpg.xmp": "sidecar",
+        "photos/X.XMP": "sidecar",
         "photos/pipe": "not a regular file",
         "photos/link.jpg": "symbolic link",
         "photos/link": "symbolic link",

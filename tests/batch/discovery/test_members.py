@@ -193,7 +193,7 @@ def test_a_packed_archive_says_how_to_unpack_it(
 def test_members_in_folders_are_skipped_without_recursion(tmp_path: Path) -> None:
     archive = tmp_path / "p.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        for name in ("a.jpg", "in/b.jpg", ".c.jpg", "d.cr2", "e.txt", "f.zip"):
+        for name in ("a.jpg", "in/b.jpg", ".c.jpg", "d.cr2", "e.txt", "f.zip", "g.xmp"):
             file.writestr(name, b"x")
     reasons: list[str] = []
     survey = Discovery(
@@ -201,7 +201,14 @@ def test_members_in_folders_are_skipped_without_recursion(tmp_path: Path) -> Non
     )
     stamp = str(archive.stat().st_mtime_ns)
     assert list(survey) == [FoundFile(f"zip://a.jpg::{archive}", 1, etag=stamp)]
-    assert sorted(reasons) == ["archive", "camera raw", "hidden", "in a subfolder", "no image"]
+    assert sorted(reasons) == [
+        "archive",
+        "camera raw",
+        "hidden",
+        "in a subfolder",
+        "no image",
+        "sidecar",
+    ]
 
 
 def test_links_and_pipes_in_archives_are_skipped(tmp_path: Path, skipped: Counter[str]) -> None:
