@@ -26,6 +26,7 @@ from batch.applying.steps import (
     to_path,
 )
 from batch.applying.transfer import (
+    CHANGED,
     GONE,
     UNREADABLE,
     How,
@@ -163,10 +164,14 @@ class FolderAction:
         if moved is None:
             return self._plan_new_move(photo)
         target = to_path(moved.target)
-        if make_target_key(target) != moved.target_key and not self._dry_run:
+        key = make_target_key(target)
+        if key != moved.target_key and not self._dry_run:
             verify(target, photo.digest)
+            self._operations.set_keys(moved, moved.source_key, key, photo.digest)
+            moved = replace(moved, target_key=key, digest=photo.digest)
         elif moved.digest != photo.digest:
-            raise Refusal(GONE)  # the photo of the report is neither here nor there
+            # The photo of the report is neither at its old place nor at its new one.
+            raise Refusal(CHANGED if photo.source == target else GONE)
         relative = to_path(moved.wanted).relative_to(self.root)
         relative = Path(*relative.parts[1:]) if len(relative.parts) > 1 else relative
         wanted = self._find_wanted(photo.label, Path(relative.name) if self._flat else relative)

@@ -214,9 +214,7 @@ class _Work:
 
     def run(self, photos: Iterable[ReportedPhoto], listing: _List | None) -> None:
         for photo in photos:
-            if self._stop.requested:
-                self._finish_batch()
-                raise self._stop.make_error(RESUME_HINT)
+            self._check_stop()
             self._summary.photos += 1
             if photo.matches:
                 self._summary.matching += 1
@@ -271,8 +269,7 @@ class _Work:
 
     def _handle_unmatched(self, action: Action) -> None:
         for made in action.list_unmatched():
-            if self._stop.requested:
-                break
+            self._check_stop()
             if not self._job.prune:
                 self._summary.unmatched += 1
                 continue
@@ -295,20 +292,25 @@ class _Work:
         recorded = self._operations.record_intents(step.operation for step in steps)
         folders: set[Path] = set()
         for step, operation in zip(steps, recorded, strict=True):
+            if self._stop.requested:  # copies may take long
+                self._operations.drop(operation)
+                continue
             try:
                 keys = perform(replace(step, operation=operation))
             except Refusal as refusal:
                 self._operations.drop(operation)
                 self._summary.add_failed(path_text(step.photo), refusal)
-            except OutputError:
-                self._operations.drop(operation)
-                raise
             else:
                 folders.update(_list_folders(operation))
                 self._operations.complete(operation, *keys)
                 self._count(step)
         _sync(folders)
         self._operations.commit()
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self._stop.requested:
+            raise self._stop.make_error(RESUME_HINT)
 
     def _count(self, step: Step) -> None:
         target = step.operation.target

@@ -186,6 +186,8 @@ class PhotoReader:
         known = [name[2:] for name in self._reader.columns if name.startswith("p_")]
         labels = [name for name in known if name not in ABSTAIN_OUTPUTS]
         for label in self._selection.labels:
+            if label in ABSTAIN_OUTPUTS:
+                raise UsageError(f"{label} is a status, not a label", f"use --status {label}")
             if labels and cell_text(label) not in labels:
                 raise UsageError(
                     f"{self._reader.display_name} has no label {printable_text(label)}",

@@ -226,13 +226,15 @@ def undo(operation: Operation, draft: bytes | None, root: Path) -> None:
                 return
             if not is_intact(operation):
                 raise Refusal(FOREIGN)
-            make_parents(previous, root)
+            with refuse_target(previous):
+                previous.parent.mkdir(parents=True, exist_ok=True)
             _rename(target, previous, root)
         case Kind.REMOVE:
             previous, digest = to_path(operation.previous), operation.digest or b""
             if is_intact(replace(operation, target=operation.previous)):
                 return
-            make_parents(previous, root)
+            with refuse_target(previous):
+                previous.parent.mkdir(parents=True, exist_ok=True)
             if operation.how in (How.COPY, How.REFLINK):
                 copy(source, to_path(draft), previous, digest, How(operation.how))
             else:

@@ -383,6 +383,25 @@ def test_a_moved_photo_takes_its_sidecar_along(place: Path, report: Path) -> Non
     assert list_files(place / "out") == []
 
 
+def test_a_moved_photo_that_was_edited_and_labelled_again_can_be_moved_back(
+    place: Path, report: Path
+) -> None:
+    run_apply(report, move_to=place / "out")
+    moved = place / "out/happy/b/coffee.png"
+    moved.write_bytes((place / "out/sad/a/chelsea.png").read_bytes())
+    stale = make_row(place, "out/happy/b/coffee.png", sha256="0" * 64)
+    assert run_apply(write_report(report, [stale]), move_to=place / "out").failed == {CHANGED: 1}
+
+    row = make_row(place, "out/happy/b/coffee.png", label="sad")
+    summary = run_apply(write_report(report, [row]), move_to=place / "out")
+
+    assert summary.done == {("rename", "sad"): 1}
+    run_undo(report)
+    run_undo(report)
+    assert (place / "photos/b/coffee.png").is_file()
+    assert list_files(place / "out") == []
+
+
 def test_photos_can_be_moved_within_their_own_folder(place: Path, report: Path) -> None:
     run_apply(report, move_to=place / "photos")
 
@@ -463,6 +482,9 @@ def test_unknown_labels_are_refused(place: Path, report: Path) -> None:
     with pytest.raises(UsageError, match="has no label hapy") as refused:
         run_apply(report, copy_to=place / "out", selection=Selection(labels=("hapy",)))
     assert "happy, sad" in refused.value.remedy
+    with pytest.raises(UsageError, match="neither is a status") as refused:
+        run_apply(report, copy_to=place / "out", selection=Selection(labels=("neither",)))
+    assert "--status neither" in refused.value.remedy
 
 
 def test_moving_goes_with_no_other_action(place: Path, report: Path) -> None:
