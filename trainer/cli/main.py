@@ -19,13 +19,16 @@ from trainer.cli.render import render
 from trainer.cli.train import train
 
 PROGRAM = "trainer"
-# Modules of the extra `train`.
-TRAIN_MODULES = ("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm")
-EXTRA_REMEDY = "run `pip install 'batch-label[train]'`"
+# The extras of the trainer, by module.
+EXTRAS = {
+    **dict.fromkeys(("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm"), "train"),
+    **dict.fromkeys(("mlflow", "sqlalchemy", "alembic"), "mlflow"),
+    "wandb": "wandb",
+}
 
 
 class MissingExtra(BatchLabelError):
-    """A module of the extra ``train`` is not installed."""
+    """A module of an extra is not installed."""
 
 
 class TrainerGroup(click.Group):
@@ -36,9 +39,10 @@ class TrainerGroup(click.Group):
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             module = (error.name or "").split(".")[0]
-            if module not in TRAIN_MODULES:
+            if module not in EXTRAS:
                 raise
-            return _exit_with_error(MissingExtra(f"{module} is not installed", EXTRA_REMEDY))
+            remedy = f"run `pip install 'batch-label[{EXTRAS[module]}]'`"
+            return _exit_with_error(MissingExtra(f"{module} is not installed", remedy))
         except BatchLabelError as error:
             return _exit_with_error(error)
 
