@@ -15,13 +15,16 @@ from trainer.cli.evaluate import evaluate
 from trainer.cli.export import export
 from trainer.cli.fuse import fuse
 from trainer.cli.gate import gate
+from trainer.cli.publish import publish
 from trainer.cli.render import render
 from trainer.cli.train import train
 
 PROGRAM = "trainer"
 # The extras of the trainer, by module.
 EXTRAS = {
-    **dict.fromkeys(("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm"), "train"),
+    **dict.fromkeys(
+        ("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm", "yaml"), "train"
+    ),
     **dict.fromkeys(("mlflow", "sqlalchemy", "alembic"), "mlflow"),
     "wandb": "wandb",
 }
@@ -50,7 +53,7 @@ class TrainerGroup(click.Group):
 @click.group(
     PROGRAM,
     cls=TrainerGroup,
-    commands=[data, render, train, crossvalidate, fuse, evaluate, export, adjust, gate],
+    commands=[data, render, train, crossvalidate, fuse, evaluate, export, adjust, gate, publish],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:
