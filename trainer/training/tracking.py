@@ -231,6 +231,7 @@ TRACKERS = {
             "WANDB_SILENT": "true",
             "WANDB_INIT_TIMEOUT": "30",
             "WANDB_FINISH_TIMEOUT": "60",
+            "WANDB_FINISH_TIMEOUT_RAISES": "true",
         },
     ),
 }
@@ -304,7 +305,7 @@ class Trackers:
         for name, count in self._failures.items():
             missing = self._epochs - self._open[name].logged if name in self._open else self._epochs
             logger.warning(
-                "WARNING: %s failed %d times; %d of %d epochs are missing there",
+                "WARNING: %s: %d failures; %d of %d epochs are missing there",
                 name,
                 count,
                 missing,

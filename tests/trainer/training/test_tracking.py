@@ -186,7 +186,7 @@ def test_a_tracker_that_cannot_start_does_not_end_the_training(
     first, last = [r.getMessage() for r in caplog.records if "WARNING" in r.getMessage()]
     assert first.startswith("WARNING: mlflow failed, and the training goes on (")
     assert ("not a database" if is_foreign else "127.0.0.1") in first
-    assert last == "WARNING: mlflow failed 1 times; 1 of 1 epochs are missing there"
+    assert last == "WARNING: mlflow: 1 failures; 1 of 1 epochs are missing there"
 
 
 class Moody:
@@ -225,7 +225,7 @@ def test_epochs_that_could_not_be_logged_are_logged_later(
     assert Moody.steps == [1, 2, 3, 4]
     assert [record.getMessage() for record in caplog.records] == [
         "WARNING: moody failed, and the training goes on (OSError: disk full)",
-        "WARNING: moody failed 3 times; 0 of 4 epochs are missing there",
+        "WARNING: moody: 3 failures; 0 of 4 epochs are missing there",
     ]
 
 
