@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import click
 
 from batch.errors import InputError, UsageError
-from batch.models.shipped import NAME_SEPARATOR, list_shipped_models
+from batch.models.shipped import NAME_SEPARATOR
 from trainer.cli.shared_options import license_option, resolve_model
 
 
@@ -20,7 +19,7 @@ from trainer.cli.shared_options import license_option, resolve_model
     "--license-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The text of the licence.  [default: for a shipped model that of the project]",
+    help="The text of the licence, to publish with the model.",
 )
 def publish(model: str, folder: Path, license_id: str | None, license_file: Path | None) -> None:
     """Write a model as a folder for the Hugging Face hub.
@@ -36,24 +35,16 @@ def publish(model: str, folder: Path, license_id: str | None, license_file: Path
     if NAME_SEPARATOR in model and not Path(model).is_file():
         raise UsageError(f"{model} names two models", "publish each into a folder of its own")
     opened = open_model(model)
-    text = _read_license_text(license_file, model)
+    text = None if license_file is None else _read_license_text(license_file)
     files = make_hub_files(opened, read_card(opened), license_id, text)
     written = write_hub_folder(files, folder)
     click.echo(f"{folder} {'has' if written else 'already has'} the model {opened.spec.name}")
 
 
-def _read_license_text(path: Path | None, model: str) -> bytes | None:
-    if path is not None:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"{path} can't be read ({error.strerror})", "give another --license-file"
-            ) from error
-    if model not in list_shipped_models():
-        return None
+def _read_license_text(path: Path) -> bytes:
     try:
-        text = distribution("batch-label").read_text("licenses/LICENSE")
-    except PackageNotFoundError:
-        return None
-    return text.encode() if text else None
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be read ({error.strerror})", "give another --license-file"
+        ) from error
