@@ -29,7 +29,8 @@ MAX_GALLERY = 5_000
     type=FILE,
     multiple=True,
     metavar="OLD",
-    help="An earlier report, to show what changed; repeatable.",
+    help="An earlier report, to show what changed; repeatable.  [default: the last reports in the "
+    "folder REPORT.history, which --keep of a run makes]",
 )
 @click.option(
     "--photos",
@@ -70,6 +71,8 @@ def report(
         rows = f"{made.rows:,} of {rows}"
     pictures = count_text(made.pictures, "picture")
     click.echo(escape_line(f"{page}: {rows}, {pictures}, {made.size / 1e6:.1f} MB"), err=True)
+    for note in made.notes:
+        click.echo(escape_line(note), err=True)
     if made.gone:
         click.echo(
             f"{count_text(made.gone, 'photo')} not found; set their base folder with --photos",

@@ -20,7 +20,14 @@ from batch.files.publish import is_streamed
 from batch.os_errors import translate_write_errors
 from batch.page.content import Content, describe_run
 from batch.page.gather import PageReport, Totals, digest_report, read_page_report
-from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions
+from batch.page.history import (
+    Changes,
+    Edition,
+    find_changes,
+    find_publish_time,
+    read_editions,
+    read_kept_editions,
+)
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
 from batch.reports.dataset_place import check_outside_datasets
@@ -63,7 +70,7 @@ class PageJob:
         output: path of the page, or ``-`` for standard output.
         photos: base folder of the relative paths in the report.
         gallery: largest number of pictures.
-        previous: earlier reports of the same photos.
+        previous: earlier reports of the same photos; empty for those in the history folder.
     """
 
     report: Path
@@ -83,6 +90,7 @@ class PageSummary:
         pictures: pictures in the page.
         gone: photos without a picture because they no longer exist.
         size: size of the page in bytes.
+        notes: lines about the history folder, for people.
     """
 
     rows: int
@@ -90,6 +98,7 @@ class PageSummary:
     pictures: int
     gone: int
     size: int
+    notes: Sequence[str]
 
 
 def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
@@ -116,7 +125,7 @@ def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
 def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     draw = _import_draw_plots()
     digest, *_ = map(digest_report, (request.report, *request.previous))
-    content = _build_content(request, digest)
+    content, notes = _build_content(request, digest)
     page = build_document(content, draw(content.totals, content.editions))
     if digest_report(request.report) != digest:
         raise ReportError(
@@ -135,6 +144,7 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
         pictures=sum(bool(picture.data) for picture in shown),
         gone=sum(picture.note == PHOTO_GONE for picture in shown),
         size=len(page),
+        notes=notes,
     )
 
 
@@ -163,11 +173,13 @@ def _import_draw_plots() -> Callable[[Totals, Sequence[Edition]], dict[str, str]
     return draw_plots
 
 
-def _build_content(request: PageJob, digest: str) -> Content:
+def _build_content(request: PageJob, digest: str) -> tuple[Content, Sequence[str]]:
+    """Gather the data of the page, and lines about the history folder."""
     read = read_page_report(request.report)
-    editions, changes = _read_history(request, read)
+    earlier, notes = _read_earlier(request, read)
+    editions, changes = _find_history(request, read, earlier)
     facts, warnings = describe_run(request.report)
-    return Content(
+    content = Content(
         title=path_text(Path(request.report.name)),
         digest=digest,
         per_face=read.saved.per_face,
@@ -180,10 +192,22 @@ def _build_content(request: PageJob, digest: str) -> Content:
         warnings=warnings,
         pictures=_make_pictures(request, read),
     )
+    return content, notes
 
 
-def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition], Changes | None]:
-    earlier = read_editions(request.previous, read.saved)
+def _read_earlier(
+    request: PageJob, read: PageReport
+) -> tuple[Mapping[Path, Edition], Sequence[str]]:
+    """Read the earlier reports, the oldest first, and describe the history folder."""
+    if request.previous:
+        return read_editions(request.previous, read.saved), ()
+    kept = read_kept_editions(request.report, read.saved)
+    return kept.editions, (*kept.describe(),)
+
+
+def _find_history(
+    request: PageJob, read: PageReport, earlier: Mapping[Path, Edition]
+) -> tuple[Sequence[Edition], Changes | None]:
     if not earlier:
         return (), None
     last, since = list(earlier.items())[-1]
