@@ -73,7 +73,9 @@ def check_history_names(report: Path) -> None:
     Raises:
         OutputError: the file system refuses them.
     """
-    longest = local_record_file(history_folder(report) / _dated_name(resolve_path(report))).path
+    report = resolve_path(report)
+    # In the report's folder, as the history folder may not exist yet.
+    longest = local_record_file(report.with_name(_dated_name(report))).path
     with translate_write_errors(f"the history of report {path_text(report)}", _REMEDY):
         try:
             longest.lstat()
@@ -242,8 +244,8 @@ def _keep_file(source: Path, target: Path) -> None:
             try:
                 with source.open("rb") as original:
                     shutil.copyfileobj(original, stream)
-                shutil.copystat(source, path)
                 stream.flush()
+                shutil.copystat(source, path)
                 os.fsync(stream.fileno())
                 path.rename(target)
             except BaseException:
