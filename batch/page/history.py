@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,13 +73,10 @@ class KeptEditions:
     editions: Mapping[Path, Edition]
     skipped: Sequence[str]
 
-    def describe(self) -> Iterator[str]:
-        """Yield one line about the history, and one for each report that can't be shown."""
-        if self.found:
-            shown, found = len(self.editions), count_text(self.found, "earlier report")
-            yield f"{shown} of {found} in {path_text(self.folder)} shown"
-        for problem in self.skipped:
-            yield f"not shown: {problem}"
+    def describe(self) -> str:
+        """Describe in one line what is shown; empty without a history."""
+        shown, found = len(self.editions), count_text(self.found, "earlier report")
+        return f"{shown} of {found} in {path_text(self.folder)} shown" if self.found else ""
 
 
 def read_kept_editions(report: Path, now: SavedReport) -> KeptEditions:

@@ -23,6 +23,7 @@ from batch.page.gather import PageReport, Totals, digest_report, read_page_repor
 from batch.page.history import (
     Changes,
     Edition,
+    KeptEditions,
     find_changes,
     find_publish_time,
     read_editions,
@@ -90,7 +91,8 @@ class PageSummary:
         pictures: pictures in the page.
         gone: photos without a picture because they no longer exist.
         size: size of the page in bytes.
-        notes: lines about the history folder, for people.
+        history: what is shown of the history folder; empty without one.
+        skipped: why reports in the history folder are not shown.
     """
 
     rows: int
@@ -98,7 +100,8 @@ class PageSummary:
     pictures: int
     gone: int
     size: int
-    notes: Sequence[str]
+    history: str
+    skipped: Sequence[str]
 
 
 def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
@@ -125,7 +128,7 @@ def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
 def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     draw = _import_draw_plots()
     digest, *_ = map(digest_report, (request.report, *request.previous))
-    content, notes = _build_content(request, digest)
+    content, kept = _build_content(request, digest)
     page = build_document(content, draw(content.totals, content.editions))
     if digest_report(request.report) != digest:
         raise ReportError(
@@ -144,7 +147,8 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
         pictures=sum(bool(picture.data) for picture in shown),
         gone=sum(picture.note == PHOTO_GONE for picture in shown),
         size=len(page),
-        notes=notes,
+        history=kept.describe() if kept else "",
+        skipped=kept.skipped if kept else (),
     )
 
 
@@ -173,10 +177,15 @@ def _import_draw_plots() -> Callable[[Totals, Sequence[Edition]], dict[str, str]
     return draw_plots
 
 
-def _build_content(request: PageJob, digest: str) -> tuple[Content, Sequence[str]]:
-    """Gather the data of the page, and lines about the history folder."""
+def _build_content(request: PageJob, digest: str) -> tuple[Content, KeptEditions | None]:
+    """Gather the data of the page.
+
+    Returns:
+        The data, and the history folder's reports; None if ``request`` names earlier reports.
+    """
     read = read_page_report(request.report)
-    earlier, notes = _read_earlier(request, read)
+    kept = None if request.previous else read_kept_editions(request.report, read.saved)
+    earlier = kept.editions if kept else read_editions(request.previous, read.saved)
     editions, changes = _find_history(request, read, earlier)
     facts, warnings = describe_run(request.report)
     content = Content(
@@ -192,17 +201,7 @@ def _build_content(request: PageJob, digest: str) -> tuple[Content, Sequence[str
         warnings=warnings,
         pictures=_make_pictures(request, read),
     )
-    return content, notes
-
-
-def _read_earlier(
-    request: PageJob, read: PageReport
-) -> tuple[Mapping[Path, Edition], Sequence[str]]:
-    """Read the earlier reports, the oldest first, and describe the history folder."""
-    if request.previous:
-        return read_editions(request.previous, read.saved), ()
-    kept = read_kept_editions(request.report, read.saved)
-    return kept.editions, (*kept.describe(),)
+    return content, kept
 
 
 def _find_history(

@@ -313,5 +313,7 @@ def test_a_page_says_which_kept_reports_it_can_t_show(place: RunFolder) -> None:
     skipped = [line for line in made.stderr.splitlines() if line.startswith("not shown: ")]
     assert first.name in skipped[0]
     assert "has the labels glad" in skipped[1]
+    quiet = place.command("report", REPORT, "--quiet")
+    assert quiet.stderr.splitlines() == skipped
     chosen = place.command("report", REPORT, "--previous", str(first))
     assert chosen.returncode != ExitCode.OK, "a report that is given must be readable"
