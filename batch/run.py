@@ -105,8 +105,9 @@ def _check_destinations(job: Job, listing: BinaryIO, stop: Stop, recorder: Recor
         refusal = error
     check_output(job.output, stop.check)
     check_not_input(job.output, "an input", *job.photos)
-    if job.keep is not None:
-        check_history_names(Path(job.output))
+    report = parse_location(job.output)
+    if job.keep is not None and isinstance(report, Path):
+        check_history_names(report)
     recorder.has_destination = True
     if refusal:
         raise refusal
