@@ -95,7 +95,8 @@ def read_kept_editions(report: Path, now: SavedReport) -> KeptEditions:
     editions, skipped = {}, []
     for path in kept[-MAX_KEPT_REPORTS:]:
         try:
-            editions[path] = _read_edition(path, now)
+            with translate_read_errors(f"report {path_text(path)}"):  # a run may have removed it
+                editions[path] = _read_edition(path, now)
         except (ReportError, UsageError) as error:
             skipped.append(error.problem)
     return KeptEditions(folder, len(kept), editions, skipped)

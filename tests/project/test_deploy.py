@@ -190,7 +190,7 @@ def test_onnx_runtime_keeps_nothing_in_the_home(photos: Path, tmp_path: Path) ->
 # systemd
 
 
-def verified(folder: Path, service: str) -> str:
+def verified(folder: Path, service: str, drop_in: str = "") -> str:
     """Give what `systemd-analyze verify` has to say of the units, with a program that exists."""
     program = folder / "batch-label"
     program.write_text("#!/bin/sh\n")
@@ -203,6 +203,10 @@ def verified(folder: Path, service: str) -> str:
     units[0].write_text(service.replace(INSTALLED, str(program)))
     units[1].write_text(TIMER)
     units[2].write_text(MAIL)
+    if drop_in:
+        beside = folder / "batch-label.service.d"
+        beside.mkdir()
+        (beside / "override.conf").write_text(drop_in.replace(INSTALLED, str(program)))
     ran = subprocess.run(
         [tool("systemd-analyze"), "verify", "--man=no", *units],
         capture_output=True,
@@ -213,12 +217,61 @@ def verified(folder: Path, service: str) -> str:
     return "\n".join(said) or ("" if ran.returncode == 0 else ran.stderr)
 
 
+def test_two_nights_of_the_service_leave_a_page_of_the_changes(
+    photos: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    (state / "metrics").mkdir(parents=True)
+    places = {"/srv/photos": str(photos), "/var/lib/batch-label": str(state)}
+
+    def run_night() -> None:
+        for args in service_lines():
+            words = [re.sub("|".join(places), lambda m: places[m[0]], word) for word in args]
+            if "--deadline" in words:  # this test may run at that time
+                del words[words.index("--deadline") : words.index("--deadline") + 2]
+            ran = subprocess.run(
+                [sys.executable, "-m", "batch", *words],
+                cwd=state,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY), NO_TELEMETRY: "1"},
+                capture_output=True,
+                text=True,
+            )
+            assert (ran.returncode, ran.stderr) == (ExitCode.OK, ""), args
+
+    run_night()
+    first = (state / "results.html").read_bytes()
+    shutil.copy(min(photos.glob("*.*")), photos / "new.jpg")
+    run_night()
+    assert (state / "results.html").read_bytes() != first
+    kept = sorted((state / "results.csv.history").glob("results-*Z.csv"))
+    assert len(kept) == 2
+    assert kept[1].samefile(state / "results.csv")
+    documented = {".cache/", ".config/", ".results.csv.*"}
+    documented |= set(re.findall(r"^\| `([^`]+)`.* \| (?:yes|no|with|opt)", DOCS, re.MULTILINE))
+    left = {f"{path.name}/" if path.is_dir() else path.name for path in state.iterdir()}
+    assert {name.replace("metrics/", "metrics/batch-label.prom") for name in left} <= documented
+
+
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert verified(tmp_path, SERVICE) == ""
 
 
 def test_systemd_would_find_a_mistake_in_the_units(tmp_path: Path) -> None:
     assert "PrivateTemp" in verified(tmp_path, SERVICE.replace("PrivateTmp", "PrivateTemp"))
+
+
+DROP_INS = re.findall(r"^    (\[(?:Unit|Service)\]\n(?:    .*\n)+)", DOCS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("drop_in", DROP_INS)
+def test_systemd_takes_the_documented_drop_ins(tmp_path: Path, drop_in: str) -> None:
+    lines = [line.strip() for line in drop_in.splitlines()]
+    assert verified(tmp_path, SERVICE, "\n".join(lines) + "\n") == ""
+
+
+def test_the_drop_ins_are_found_and_a_mistake_in_one_too(tmp_path: Path) -> None:
+    assert len(DROP_INS) == 3
+    assert "ReadOnlyPath" in verified(tmp_path, SERVICE, "[Service]\nReadOnlyPath=\n")
 
 
 @pytest.mark.parametrize(
