@@ -55,6 +55,7 @@ class Event(StrEnum):
     DRIFT = "drift"
     PUBLISHED = "published"
     UP_TO_DATE = "up_to_date"
+    KEPT = "kept"
     NOT_RECORDED = "not_recorded"
     FAILURES = "failures"
     SUMMARY = "summary"

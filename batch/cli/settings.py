@@ -26,7 +26,7 @@ from batch.limits import (
     parse_duration,
     utc_now,
 )
-from batch.location import hide_secrets, parse_location
+from batch.location import Url, hide_secrets, parse_location
 from batch.log import PROGRAM, Event, Level, Log, escape_line
 from batch.models.shipped import resolve_models
 from batch.options import (
@@ -186,6 +186,8 @@ def build_job(
     metrics_file: Path | None,
     fail_on_drift: bool,
     accept_drift: bool,
+    keep: int | None,
+    require_file: tuple[str, ...],
     **given: Any,
 ) -> Job:
     """Build the job of ``label`` from its options.
@@ -209,7 +211,25 @@ def build_job(
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
         accept_drift=accept_drift,
+        keep=keep if keep is None else _check_keep(output, keep),
+        require_file=require_file,
     )
+
+
+def _check_keep(output: str, number: int) -> int:
+    from batch.files.publish import is_streamed
+
+    if isinstance(parse_location(output), Url):
+        raise UsageError(
+            "--keep applies to reports on a disk, not at a URL",
+            "omit it, and turn on the versioning of the store",
+        )
+    if is_streamed(output):
+        raise UsageError(
+            "--keep needs a report file or dataset, not standard output, a pipe or a device",
+            "omit it, or name a report with -o",
+        )
+    return number
 
 
 def _build_limits(
