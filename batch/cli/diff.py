@@ -28,7 +28,7 @@ EXIT_TROUBLE = 2
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if anything changed, else with 0.")
 def diff(old: str, new: str, output: str, exit_code: bool) -> None:
-    """Compare two reports: list photos that are new, gone, relabelled, failed or healed.
+    """Compare two reports: list photos that are new, gone, moved or have another label.
 
     OLD and NEW are reports in any format, including datasets. The list of changes goes to standard
     output or to FILE, a summary to standard error. The exit code is 2 if the reports can't be
