@@ -19,7 +19,14 @@ from batch.models.graph import (
     read_input_shape,
     read_model,
 )
-from batch.models.model import MIN_GOLDEN_SPREAD, Model, ModelSpec, pack_golden, unpack_golden
+from batch.models.model import (
+    MIN_GOLDEN_SPREAD,
+    Model,
+    ModelSpec,
+    ResizeRule,
+    pack_golden,
+    unpack_golden,
+)
 from batch.path_text import is_printable, label_text, printable_text
 from batch.records import ABSTAIN_OUTPUTS, MAX_LABELS, Region
 
@@ -28,7 +35,7 @@ SCHEMA_VERSION = 2
 # samples must differ from each other.
 ABSTAIN_SCHEMA = 2
 MAX_NAME_CHARS = 200  # of a label, a name or a version
-RESIZE_RULES = ("stretch",)
+RESIZE_RULES = tuple(map(str, ResizeRule))
 
 
 def load_model(path: Path) -> Model:
@@ -196,7 +203,9 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         )
     if spec.resize not in RESIZE_RULES:
         raise make_contract_error(
-            path, f"its resize rule {spec.resize[:MAX_NAME_CHARS]!r} is not one of {RESIZE_RULES}"
+            path,
+            f"its resize rule {spec.resize[:MAX_NAME_CHARS]!r} is not one of "
+            f"{', '.join(RESIZE_RULES)}",
         )
     if spec.fusion and spec.region is not Region.IMAGE:
         raise make_contract_error(path, "only a whole-photo model can have a fusion")

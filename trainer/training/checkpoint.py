@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def load_trained_network(run: Path) -> TrainedNetwork:
     return TrainedNetwork(
         network=network,
         labels=tuple(stored["labels"]),
-        framing=Framing(Region(framing.region), framing.margin, framing.side, framing.channels),
+        framing=replace(framing, region=Region(framing.region)),
         config=config,
         history=tuple(EpochMetrics(**epoch) for epoch in stored["history"]),
         fingerprint=json.loads(stored["identity"])[0],
