@@ -26,6 +26,8 @@ GOLDEN_TOLERANCE = 1e-2
 # the tolerance of all.
 MIN_GOLDEN_SPREAD = 2e-2
 MAX_GOLDEN_SAMPLES = 64
+# Of a model with more outputs, this many must differ so: more samples would not fit.
+MAX_VARIED_OUTPUTS = 32
 MAX_GOLDEN_SIDE = 4096  # pixels
 MAX_GOLDEN_BYTES = 64 * 1024 * 1024  # bytes of all inputs, unpacked
 
