@@ -156,7 +156,7 @@ class ModelCard:
         yield _format_line("created", spec.created)
         yield _format_line("training data", spec.data_fingerprint)
         shares = (f"{label} {share:.1%}" for label, share in spec.label_shares.items())
-        yield _format_line("label shares", ", ".join(shares))
+        yield _format_line("label shares", ", ".join(shares) or "unknown")
         for name, value in spec.metrics.items():
             yield from _format_metric(name.replace("_", " "), value)
         yield _format_line("golden samples", self._describe_golden())

@@ -12,7 +12,7 @@ import click
 from batch.cli.options import RealRange
 from batch.errors import InputError, UsageError
 from batch.path_text import printable_text
-from trainer.cli.shared_options import abstain_option, own_model_path, show_progress
+from trainer.cli.shared_options import own_model_path, parse_abstain_names, show_progress
 
 if TYPE_CHECKING:
     from trainer.importing.import_model import ImportedModel
@@ -30,9 +30,14 @@ RANGE_NAMES = ("0-1", "0-255", "-1-1")
     required=True,
     metavar="A,B,...|FILE",
     help="Names of the outputs in their order: a list; a text file, one per line; or the "
-    "config.json of a Hugging Face model. neither and no_person are abstain outputs.",
+    "config.json of a Hugging Face model. The names neither and no_person are abstain outputs.",
 )
-@abstain_option
+@click.option(
+    "--abstain",
+    callback=parse_abstain_names,
+    metavar="CLASS=NAME,...",
+    help="Labels that are abstain outputs by another name: neither=others,no_person=empty.",
+)
 @click.option(
     "--region",
     type=click.Choice(["face", "image"]),
@@ -264,9 +269,10 @@ def _summarise(imported: ImportedModel, compared: Pictures) -> list[str]:
     """Summarise what was found out about the network, and the parity."""
     network, spec, found = imported.network, imported.spec, imported.comparison
     _, height, width, channels = spec.golden.inputs.shape
+    colour = "grey" if channels == 1 else "BGR" if imported.prep.bgr else "RGB"
     lines = [
-        f"Network: {network.layout} [{width} x {height}, {channels} channels], from "
-        f"{network.producer}, opset {network.opset}",
+        f"Network: {network.layout}, {network.width} x {network.height} pixels, {colour}; exported "
+        f"by {network.producer}, opset {network.opset}",
         f"Outputs: {', '.join(spec.outputs)}"
         + (" (logits: softmax added)" if imported.head.softmax else " (probabilities)"),
         f"Resize: {spec.resize} to {width} x {height} pixels",

@@ -218,17 +218,17 @@ def abstain_option(command: Command) -> Command:
     """Add ``--abstain``, passed as ``abstain``: a map from names in the data to abstain classes."""
     return click.option(
         "--abstain",
-        callback=_parse_abstain_names,
+        callback=parse_abstain_names,
         metavar="CLASS=NAME,...",
         help="Names in folders or tables of the classes neither and no_person: "
         "neither=others,no_person=empty.",
     )(command)
 
 
-def _parse_abstain_names(
+def parse_abstain_names(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> dict[str, str]:
-    """Parse ``class=name,...`` into a map from name to class."""
+    """Parse ``class=name,...`` of ``--abstain`` into a map from name to class."""
     pairs = [pair.partition("=") for pair in value.split(",")] if value else []
     names = {name.strip(): class_.strip() for class_, _, name in pairs}
     known = all(class_ in ABSTAIN_OUTPUTS for class_ in names.values())

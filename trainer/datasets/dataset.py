@@ -85,7 +85,7 @@ class Framing:
     margin: float = 0.0
     side: int = 48
     channels: int = 1
-    resize: str = ResizeRule.STRETCH
+    resize: str = ResizeRule.STRETCH.value
 
 
 @dataclass(frozen=True)

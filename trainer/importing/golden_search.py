@@ -24,8 +24,10 @@ from batch.models.model import (
 from batch.records import Pixels, Probabilities
 from trainer.exporting.golden_samples import SEED, make_pictures
 
-# An output is exercised if its probability differs by at least this between samples.
+# An output is exercised if its probability differs by at least this between samples; one that
+# reaches ``LIKELY`` is not searched for.
 MIN_SPREAD = 5 * MIN_GOLDEN_SPREAD
+LIKELY = 0.9
 # Random search: steps, pictures per step, cells of the noise and its largest change in grey levels.
 SEARCH_STEPS, CANDIDATES = 40, 12
 NOISE_CELLS, NOISE_LEVELS = (1, 2, 4, 8, 16), (8, 24, 64, 128)
@@ -80,15 +82,21 @@ def search_golden_samples(
     answers, tried = run(pool), len(pool)
     wanted = np.argsort(-_find_spread(answers), kind="stable")[:MAX_VARIED_OUTPUTS]
     for output in wanted:
-        if _find_spread(answers)[output] >= MIN_SPREAD:
+        column = answers[:, output]
+        # An output that is likely for all pictures gets rarer when another one is found.
+        if column.max() - column.min() >= MIN_SPREAD or column.max() >= LIKELY:
             continue
         logger.info("no drawn picture exercises %s: searching for one", outputs[output])
         found, count = _search(run, pool[int(answers[:, output].argmax())], int(output))
         pool, tried = np.concatenate([pool, found[None]]), tried + count
         answers = np.concatenate([answers, run(found[None])])
+        # The outputs that differ most come first: if no picture is found for one, then hardly any
+        # for the others.
+        if answers[:, output].max() - answers[:, output].min() <= MIN_GOLDEN_SPREAD:
+            break
+    for output in wanted:
         column = answers[:, output]
-        # Not `<=`, which is False for NaN. The outputs that differ most come first, so the search
-        # for the others would fail too.
+        # Not `<=`, which is False for NaN.
         if not column.max() - column.min() > MIN_GOLDEN_SPREAD:
             raise ConstantOutput(int(output), float(column.min()), float(column.max()), tried)
     chosen = _choose(answers, wanted)

@@ -103,7 +103,8 @@ def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingSta
         "history": [asdict(epoch) for epoch in state.history],
         "labels": list(data.labels),
         "config": asdict(config),
-        "framing": asdict(data.framing) | {"region": data.framing.region.value},
+        "framing": asdict(data.framing)
+        | {"region": data.framing.region.value, "resize": str(data.framing.resize)},
     }
     partial = run / f"{CHECKPOINT_FILE}.partial"
     with partial.open("wb") as file:
