@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trainer.importing.preprocessing import Preprocessing
 
 JSON_SUFFIX = ".json"
+MAX_SHOWN_OUTPUTS = 10
 RANGE_NAMES = ("0-1", "0-255", "-1-1")
 
 
@@ -270,10 +271,12 @@ def _summarise(imported: ImportedModel, compared: Pictures) -> list[str]:
     network, spec, found = imported.network, imported.spec, imported.comparison
     _, height, width, channels = spec.golden.inputs.shape
     colour = "grey" if channels == 1 else "BGR" if imported.prep.bgr else "RGB"
+    count = len(spec.outputs) - MAX_SHOWN_OUTPUTS
+    more = f" and {count:,} more" if count > 0 else ""
     lines = [
         f"Network: {network.layout}, {network.width} x {network.height} pixels, {colour}; exported "
         f"by {network.producer}, opset {network.opset}",
-        f"Outputs: {', '.join(spec.outputs)}"
+        f"Outputs: {', '.join(spec.outputs[:MAX_SHOWN_OUTPUTS])}{more}"
         + (" (logits: softmax added)" if imported.head.softmax else " (probabilities)"),
         f"Resize: {spec.resize} to {width} x {height} pixels",
         f"Parity on {found.pictures:,} {compared.source}: largest difference {found.largest:.1e} "

@@ -56,10 +56,7 @@ def _write_facts(imported: ImportedModel) -> str:
             ("Created", spec.created),
             ("Input", f"uint8 [N, {height}, {width}, {channels}], {colour}"),
             ("Face margin", f"{spec.margin:g} of the face's side on each side"),
-            (
-                "Output",
-                f"float32 [N, {len(spec.outputs)}], probabilities of {', '.join(spec.outputs)}",
-            ),
+            ("Output", f"float32 [N, {len(spec.outputs)}], probabilities in the order above"),
             ("Size", f"{len(imported.graph):,} bytes"),
             ("SHA-256", f"`{imported.digest}`"),
         ),

@@ -19,6 +19,8 @@ from batch.models.graph import (
     MAX_MODEL_BYTES,
     check_bounded,
     check_self_contained,
+    is_external,
+    iter_tensors,
     parse_model,
     read_model,
 )
@@ -164,11 +166,7 @@ def find_opset(proto: onnx.ModelProto) -> int:
 
 def _load_external_data(path: Path, proto: onnx.ModelProto) -> bool:
     """Read weights that are in other files into the graph; return whether there are any."""
-    tensors = [
-        tensor
-        for tensor in external_data_helper._get_all_tensors(proto)
-        if external_data_helper.uses_external_data(tensor)
-    ]
+    tensors = [tensor for tensor in iter_tensors(proto) if is_external(tensor)]
     names = {
         entry.value for tensor in tensors for entry in tensor.external_data
         if entry.key == "location"

@@ -199,6 +199,9 @@ def _remove_notes(proto: onnx.ModelProto) -> None:
     proto.ClearField("metadata_props")
     proto.ClearField("doc_string")
     proto.graph.ClearField("doc_string")
+    proto.graph.ClearField("metadata_props")
     for node in proto.graph.node:
         node.ClearField("doc_string")
         node.ClearField("metadata_props")
+    for tensor in proto.graph.initializer:
+        tensor.ClearField("doc_string")

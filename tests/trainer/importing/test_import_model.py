@@ -213,6 +213,17 @@ def test_the_same_import_gives_the_same_bytes(tmp_path: Path, compared: Pictures
     assert wrap(path, compared)[1].graph == wrap(path, compared)[1].graph
 
 
+def test_notes_of_the_exporter_are_removed(tmp_path: Path, compared: Pictures) -> None:
+    proto = make_network()
+    proto.doc_string = proto.graph.doc_string = "/home/me"
+    proto.metadata_props.add(key="folder", value="/home/me")
+    for part in (*proto.graph.node, *proto.graph.initializer, *proto.graph.input):
+        part.doc_string = "/home/me"
+    proto.graph.node[0].metadata_props.add(key="stack", value="/home/me")
+    model, _ = wrap(save(proto, tmp_path / "network.onnx"), compared)
+    assert b"/home/me" not in model.graph
+
+
 def test_names_that_the_network_uses_too_are_avoided(tmp_path: Path, compared: Pictures) -> None:
     proto = make_network()
     for node in proto.graph.node:
