@@ -326,6 +326,9 @@ class Job:
         accept_drift: make this run's answers the baseline of later runs.
         xmp: write the labels into XMP sidecars after publishing.
         sidecars: how they are written.
+        keep: dated copies of the report to keep in its history folder; None to keep none.
+        require_file: files without which the run is refused: absolute paths, or paths relative to
+            each input.
     """
 
     photos: tuple[str, ...]
@@ -341,6 +344,8 @@ class Job:
     accept_drift: bool = False
     xmp: bool = False
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
+    keep: int | None = None
+    require_file: tuple[str, ...] = ()
 
 
 _NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")

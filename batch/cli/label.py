@@ -23,7 +23,12 @@ from batch.cli.options import (
     search_options,
     sidecar_options,
 )
-from batch.cli.settings import add_default_journal, build_job, exit_with_logged_error
+from batch.cli.settings import (
+    add_default_journal,
+    build_job,
+    describe_hidden_models,
+    exit_with_logged_error,
+)
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, count_text, open_log
 from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, JournalOptions, Provider
@@ -103,6 +108,8 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
         except UsageError as error:
             _record_usage_error(error, dry_run, **given)
             raise
+        for warning in describe_hidden_models(given["model"]):
+            log(Event.MODEL_HIDDEN, warning, Level.WARNING)
         if dry_run:
             _list_files(job, log)
             return
@@ -131,6 +138,7 @@ def _record_usage_error(
 
 def _list_files(job: Job, log: Log) -> None:
     from batch.discovery.discover import discover
+    from batch.discovery.required_files import check_required_files
     from batch.path_text import path_text
     from batch.records import Failure
     from batch.tally import Tally
@@ -141,6 +149,7 @@ def _list_files(job: Job, log: Log) -> None:
         tally.add_skipped(path, why)
         log(Event.LEFT_OUT, f"skipped: {path_text(path)} ({why})", path=path_text(path), why=why)
 
+    check_required_files(job.require_file, job.photos)
     files = discover(
         job.photos,
         job.options.search,

@@ -26,9 +26,14 @@ from batch.limits import (
     parse_duration,
     utc_now,
 )
-from batch.location import hide_secrets, parse_location
+from batch.location import Url, hide_secrets, parse_location
 from batch.log import PROGRAM, Event, Level, Log, escape_line
-from batch.models.shipped import resolve_models
+from batch.models.shipped import (
+    MODELS_VARIABLE,
+    SearchPath,
+    list_hidden_models,
+    resolve_models,
+)
 from batch.options import (
     ClusterOptions,
     Device,
@@ -44,7 +49,7 @@ from batch.options import (
     parse_max_file_size,
     parse_max_pixels,
 )
-from batch.path_text import printable_text
+from batch.path_text import path_text, printable_text
 from batch.shard import parse_shard
 
 _DAYS = re.compile(r"([0-9]{1,6})d")
@@ -138,13 +143,38 @@ def parse_model_names(names: str) -> str:
     """Resolve names of the user's own models in ``--model`` to paths, for ``Options.model``.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or a folder of ``BATCH_LABEL_MODELS`` can't be read.
     """
-    return resolve_models(names, find_models_folder())
+    return resolve_models(names, find_model_search_path())
+
+
+def describe_hidden_models(names: str) -> list[str]:
+    """Describe the files that a name in ``--model`` also fits, but does not mean."""
+    return [
+        f"the model {printable_text(hidden.name)} is {path_text(hidden.hidden_by)}; "
+        f"{path_text(hidden.path)} has the same name and is not used"
+        for hidden in list_hidden_models(names, find_model_search_path())
+        if hidden.hidden_by
+    ]
+
+
+def warn_of_hidden_models(names: str) -> None:
+    """Print ``describe_hidden_models`` to standard error."""
+    for line in describe_hidden_models(names):
+        click.echo(escape_line(f"{PROGRAM}: warning: {line}"), err=True)
+
+
+def find_model_search_path() -> SearchPath:
+    """Find the folders of the user's own models: those of ``BATCH_LABEL_MODELS``, then the default.
+
+    Folders in the variable are separated as in ``PATH``; empty ones are ignored.
+    """
+    named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    return SearchPath(tuple(Path(folder) for folder in named if folder), find_models_folder())
 
 
 def find_models_folder() -> Path | None:
-    """Find the folder of the user's own models; None if the user has no home folder."""
+    """Find the default folder of the user's own models; None if the user has no home folder."""
     try:
         folder = _find_user_folder(
             "XDG_DATA_HOME", ".local/share", "a model of your own", "give a path"
@@ -192,6 +222,8 @@ def build_job(
     sidecar_name: str,
     keyword_root: str,
     faces: bool,
+    keep: int | None,
+    require_file: tuple[str, ...],
     **given: Any,
 ) -> Job:
     """Build the job of ``label`` from its options.
@@ -217,7 +249,25 @@ def build_job(
         accept_drift=accept_drift,
         xmp=xmp,
         sidecars=build_sidecar_options(xmp, sidecar_name, keyword_root, faces),
+        keep=keep if keep is None else _check_keep(output, keep),
+        require_file=require_file,
     )
+
+
+def _check_keep(output: str, number: int) -> int:
+    from batch.files.publish import is_streamed
+
+    if isinstance(parse_location(output), Url):
+        raise UsageError(
+            "--keep applies to reports on a disk, not at a URL",
+            "omit it, and turn on the versioning of the store",
+        )
+    if is_streamed(output):
+        raise UsageError(
+            "--keep needs a report file or dataset, not standard output, a pipe or a device",
+            "omit it, or name a report with -o",
+        )
+    return number
 
 
 def _build_limits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,14 @@ def test_a_file_that_has_just_appeared_is_not_replaced(photo: Path, action: str)
     target.write_bytes(b"others")
     digest = hashlib.sha256(b"photo").digest()
 
+    actions: dict[str, Callable[[], None]] = {
+        "copy": lambda: copy(photo, draft, target, digest),
+        "move": lambda: move(photo, draft, target, digest),
+        How.HARD: lambda: link(photo, target, How.HARD, digest),
+        How.SYMBOLIC: lambda: link(photo, target, How.SYMBOLIC, digest),
+    }
     with pytest.raises(Refusal) as refused:
-        if action == "copy":
-            copy(photo, draft, target, digest)
-        elif action == "move":
-            move(photo, draft, target, digest)
-        else:
-            link(photo, target, How(action), digest)
+        actions[action]()
 
     assert (refused.value.reason, "File exists" in refused.value.detail) == (UNWRITABLE, True)
     assert (photo.read_bytes(), target.read_bytes()) == (b"photo", b"others")
