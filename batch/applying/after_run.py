@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from batch.applying.actions import check_sidecar_options
-from batch.applying.apply import ApplyJob, apply
+from batch.applying.apply import apply
+from batch.applying.job import ApplyJob
+from batch.applying.sidecars import check_sidecar_options
 from batch.applying.summary import Summary
 from batch.errors import BatchLabelError, Interrupted, PublishedOnly, TimeLimitReached, UsageError
 from batch.files.publish import is_streamed

@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.applying.actions import (
-    Action,
-    Candidate,
-    FolderAction,
-    SidecarAction,
-    check_sidecar_options,
-    make_folder_place,
-)
-from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
-from batch.applying.selection import (
-    RELABEL_REMEDY,
-    PhotoReader,
-    ReportedPhoto,
-    Selection,
-)
-from batch.applying.steps import Skipped, Step, make_undo_draft, perform, repair, to_path, undo
+from batch.applying.actions import Action, Candidate
+from batch.applying.folders import FolderAction, make_folder_place
+from batch.applying.job import ApplyJob, make_absolute
+from batch.applying.listing import Listing, open_listing
+from batch.applying.operations import Operations
+from batch.applying.selection import RELABEL_REMEDY, PhotoReader, ReportedPhoto
+from batch.applying.sidecars import SidecarAction, check_sidecar_options
+from batch.applying.steps import Skipped, Step, perform, to_path
 from batch.applying.summary import Summary
-from batch.applying.transfer import How, Refusal, make_target_key, verify
+from batch.applying.transfer import Refusal, make_target_key, verify
+from batch.applying.undoing import (
+    APPLIED_NOTE,
+    list_folders,
+    open_operations,
+    sync_folders,
+)
 from batch.errors import OutputError, UsageError
-from batch.files.lock import OnWait, hold_lock
-from batch.files.publish import Draft, is_stdout, is_streamed, resolve_path, sync_folder
+from batch.files.lock import OnWait
+from batch.files.publish import is_stdout, is_streamed, resolve_path
 from batch.location import Location, Url, parse_location
-from batch.options import SidecarOptions
 from batch.os_errors import translate_write_errors
 from batch.path_text import parse_path_text, path_text
 from batch.reading.fields import read_checked_records
 from batch.reading.saved import open_reader
 from batch.reports.output import check_not_input
-from batch.standard_streams import reopen_stdout
 from batch.stopping import Stop
 
 BATCH_STEPS = 100  # operations that are recorded as intended at once
@@ -47,69 +43,7 @@ MISSING = "missing when the report was written"
 REMOTE = "in an archive or store"
 TWICE = "in the report twice"
 UNHASHED = "without a sha256 in the report"
-NEWLINE = "with a newline in its name, which needs --null"
 _FOLDER_REMEDY = "create its folder first, or choose another folder"
-_APPLIED_NOTE = "applied"
-# What operations did, in the count of those that are undone.
-UNDONE_NOUNS = {
-    Kind.MAKE: "copies and links",
-    Kind.RENAME: "renames",
-    Kind.REMOVE: "removals",
-    Kind.MOVE: "moves",
-    Kind.WRITE: "sidecars",
-}
-
-
-@dataclass(frozen=True)
-class ApplyJob:
-    """What to do with which photos of a report.
-
-    Attributes:
-        report: path or URL of the report.
-        state_folder: folder for what was done, if the report is at a URL.
-        photos: base folder of the relative paths in the report.
-        selection: which rows match.
-        copy_to: copy photos into this folder.
-        move_to: move photos into this folder.
-        link_to: link photos into this folder.
-        link: the kind of link.
-        flat: without the sub-folders in which the photos are.
-        sidecars: write labels into sidecars; None for not.
-        list_to: write a list of the photos to this file, or ``-``.
-        null: separate the paths in the list by NUL.
-        prune: remove what was made for photos that do not match any more.
-        execute: do it; otherwise only plan it.
-        is_trusted: whether all photos are known to have their digests.
-        skips_unchanged: do nothing if the same file of a report was applied completely before.
-    """
-
-    report: str
-    state_folder: Path
-    photos: Path = Path()
-    selection: Selection = field(default_factory=Selection)
-    copy_to: Path | None = None
-    move_to: Path | None = None
-    link_to: Path | None = None
-    link: How = How.SYMBOLIC
-    flat: bool = False
-    sidecars: SidecarOptions | None = None
-    list_to: str | None = None
-    null: bool = False
-    prune: bool = False
-    execute: bool = False
-    is_trusted: bool = False
-    skips_unchanged: bool = False
-
-    @property
-    def location(self) -> Location:
-        """The report."""
-        return parse_location(self.report)
-
-    @property
-    def folders(self) -> list[tuple[Path, How | None]]:
-        """The folders to fill, and how; None to move photos."""
-        given = ((self.copy_to, How.COPY), (self.link_to, self.link), (self.move_to, None))
-        return [(make_absolute(root), how) for root, how in given if root is not None]
 
 
 def apply(job: ApplyJob, stdout: BinaryIO, stop: Stop, on_wait: OnWait | None = None) -> Summary:
@@ -140,58 +74,17 @@ def apply(job: ApplyJob, stdout: BinaryIO, stop: Stop, on_wait: OnWait | None = 
         note = _describe_applied(job)
         needs_faces = job.sidecars is not None and job.sidecars.faces
         photos = PhotoReader(reader, job.selection, needs_faces)
-        operations = stack.enter_context(_open_operations(job, on_wait, summary))
-        if job.skips_unchanged and note and operations.read_note(_APPLIED_NOTE) == note:
+        operations = stack.enter_context(open_operations(job, on_wait, summary))
+        if job.skips_unchanged and note and operations.read_note(APPLIED_NOTE) == note:
             return summary
         for root, _ in job.folders:
             _check_folder(root, make=job.execute)
         work = _Work(job, operations, summary, stop)
-        listing = stack.enter_context(_open_list(job, stdout))
+        listing = stack.enter_context(open_listing(job, stdout))
         work.run(photos.read(), listing)
         if job.skips_unchanged and note and not summary.failed:
-            operations.write_note(_APPLIED_NOTE, note)
+            operations.write_note(APPLIED_NOTE, note)
     return summary
-
-
-def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summary:
-    """Undo the last run that applied a report and is not undone.
-
-    Raises:
-        OutputError: a file can't be written.
-        LockedError: another process applies the report.
-        Interrupted: a signal stopped the work.
-        UsageError: nothing is left to undo.
-    """
-    summary = Summary(dry_run=not job.execute)
-    path = find_operations_path(job.location, job.state_folder)
-    if not os.path.lexists(path):
-        raise UsageError(f"there is nothing to undo: {path_text(path)} does not exist", _NOTHING)
-    with _open_operations(job, on_wait, summary) as operations:
-        run = operations.find_last_run()
-        if run is None:
-            raise UsageError("there is nothing to undo: all runs are undone", _NOTHING)
-        summary.run = run
-        folders: set[Path] = set()
-        for operation in operations.of_run(run):
-            if stop.requested:
-                raise stop.make_error("run it again to continue")
-            photo = to_path(operation.source)
-            try:
-                if job.execute:
-                    _undo_one(operations, operation, folders)
-            except Refusal as refusal:
-                operations.set_state(operation, State.DONE)
-                summary.add_failed(path_text(photo), refusal)
-            else:
-                summary.add_done("undo", UNDONE_NOUNS[operation.kind], photo, None)
-        if job.execute:
-            _sync(folders)
-            operations.mark_undone(run)
-            operations.write_note(_APPLIED_NOTE, "")
-    return summary
-
-
-_NOTHING = "undo only what batch-label apply --yes has done with this report"
 
 
 class _Work:
@@ -212,7 +105,7 @@ class _Work:
         if job.sidecars is not None:
             self._actions.append(SidecarAction(job.sidecars, operations, dry_run))
 
-    def run(self, photos: Iterable[ReportedPhoto], listing: _List | None) -> None:
+    def run(self, photos: Iterable[ReportedPhoto], listing: Listing | None) -> None:
         for photo in photos:
             self._check_stop()
             self._summary.photos += 1
@@ -226,7 +119,7 @@ class _Work:
             self._handle_unmatched(action)
         self._finish_batch()
 
-    def _apply_to(self, reported: ReportedPhoto, listing: _List | None) -> None:
+    def _apply_to(self, reported: ReportedPhoto, listing: Listing | None) -> None:
         summary = self._summary
         location = _locate(reported.path, self._job.photos)
         if isinstance(location, Url):
@@ -301,10 +194,10 @@ class _Work:
                 self._operations.drop(operation)
                 self._summary.add_failed(path_text(step.photo), refusal)
             else:
-                folders.update(_list_folders(operation))
+                folders.update(list_folders(operation))
                 self._operations.complete(operation, *keys)
                 self._count(step)
-        _sync(folders)
+        sync_folders(folders)
         self._operations.commit()
         self._check_stop()
 
@@ -316,131 +209,6 @@ class _Work:
         target = step.operation.target
         shown = None if target is None else to_path(target)
         self._summary.add_done(step.verb, step.label, step.photo, shown)
-
-
-@dataclass
-class _List:
-    """A list of paths.
-
-    Attributes:
-        stream: where it is written.
-        null: whether paths end in NUL instead of a newline.
-        name: the list in messages.
-    """
-
-    stream: BinaryIO
-    null: bool
-    name: str
-
-    def check(self, path: Path) -> None:
-        """Make sure that a path can be a line.
-
-        Raises:
-            Refusal: it has a newline.
-        """
-        if not self.null and b"\n" in os.fsencode(path):
-            raise Refusal(NEWLINE)
-
-    def add(self, path: bytes) -> None:
-        """Write a path; one that begins with a dash gets ``./`` in front."""
-        guard = b"./" if path.startswith(b"-") else b""
-        with translate_write_errors(self.name, "choose another file with --list"):
-            self.stream.write(guard + path + (b"\0" if self.null else b"\n"))
-
-
-@contextmanager
-def _open_list(job: ApplyJob, stdout: BinaryIO) -> Iterator[_List | None]:
-    """Open the list; a file is published at the end of the block, unless it is a dry run."""
-    if job.list_to is None:
-        yield None
-    elif is_stdout(job.list_to):
-        with reopen_stdout(stdout) as stream:
-            yield _List(stream, job.null, "standard output")
-    elif job.execute:
-        path = parse_location(job.list_to)
-        assert isinstance(path, Path)
-        name, remedy = f"list {path_text(path)}", "choose another file with --list"
-        with translate_write_errors(name, remedy, path):
-            draft = Draft(path, "list", remedy)
-        try:
-            yield _List(draft.stream, job.null, name)
-            draft.publish()
-        except BaseException:
-            draft.discard()
-            raise
-    else:
-        with open(os.devnull, "wb") as stream:
-            yield _List(stream, job.null, "list")
-
-
-@contextmanager
-def _open_operations(
-    job: ApplyJob, on_wait: OnWait | None, summary: Summary
-) -> Iterator[Operations]:
-    """Open the record of operations; if they will be done, lock and repair it first."""
-    path = find_operations_path(job.location, job.state_folder)
-    with ExitStack() as stack:
-        if job.execute:
-            remedy = "copy the report to a folder that can be written"
-            stack.enter_context(hold_lock(str(path), on_wait, None, "record of operations", remedy))
-        operations = stack.enter_context(Operations(path, dry_run=not job.execute))
-        if job.execute:
-            _repair(operations, summary)
-        yield operations
-
-
-def _repair(operations: Operations, summary: Summary) -> None:
-    """Finish or forget what a killed process intended."""
-    for operation in operations.unfinished():
-        if operation.state is State.UNDOING:
-            if operation.draft is not None:
-                with suppress(OSError):
-                    to_path(operation.draft).unlink()
-            operations.set_state(operation, State.DONE)
-            continue
-        keys = repair(operation)
-        if keys is None:
-            operations.drop(operation)
-        else:
-            operations.complete(operation, *keys)
-            summary.repaired += 1
-    operations.commit()
-
-
-def _undo_one(operations: Operations, operation: Operation, folders: set[Path]) -> None:
-    draft = make_undo_draft(operation)
-    if draft is not None:
-        operations.set_state(operation, State.UNDOING, draft)
-        operations.commit()
-    undo(operation, draft, _find_root(operation))
-    folders.update(_list_folders(operation))
-    operations.set_state(operation, State.UNDONE)
-
-
-def _find_root(operation: Operation) -> Path:
-    """Return the folder of an operation's place."""
-    for how in (None, How.COPY):
-        start = make_folder_place(Path(), how)[:-1]
-        if operation.place.startswith(start):
-            return to_path(operation.place[len(start) :])
-    return to_path(operation.target).parent
-
-
-def _list_folders(operation: Operation) -> list[Path]:
-    names = [operation.target, operation.previous]
-    if operation.kind is Kind.MOVE:
-        names.append(operation.source)
-    return [to_path(name).parent for name in names if name is not None]
-
-
-def _sync(folders: set[Path]) -> None:
-    for folder in folders:
-        sync_folder(folder)
-
-
-def make_absolute(path: Path) -> Path:
-    """Return the absolute path of a file, without following links."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _locate(text: str, base: Path) -> Location:

@@ -16,7 +16,7 @@ from batch.log import PROGRAM, escape_line
 from batch.records import Status
 
 if TYPE_CHECKING:
-    from batch.applying.apply import ApplyJob
+    from batch.applying.job import ApplyJob
     from batch.applying.summary import Summary
 
 LINKS = ("symbolic", "hard", "reflink")
@@ -114,7 +114,7 @@ def apply(
     are not those that were labelled. Without --yes nothing is changed. The exit code is 3 if
     something failed for a photo.
     """
-    from batch.applying.apply import ApplyJob
+    from batch.applying.job import ApplyJob
     from batch.applying.selection import Selection
     from batch.applying.transfer import How
 
@@ -158,7 +158,7 @@ def apply(
 
 def _run(job: ApplyJob, undo: bool, wait: bool) -> Summary:
     from batch.applying.apply import apply as apply_report
-    from batch.applying.apply import undo_last
+    from batch.applying.undoing import undo_last
     from batch.stopping import stop_on_signals
 
     is_told = False

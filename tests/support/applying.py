@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batch.applying.apply import ApplyJob, apply, undo_last
+from batch.applying.apply import apply
+from batch.applying.job import ApplyJob
 from batch.applying.summary import Summary
+from batch.applying.undoing import undo_last
 from batch.location import parse_location
 from batch.path_text import path_text
 from batch.stopping import Stop

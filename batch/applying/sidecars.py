@@ -1,0 +1,230 @@
+"""Labels in XMP sidecars, compared with what was written before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from batch.applying.actions import Candidate
+from batch.applying.operations import Kind, Operation, Operations
+from batch.applying.selection import ReportedPhoto
+from batch.applying.steps import (
+    SIDECAR_UNUSABLE,
+    Skipped,
+    Step,
+    is_stale,
+    make_draft,
+    read_sidecar,
+    to_path,
+)
+from batch.applying.transfer import (
+    GONE,
+    UNREADABLE,
+    Refusal,
+    make_source_key,
+    make_target_key,
+    verify,
+)
+from batch.errors import SidecarError
+from batch.file_types import SIDECAR_SUFFIX
+from batch.options import SidecarName, SidecarOptions
+
+SHARED = "with the sidecar of another photo"
+UNLABELLED = "without a label for a keyword"
+
+
+class SidecarAction:
+    """Writes labels as keywords, and faces as regions, into XMP sidecars.
+
+    Args:
+        options: what is written.
+        operations: what was done before.
+        dry_run: whether only to plan, without reading photos.
+    """
+
+    def __init__(self, options: SidecarOptions, operations: Operations, dry_run: bool) -> None:
+        self.place = b"sidecar " + options.sidecar_name.encode()
+        self._options = options
+        self._operations = operations
+        self._dry_run = dry_run
+
+    def plan(self, photo: Candidate) -> list[Step]:
+        """Plan to write the sidecar: see ``Action``."""
+        source, sidecar = os.fsencode(photo.source), self._find_sidecar(photo.source)
+        key = make_source_key(photo.source)
+        if key is None:
+            raise Refusal(GONE)
+        written = self._operations.find_current(self.place, source)
+        if not photo.reported.keywords:
+            if written is not None and written.content is not None:
+                return self.plan_removal(written)
+            raise Skipped(UNLABELLED)
+        if self._options.sidecar_name is SidecarName.STEM and self._is_shared(sidecar, source):
+            raise Skipped(SHARED)
+        content = self._compute_content(photo.reported)
+        if written is not None and written.content == content:
+            is_same_photo = written.source_key == key and written.digest == photo.digest
+            if make_target_key(sidecar) == written.target_key and is_same_photo:
+                return []
+        before = read_sidecar(sidecar)
+        data = self._update(photo, before, written)
+        if data == before:
+            self._refresh(written, photo, content, sidecar)
+            return []
+        operation = Operation(
+            Kind.WRITE,
+            self.place,
+            source,
+            how=self._options.keyword_root,
+            target=os.fsencode(sidecar),
+            digest=photo.digest,
+            before=None if before is None else zlib.compress(before),
+            written=hashlib.sha256(data).digest(),
+            content=content,
+            draft=make_draft(sidecar),
+        )
+        return [
+            Step(
+                operation,
+                "write",
+                photo.reported.keywords[0],
+                photo.source,
+                sidecar.parent,
+                data,
+                photo.is_trusted,
+            )
+        ]
+
+    def list_unmatched(self) -> Iterator[Operation]:
+        """Yield the sidecars that have labels: see ``Action``."""
+        for written in self._operations.unseen(self.place):
+            if written.content is not None and os.path.lexists(to_path(written.target)):
+                yield written
+
+    def plan_removal(self, made: Operation) -> list[Step]:
+        """Plan to take the labels out of a sidecar: see ``Action``."""
+        from batch.xmp import remove_content
+
+        sidecar = to_path(made.target)
+        before = read_sidecar(sidecar)
+        if before is None:
+            return []
+        try:
+            data = remove_content(before, made.how)
+        except SidecarError as error:
+            raise Refusal(SIDECAR_UNUSABLE, error.problem) from error
+        if data == before:
+            return []
+        operation = replace(
+            made,
+            kind=Kind.WRITE,
+            before=zlib.compress(before),
+            written=None if data is None else hashlib.sha256(data).digest(),
+            content=None,
+            draft=make_draft(sidecar),
+        )
+        return [Step(operation, "clear", made.how, to_path(made.source), sidecar.parent, data)]
+
+    def _is_shared(self, sidecar: Path, source: bytes) -> bool:
+        """Return whether a sidecar belongs to another photo with the same stem; else claim it."""
+        name = os.fsencode(sidecar)
+        claimed = self._operations.find_reserved(name, 1)
+        if claimed is None:
+            written = self._operations.find_by_target(self.place, name)
+            if written is not None and written.content is not None:
+                claimed = written.source
+                if not to_path(claimed).exists():
+                    claimed = None
+        if claimed not in (None, source):
+            return True
+        self._operations.reserve(name, 1, source)
+        return False
+
+    def _update(self, photo: Candidate, before: bytes | None, written: Operation | None) -> bytes:
+        from batch.xmp import FaceRegion, SidecarContent, remove_content, update_sidecar
+
+        reported, faces = photo.reported, None
+        if self._options.faces:
+            faces = tuple(FaceRegion(face.label, *face.box) for face in reported.faces)
+        content = SidecarContent(
+            reported.keywords,
+            self._options.keyword_root,
+            faces,
+            reported.width or 0,
+            reported.height or 0,
+            read_orientation(photo.source) if faces else 1,
+        )
+        old_root = written.how if written is not None and written.content is not None else None
+        try:
+            if before is not None and old_root not in (None, self._options.keyword_root):
+                before = remove_content(before, old_root)
+            return update_sidecar(before, content)
+        except SidecarError as error:
+            raise Refusal(SIDECAR_UNUSABLE, error.problem) from error
+
+    def _compute_content(self, reported: ReportedPhoto) -> bytes:
+        faces = (reported.faces, reported.width, reported.height) if self._options.faces else None
+        return hashlib.sha256(
+            repr((self._options.keyword_root, reported.keywords, faces)).encode()
+        ).digest()
+
+    def _refresh(
+        self, written: Operation | None, photo: Candidate, content: bytes, sidecar: Path
+    ) -> None:
+        """Record the new state of a sidecar that needs no change, so that it is not read again."""
+        if written is None or self._dry_run:
+            return
+        if written.content == content and written.target == os.fsencode(sidecar):
+            if not photo.is_trusted and is_stale(written, photo.digest):
+                verify(photo.source, photo.digest)
+            keys = make_source_key(photo.source), make_target_key(sidecar)
+            self._operations.set_keys(written, *keys, photo.digest)
+
+    def _find_sidecar(self, photo: Path) -> Path:
+        if self._options.sidecar_name is SidecarName.STEM:
+            return photo.with_suffix(SIDECAR_SUFFIX)
+        return Path(f"{photo}{SIDECAR_SUFFIX}")
+
+
+def check_sidecar_options(options: SidecarOptions) -> None:
+    """Check that sidecars can be written at all.
+
+    Raises:
+        UsageError: lxml is not installed.
+        SidecarError: the root can't be a keyword.
+    """
+    from batch.xmp import SidecarContent, update_sidecar
+
+    update_sidecar(None, SidecarContent((), options.keyword_root, None, 0, 0))
+
+
+def read_orientation(photo: Path) -> int:
+    """Read the EXIF orientation of a photo; 1 if it has none.
+
+    Raises:
+        Refusal: the photo can't be read.
+    """
+    from PIL import ExifTags, Image
+
+    from batch.file_types import RAW_TYPE, detect_file_type
+    from batch.records import Failure
+    from batch.vision.raw import find_preview
+    from batch.vision.read_file import read_file
+
+    data = read_file(photo)
+    if isinstance(data, Failure):
+        raise Refusal(UNREADABLE, data.detail)
+    if detect_file_type(data) is RAW_TYPE:
+        preview = find_preview(data)
+        return (preview.orientation or 1) if preview else 1
+    try:
+        # Only formats that store an orientation and whose decoder does not apply it.
+        with Image.open(photo, formats=("JPEG", "MPO", "PNG", "TIFF", "WEBP")) as image:
+            found = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF data have no orientation
+        return 1
+    return found if 1 <= found <= 8 else 1
