@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from batch.reading.reviews import REVIEW_COLUMNS
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
-from trainer.datasets.review import REVIEW_COLUMNS
 from trainer.datasets.samples import assign_split
 
 Row = dict[str, object]

@@ -25,16 +25,15 @@ from batch.location import Location
 from batch.models.contract import to_metadata
 from batch.models.model import Model, ModelSpec
 from batch.reading.fields import read_checked_records
+from batch.reading.reviews import BOX_COLUMNS, parse_box
 from batch.reading.saved import open_reader
 from batch.records import ABSTAIN_OUTPUTS, Region
 from batch.reports.readers import REMEDY, record_error
 from trainer.datasets.dataset import Pixels, Split
 from trainer.datasets.duplicates import find_near_duplicates
 from trainer.datasets.review import (
-    BOX_COLUMNS,
     Review,
     Verdict,
-    parse_box,
     read_review,
     resolve_location,
 )
