@@ -34,7 +34,7 @@ class ReviewError(InputError):
     """A file is not a review, or is damaged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReviewLine:
     """A line of a review: a person's answer about a photo or a face.
 

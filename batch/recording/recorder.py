@@ -176,6 +176,8 @@ def _to_counts(tally: Tally) -> RunCounts:
         by_reason={reason.value: count for reason, count in sorted(tally.by_reason.items())},
         by_label=tally.by_label,
         accepted=tally.accepted,
+        reviewed=tally.reviewed,
+        unmatched_reviews=tally.unmatched_reviews,
     )
 
 
