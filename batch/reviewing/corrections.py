@@ -80,7 +80,7 @@ class Corrections:
     def correct_row(self, row: Row) -> Row:
         """Override the answers of a row; the probabilities stay the model's."""
         lines = self._reviews.find(row.sha256.hex()) if row.sha256 else None
-        if lines is None or row.answer is None:
+        if lines is None or row.status is Status.FAILED:
             return row
         if has_face_records(row, self._per_face):
             faces = tuple(
@@ -88,7 +88,9 @@ class Corrections:
                 for face in row.faces
             )
             return replace(row, faces=faces)
-        answer = self._correct(row.answer, find_photo_line(lines))
+        # Without a face, a face model has no answer that could be overridden.
+        given = row.answer or Answer(row.status, None, 0.0, {})
+        answer = self._correct(given, find_photo_line(lines))
         if not answer.reviewed:
             return row
         return replace(row, status=answer.status, answer=answer, source=Source.REVIEW)

@@ -78,8 +78,9 @@ class Reviews:
         if known is None:
             lines.append(line)
             return Addition.NEW
-        model = {"said": known.said, "confidence": known.confidence, "box": known.box}
-        lines[lines.index(known)] = replace(line, **model)
+        lines[lines.index(known)] = replace(
+            line, said=known.said, confidence=known.confidence, box=known.box
+        )
         return Addition.SAME if line.label == known.label else Addition.CHANGED
 
     def find(self, sha256: str) -> list[ReviewLine] | None:
