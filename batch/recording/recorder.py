@@ -80,6 +80,7 @@ class Recorder:
         self._clock = monotonic_seconds()
         self.settings = flatten_options(job)
         del self.settings["photos"]  # the record has them as ``inputs``
+        del self.settings["reviews"]  # not an option
         self.has_destination = self.has_metrics = False
         self.engine: Engine | None = None
         self.sharded: ShardedFiles | None = None

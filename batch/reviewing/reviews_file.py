@@ -19,6 +19,7 @@ from batch.location import Url, parse_location
 from batch.os_errors import describe_failed_access, translate_write_errors
 from batch.path_text import path_text
 from batch.reading.reviews import (
+    MAX_REVIEW_LINES,
     ReviewError,
     ReviewLine,
     read_review_lines,
@@ -29,7 +30,7 @@ from batch.reports.whole_file import AtomicFile
 
 REVIEWS_SUFFIX = ".reviews.csv"
 BACKUP_SUFFIX = ".reviews.old-{}.csv"
-MAX_REVIEWS_BYTES = 256 << 20
+MAX_REVIEWS_BYTES = 128 << 20
 # Boxes of one face by two models, or by two versions of a detector, overlap at least this much.
 MIN_FACE_OVERLAP = 0.5
 RESTORE_REMEDY = (
@@ -163,10 +164,11 @@ def write_reviews(path: Path, reviews: Reviews) -> None:
         ReviewError: there are more reviews than can be read back.
     """
     data = write_review_lines(reviews).encode()
-    if len(data) > MAX_REVIEWS_BYTES:
+    if len(reviews) > MAX_REVIEW_LINES or len(data) > MAX_REVIEWS_BYTES:
         raise ReviewError(
-            f"{_describe(path)} would have more than {MAX_REVIEWS_BYTES} bytes",
-            "split the report, or remove old reviews from the file",
+            f"{_describe(path)} would have {len(reviews)} lines and {len(data)} bytes, and may "
+            f"have {MAX_REVIEW_LINES} lines and {MAX_REVIEWS_BYTES} bytes",
+            "split the report, or remove the reviews of photos that are gone from the file",
         )
     AtomicFile(path, "reviews file", _WRITE_REMEDY).write(data)
 

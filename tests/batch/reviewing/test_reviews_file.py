@@ -78,11 +78,13 @@ def test_a_damaged_file_is_refused(
 
 
 def test_too_many_reviews_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reviews_file, "MAX_REVIEWS_BYTES", 100)
     reviews = Reviews()
     reviews.add(PHOTO)
-    with pytest.raises(ReviewError, match="would have more than 100 bytes"):
-        write_reviews(tmp_path / "r", reviews)
+    for name, limit in (("MAX_REVIEWS_BYTES", 100), ("MAX_REVIEW_LINES", 0)):
+        with monkeypatch.context() as patched:
+            patched.setattr(reviews_file, name, limit)
+            with pytest.raises(ReviewError, match=r"would have 1 lines and 1\d\d bytes"):
+                write_reviews(tmp_path / "r", reviews)
     assert not list(tmp_path.iterdir())
 
 

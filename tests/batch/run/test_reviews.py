@@ -6,8 +6,10 @@ import csv
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,21 @@ def test_a_lost_or_cut_reviews_file_is_noticed(
     reviews.unlink()
     assert "has 0 reviews, but had 2 at the last report" in label(command)
     assert answers_of(tmp_path / "r.csv") == {}
+
+
+def test_drift_is_about_the_answers_of_the_models(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    label(command)
+    apply(command, save_review(tmp_path, RIGHT), "r.csv")
+    journal, references = tmp_path / ".r.csv.journal", []
+    for _ in range(2):
+        with closing(sqlite3.connect(journal)) as database:
+            references += database.execute("SELECT value FROM notes WHERE name = 'reference'")
+        journal.unlink()
+        label(command)
+        assert answers_of(tmp_path / "r.csv") == RIGHT
+    assert references[0] == references[1]
 
 
 def test_changed_and_failed_photos_keep_the_rows_of_the_run(
