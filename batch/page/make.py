@@ -20,7 +20,15 @@ from batch.files.publish import is_streamed
 from batch.os_errors import translate_write_errors
 from batch.page.content import Content, describe_run
 from batch.page.gather import PageReport, Totals, digest_report, read_page_report
-from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions
+from batch.page.history import (
+    Changes,
+    Edition,
+    KeptEditions,
+    find_changes,
+    find_publish_time,
+    read_editions,
+    read_kept_editions,
+)
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
 from batch.reports.dataset_place import check_outside_datasets
@@ -63,7 +71,7 @@ class PageJob:
         output: path of the page, or ``-`` for standard output.
         photos: base folder of the relative paths in the report.
         gallery: largest number of pictures.
-        previous: earlier reports of the same photos.
+        previous: earlier reports of the same photos; empty for those in the history folder.
     """
 
     report: Path
@@ -83,6 +91,8 @@ class PageSummary:
         pictures: pictures in the page.
         gone: photos without a picture because they no longer exist.
         size: size of the page in bytes.
+        history: what is shown of the history folder; empty without one.
+        skipped: why reports in the history folder are not shown.
     """
 
     rows: int
@@ -90,6 +100,8 @@ class PageSummary:
     pictures: int
     gone: int
     size: int
+    history: str
+    skipped: Sequence[str]
 
 
 def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
@@ -116,7 +128,7 @@ def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
 def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     draw = _import_draw_plots()
     digest, *_ = map(digest_report, (request.report, *request.previous))
-    content = _build_content(request, digest)
+    content, kept = _build_content(request, digest)
     page = build_document(content, draw(content.totals, content.editions))
     if digest_report(request.report) != digest:
         raise ReportError(
@@ -135,6 +147,8 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
         pictures=sum(bool(picture.data) for picture in shown),
         gone=sum(picture.note == PHOTO_GONE for picture in shown),
         size=len(page),
+        history=kept.describe() if kept else "",
+        skipped=kept.skipped if kept else (),
     )
 
 
@@ -163,11 +177,18 @@ def _import_draw_plots() -> Callable[[Totals, Sequence[Edition]], dict[str, str]
     return draw_plots
 
 
-def _build_content(request: PageJob, digest: str) -> Content:
+def _build_content(request: PageJob, digest: str) -> tuple[Content, KeptEditions | None]:
+    """Gather the data of the page.
+
+    Returns:
+        The data, and the history folder's reports; None if ``request`` names earlier reports.
+    """
     read = read_page_report(request.report)
-    editions, changes = _read_history(request, read)
+    kept = None if request.previous else read_kept_editions(request.report, read.saved)
+    earlier = kept.editions if kept else read_editions(request.previous, read.saved)
+    editions, changes = _find_history(request, read, earlier)
     facts, warnings = describe_run(request.report)
-    return Content(
+    content = Content(
         title=path_text(Path(request.report.name)),
         digest=digest,
         per_face=read.saved.per_face,
@@ -180,10 +201,12 @@ def _build_content(request: PageJob, digest: str) -> Content:
         warnings=warnings,
         pictures=_make_pictures(request, read),
     )
+    return content, kept
 
 
-def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition], Changes | None]:
-    earlier = read_editions(request.previous, read.saved)
+def _find_history(
+    request: PageJob, read: PageReport, earlier: Mapping[Path, Edition]
+) -> tuple[Sequence[Edition], Changes | None]:
     if not earlier:
         return (), None
     last, since = list(earlier.items())[-1]
