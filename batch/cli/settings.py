@@ -216,6 +216,7 @@ def build_job(
     metrics_file: Path | None,
     fail_on_drift: bool,
     accept_drift: bool,
+    forget_reviews: bool,
     keep: int | None,
     require_file: tuple[str, ...],
     **given: Any,
@@ -241,6 +242,8 @@ def build_job(
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
         accept_drift=accept_drift,
+        reviews=find_url_reviews(output),
+        forget_reviews=forget_reviews,
         keep=keep if keep is None else _check_keep(output, keep),
         require_file=require_file,
     )
@@ -260,6 +263,23 @@ def _check_keep(output: str, number: int) -> int:
             "omit it, or name a report with -o",
         )
     return number
+
+
+def find_url_reviews(report: str) -> Path | None:
+    """Find the reviews file of a report at a URL, in the user's state folder.
+
+    Returns:
+        The path; None if the report is not at a URL, or the user has no home folder.
+    """
+    from batch.reviewing.reviews_file import find_url_reviews_path
+
+    place = parse_location(report)
+    if not isinstance(place, Url):
+        return None
+    try:
+        return find_url_reviews_path(place.text, find_state_folder() / PROGRAM)
+    except UsageError:
+        return None
 
 
 def _build_limits(
