@@ -18,11 +18,15 @@ from batch.errors import ReportError, UsageError
 from batch.files.lock import hold_lock
 from batch.files.publish import is_streamed
 from batch.os_errors import translate_write_errors
-from batch.page.content import Content, describe_run
+from batch.page.compact import list_folders, pack_digests
+from batch.page.content import Content, Fact, describe_run
 from batch.page.gather import PageReport, Totals, digest_report, read_page_report
 from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions
+from batch.page.links import find_link_starts, find_secret_links
+from batch.page.reviewed import RecordedAnswers, find_reviews_file, read_recorded_answers
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
+from batch.records import ABSTAIN_OUTPUTS
 from batch.reports.dataset_place import check_outside_datasets
 from batch.reports.output import check_destination, check_not_input, describe_output, publish_output
 
@@ -38,6 +42,7 @@ STYLES = (
 SCRIPTS = (
     "dom.js",
     "data.js",
+    "matching.js",
     "answers.js",
     "choices.js",
     "query.js",
@@ -46,6 +51,7 @@ SCRIPTS = (
     "closeup.js",
     "summary.js",
     "reviewfile.js",
+    "reviewload.js",
     "keys.js",
     "main.js",
 )
@@ -97,6 +103,7 @@ def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
 
     Raises:
         ReportError: the report or an earlier one is missing, damaged, or not a report.
+        ReviewError: the reviews file beside the report is damaged.
         UsageError: an earlier report can't be compared, a package is not installed, or the name of
             the page does not end in .html.
         OutputError: the page can't be written.
@@ -167,19 +174,44 @@ def _build_content(request: PageJob, digest: str) -> Content:
     read = read_page_report(request.report)
     editions, changes = _read_history(request, read)
     facts, warnings = describe_run(request.report)
+    recorded = read_recorded_answers(
+        request.report, read.rows, [*read.totals.labels, *ABSTAIN_OUTPUTS]
+    )
+    links = find_link_starts(list_folders(read.rows), request.photos, request.output)
     return Content(
         title=path_text(Path(request.report.name)),
         digest=digest,
+        series=identify_series(request.report),
         per_face=read.saved.per_face,
         totals=read.totals,
         reasons=read.reasons,
         rows=read.rows,
         editions=editions,
         changes=changes,
-        facts=facts,
+        facts=[*facts, *_describe_recorded(request.report, recorded)],
         warnings=warnings,
         pictures=_make_pictures(request, read),
+        recorded=recorded,
+        links=links,
+        unlinked=find_secret_links(read.rows),
     )
+
+
+def identify_series(report: Path) -> str:
+    """Identify the reports that are written to a path one after another, without its name."""
+    return hashlib.sha256(os.fsencode(os.path.normpath(report.absolute()))).hexdigest()
+
+
+def _describe_recorded(report: Path, recorded: RecordedAnswers) -> list[Fact]:
+    """Describe what the page takes from the reviews file."""
+    counts = (
+        (len(recorded.by_row), "reviewed"),
+        (recorded.unmatched, "about photos or faces that are not in this page"),
+        (recorded.unknown, "with labels that this report lacks"),
+    )
+    parts = [f"{count:,} {what}" for count, what in counts if count]
+    name = path_text(Path(find_reviews_file(report).name))
+    return [("Reviews", f"{', '.join(parts)} ({name})")] if parts else []
 
 
 def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition], Changes | None]:
@@ -219,6 +251,7 @@ def build_document(content: Content, plots: Mapping[str, str]) -> bytes:
         style="\n".join(map(_read_resource, STYLES)),
         script=script,
         rows=_pack_rows(content),
+        digests=pack_digests(content.rows),
         pictures=json.dumps([b64encode(data).decode() for data in content.picture_files()]),
         **{f"{name}_plot": plots[name] for name in ("labels", "confidence", "history")},
     )
