@@ -2,7 +2,7 @@
 // are written to one path, night after night.
 
 // Answers by the names that earlier releases stored.
-const FORMER_ANSWERS = { not_a_person: "no_person" };
+const FORMER_ANSWERS = new Map([["not_a_person", "no_person"]]);
 // Most stored answers about photos that are not in this report; the oldest are dropped.
 const MAX_OTHERS = 10_000;
 
@@ -12,6 +12,7 @@ class Answers {
     this.matcher = new Matcher(report);
     this.key = `batch-label review ${report.series}`;
     this.own = new Map(); // by key of the matcher
+    this.merged = new Set(); // keys of own answers that were in a reviews file
     this.recorded = new Map();
     for (const [row, { label }] of report.recordedAnswers)
       if (report.canReview(row)) this.recorded.set(this.matcher.keyOf(row), label);
@@ -22,6 +23,7 @@ class Answers {
     this.isStored = true;
     this.isDownloaded = true;
     this._load();
+    if (this.own.size) this._save();
     // Another window of this page, or of an earlier one, has changed the answers.
     addEventListener("storage", (event) => {
       if (event.key !== this.key) return;
@@ -40,7 +42,8 @@ class Answers {
   }
   // Whether there is an answer to take back.
   canClear(row) {
-    return this.own.has(this.matcher.keyOf(row));
+    const key = this.matcher.keyOf(row);
+    return this.own.has(key) && this.own.get(key) !== this.recorded.get(key);
   }
   // The rows with an answer, in the order of the report.
   rows() {
@@ -100,6 +103,7 @@ class Answers {
 
   _put(key, label) {
     this.own.delete(key); // the last answer is stored last
+    this.merged.delete(key);
     if (label !== undefined) this.own.set(key, label);
   }
 
@@ -121,19 +125,28 @@ class Answers {
       this.isStored = false;
     }
     this.own.clear();
+    this.merged.clear();
     this.others = [];
     for (const kept of parseList(stored)) {
-      const [digest, path, face, box, label] = Array.isArray(kept) ? kept : [];
+      const [digest, path, face, box, label, wasMerged] = Array.isArray(kept) ? kept : [];
       const isKept = typeof path === "string" && typeof label === "string" && Array.isArray(box);
       if (!isKept) continue; // it is damaged
       const isKnown = this.report.choices.includes(label);
       const sides = box.map((side) => side / 10);
       const row = isKnown ? this.matcher.find({ digest, path, face, box: sides }) : undefined;
       if (row === undefined) this.others.push(kept);
-      else this._put(this.matcher.keyOf(row), label);
+      else this._take(this.matcher.keyOf(row), label, wasMerged === true);
     }
     this.dropped = Math.max(0, this.others.length - MAX_OTHERS);
     this.others.splice(0, this.dropped);
+  }
+
+  // Takes a stored answer. If it was in the reviews file, a different one there is newer.
+  _take(key, label, wasMerged) {
+    const recorded = this.recorded.get(key);
+    if (wasMerged && recorded !== undefined && recorded !== label) return;
+    this._put(key, label);
+    if (wasMerged || recorded === label) this.merged.add(key);
   }
 
   // Earlier releases stored pairs of row and answer under the digest of the report.
@@ -143,7 +156,7 @@ class Answers {
     const kept = parseList(stored ?? "[]").flatMap((pair) => {
       const [row, name] = Array.isArray(pair) ? pair : [];
       const isRow = Number.isInteger(row) && row >= 0 && row < report.size;
-      const label = report.choices.includes(name) ? name : FORMER_ANSWERS[name];
+      const label = report.choices.includes(name) ? name : FORMER_ANSWERS.get(name);
       return isRow && report.choices.includes(label) ? [this._toStored(row, label)] : [];
     });
     return JSON.stringify(kept);
@@ -156,9 +169,10 @@ class Answers {
   }
 
   _save() {
-    const own = [...this.own].map(([key, label]) =>
-      this._toStored(this.matcher.rowsOf(key)[0], label),
-    );
+    const own = [...this.own].map(([key, label]) => [
+      ...this._toStored(this.matcher.rowsOf(key)[0], label),
+      ...(this.merged.has(key) ? [true] : []),
+    ]);
     try {
       localStorage.setItem(this.key, JSON.stringify([...this.others, ...own]));
       this.isStored = true;

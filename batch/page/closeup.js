@@ -122,7 +122,8 @@ class Closeup {
     const { report } = this;
     const all = report.rows.faces[row];
     if (all < 2) return "";
-    if (!report.perFace) return `${counted(all)}${report.box(row).length ? "; the box is the main one" : ""}`;
+    if (!report.perFace)
+      return counted(all) + (report.box(row).length ? "; the box is the main one" : "");
     const shown = report.rowsOfPhoto(row).length;
     return counted(all) + (shown < all ? `, ${counted(shown)} of them in this page` : "");
   }

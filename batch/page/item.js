@@ -54,6 +54,7 @@ function boxOf(report, row, [left, top, width, height], isOwn, hasTag) {
   const [x, across] = clip(box[0], box[2], left, width);
   const [y, down] = clip(box[1], box[3], top, height);
   if (across <= 0 || down <= 0) return "";
+  const tag = `${report.rows.face[row]} ${outcomeText(report, row)}`;
   const percentOf = (share) => `${share * 100}%`;
   return element(
     "span",
@@ -64,7 +65,7 @@ function boxOf(report, row, [left, top, width, height], isOwn, hasTag) {
         `left: ${percentOf(x)}; top: ${percentOf(y)}; ` +
         `width: ${percentOf(across)}; height: ${percentOf(down)}`,
     },
-    hasTag ? element("bdi", { class: "tag" }, `${report.rows.face[row]} ${outcomeText(report, row)}`) : "",
+    hasTag ? element("bdi", { class: "tag" }, tag) : "",
   );
 }
 

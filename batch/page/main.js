@@ -100,7 +100,8 @@ class Page {
   filter(fields) {
     byId("query").reset();
     for (const [id, value] of Object.entries(fields)) byId(id).value = value;
-    const lacksPictures = !this.query.rows(readForm()).found.some((row) => this.report.shown.has(row));
+    const { found } = this.query.rows(readForm());
+    const lacksPictures = !found.some((row) => this.report.shown.has(row));
     this.view(this.isGallery && !lacksPictures);
     byId("photos").scrollIntoView();
     byId("photos").focus({ preventScroll: true });

@@ -48,7 +48,8 @@ function parseAnswer(cells, columns, report) {
   const { path, sha256 = "", face, confidence } = values;
   const sides = ["face_left", "face_top", "face_width", "face_height"].map((name) => values[name]);
   const box = sides.filter((side) => side).map(numberOf);
-  const label = FORMER_ANSWERS[values.label] ?? values.label;
+  const label = FORMER_ANSWERS.get(values.label) ?? values.label;
+  const shown = label.slice(0, MAX_SHOWN_CHARS);
   const share = numberOf(confidence);
   const faults = [
     [!path, "has no path"],
@@ -57,7 +58,7 @@ function parseAnswer(cells, columns, report) {
     [face && !(/^\d+$/.test(face) && face >= 1 && face <= MAX_FACE), "has no number of a face"],
     [box.length % 4 || !box.every(Number.isFinite) || box[2] <= 0 || box[3] <= 0, "has no box"],
     [confidence && !(share >= 0 && share <= 1), "has no confidence between 0 and 1"],
-    [!report.choices.includes(label), `has the label ${label?.slice(0, MAX_SHOWN_CHARS)}, which this report lacks`],
+    [!report.choices.includes(label), `has the label ${shown}, which this report lacks`],
   ];
   const fault = faults.find(([isFault]) => isFault);
   if (fault) throw new Error(fault[1]);
@@ -99,7 +100,8 @@ async function loadReview(file, report, answers) {
     const { pairs, others, faults } = readReview(text, report, answers.matcher);
     const replaced = answers.setAll(pairs);
     const shown = faults.slice(0, MAX_NAMED_LINES);
-    if (faults.length > shown.length) shown.push(`and ${counted(faults.length - shown.length)} more`);
+    const more = faults.length - shown.length;
+    if (more) shown.push(`and ${counted(more)} more`);
     const parts = [
       `${counted(pairs.length)} taken${replaced ? ` (${counted(replaced)} replaced others)` : ""}`,
       `${counted(others)} without a row in this page`,
@@ -111,7 +113,7 @@ async function loadReview(file, report, answers) {
   }
 }
 
-// Loads files one after another, so that later ones override earlier ones, and says what came of it.
+// Loads files one after another, so that later ones override earlier ones, and reports on each.
 async function loadReviews(files, report, answers) {
   const said = [];
   for (const file of files) said.push(await loadReview(file, report, answers));

@@ -210,6 +210,26 @@ def test_a_page_starts_with_the_reviews_file(browser: Browser, tmp_path: Path) -
         assert shown.names() == ["c.jpg"]
 
 
+def test_an_answer_that_was_merged_gives_way_to_a_newer_one(
+    browser: Browser, tmp_path: Path
+) -> None:
+    rows = [make_digested_row("a.jpg"), make_digested_row("b.jpg")]
+    reviews = tmp_path / "results.csv.reviews.csv"
+    with open_page(browser, make_night(tmp_path, rows)) as shown:
+        press(shown, "a.jpg", "sad")
+        reviews.write_text(write_review_lines([make_line(rows[0], "sad")]))
+        assert open_night(shown, make_night(tmp_path, rows)) == []
+        assert not shown.page.locator("li .clear").first.is_visible()
+        reviews.unlink()  # nothing is lost
+        (given,) = open_night(shown, make_night(tmp_path, rows))
+        assert (given["path"], given["label"]) == ("a.jpg", "sad")
+        # Another person has changed the answer since; an answer of this browser alone stays.
+        press(shown, "b.jpg", "sad")
+        reviews.write_text(write_review_lines([make_line(row, "no_person") for row in rows]))
+        (given,) = open_night(shown, make_night(tmp_path, rows))
+        assert (given["path"], given["label"]) == ("b.jpg", "sad")
+
+
 def test_a_reviewed_row_without_a_reviews_file_has_an_answer(
     browser: Browser, tmp_path: Path
 ) -> None:
