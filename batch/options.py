@@ -301,6 +301,9 @@ class Job:
         metrics_file: textfile for Prometheus; None for none.
         fail_on_drift: fail if the answers differ too much from those of earlier runs.
         accept_drift: make this run's answers the baseline of later runs.
+        reviews: the reviews file of a report at a URL; None for no reviews. Other reports have
+            theirs beside them.
+        forget_reviews: report the model's answers again, and set the reviews file aside.
     """
 
     photos: tuple[str, ...]
@@ -314,6 +317,8 @@ class Job:
     metrics_file: Path | None = None
     fail_on_drift: bool = False
     accept_drift: bool = False
+    reviews: Path | None = None
+    forget_reviews: bool = False
 
 
 _NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")

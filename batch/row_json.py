@@ -194,7 +194,9 @@ def unpack_failure(path: Location, text: str | bytes) -> Failure:
 
 
 def pack_picture_notes(salvaged: str, capture: Capture) -> bytes:
-    """Serialise what a decoded picture has besides its pixels."""
+    """Serialise what a decoded picture has besides its pixels; empty if there is nothing."""
+    if not salvaged and capture == NO_CAPTURE:
+        return b""
     return _ENCODER.encode(_PictureNotesJson(_clean_detail(salvaged), _pack_capture(capture)))
 
 
@@ -204,6 +206,8 @@ def unpack_picture_notes(text: bytes) -> tuple[str, Capture]:
     Raises:
         ValueError: the text is not that.
     """
+    if not text:
+        return "", NO_CAPTURE
     notes = _NOTES_DECODER.decode(text)
     return notes.salvaged, _unpack_capture(notes.capture)
 

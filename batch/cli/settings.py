@@ -26,7 +26,7 @@ from batch.limits import (
     parse_duration,
     utc_now,
 )
-from batch.location import hide_secrets, parse_location
+from batch.location import Url, hide_secrets, parse_location
 from batch.log import PROGRAM, Event, Level, Log, escape_line
 from batch.models.shipped import resolve_models
 from batch.options import (
@@ -186,6 +186,7 @@ def build_job(
     metrics_file: Path | None,
     fail_on_drift: bool,
     accept_drift: bool,
+    forget_reviews: bool,
     **given: Any,
 ) -> Job:
     """Build the job of ``label`` from its options.
@@ -209,7 +210,26 @@ def build_job(
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
         accept_drift=accept_drift,
+        reviews=find_url_reviews(output),
+        forget_reviews=forget_reviews,
     )
+
+
+def find_url_reviews(report: str) -> Path | None:
+    """Find the reviews file of a report at a URL, in the user's state folder.
+
+    Returns:
+        The path; None if the report is not at a URL, or the user has no home folder.
+    """
+    from batch.reviewing.reviews_file import find_url_reviews_path
+
+    place = parse_location(report)
+    if not isinstance(place, Url):
+        return None
+    try:
+        return find_url_reviews_path(place.text, find_state_folder() / PROGRAM)
+    except UsageError:
+        return None
 
 
 def _build_limits(

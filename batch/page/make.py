@@ -23,7 +23,7 @@ from batch.page.content import Content, Fact, describe_run
 from batch.page.gather import PageReport, Totals, digest_report, read_page_report
 from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions
 from batch.page.links import find_link_starts, find_secret_links
-from batch.page.reviewed import RecordedAnswers, find_reviews_file, read_recorded_answers
+from batch.page.reviewed import RecordedAnswers, read_recorded_answers
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
 from batch.records import ABSTAIN_OUTPUTS
@@ -188,7 +188,7 @@ def _build_content(request: PageJob, digest: str) -> Content:
         rows=read.rows,
         editions=editions,
         changes=changes,
-        facts=[*facts, *_describe_recorded(request.report, recorded)],
+        facts=[*facts, *_describe_recorded(recorded)],
         warnings=warnings,
         pictures=_make_pictures(request, read),
         recorded=recorded,
@@ -202,16 +202,15 @@ def identify_series(report: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.normpath(report.absolute()))).hexdigest()
 
 
-def _describe_recorded(report: Path, recorded: RecordedAnswers) -> list[Fact]:
-    """Describe what the page takes from the reviews file."""
+def _describe_recorded(recorded: RecordedAnswers) -> list[Fact]:
+    """Describe what the page takes from earlier reviews."""
     counts = (
         (len(recorded.by_row), "reviewed"),
         (recorded.unmatched, "about photos or faces that are not in this page"),
         (recorded.unknown, "with labels that this report lacks"),
     )
     parts = [f"{count:,} {what}" for count, what in counts if count]
-    name = path_text(Path(find_reviews_file(report).name))
-    return [("Reviews", f"{', '.join(parts)} ({name})")] if parts else []
+    return [("Reviews", ", ".join(parts))] if parts else []
 
 
 def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition], Changes | None]:

@@ -1,18 +1,22 @@
-"""The answers of people in the reviews file beside a report, matched to the rows of a page."""
+"""The answers of people in the reviews file of a report, matched to the rows of a page."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.page.gather import PageRow, PixelBox
-from batch.reading.reviews import ReviewLine, read_review_file
+from batch.page.gather import PageRow
+from batch.reading.reviews import ReviewLine
 from batch.records import Box, Source
-
-REVIEWS_SUFFIX = ".reviews.csv"
-# Boxes in the same photo are of one face if their intersection over union is at least this.
-MIN_OVERLAP = 0.5
+from batch.reviewing.reviews_file import (
+    Reviews,
+    find_face_line,
+    find_photo_line,
+    find_reviews_path,
+    read_reviews,
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class RecordedAnswers:
 
     Attributes:
         by_row: answers by the index of the row in the page.
-        unmatched: lines about photos or faces that are not in the page.
-        unknown: lines with a label that the report does not have.
+        unmatched: reviews of photos or faces that are not in the page.
+        unknown: reviews with a label that the report does not have.
     """
 
     by_row: dict[int, RecordedAnswer]
@@ -45,15 +49,10 @@ class RecordedAnswers:
     unknown: int = 0
 
 
-def find_reviews_file(report: Path) -> Path:
-    """Find the place of the reviews file: beside the report, with its name."""
-    return report.with_name(f"{report.name}{REVIEWS_SUFFIX}")
-
-
 def read_recorded_answers(
     report: Path, rows: Sequence[PageRow], choices: Iterable[str]
 ) -> RecordedAnswers:
-    """Read the reviews file of a report if there is one; later lines override earlier ones.
+    """Read the reviews file of a report if there is one.
 
     Args:
         report: the report.
@@ -63,74 +62,32 @@ def read_recorded_answers(
     Raises:
         ReviewError: the file is damaged.
     """
-    file = find_reviews_file(report)
+    # A person's answer in the report counts even if the reviews file was not moved with it.
     by_row = {
         index: RecordedAnswer(row.saved.answer)
         for index, row in enumerate(rows)
         if row.source == Source.REVIEW and row.saved.answer is not None
     }
-    if not file.exists():
+    path = find_reviews_path(os.fspath(report), None)
+    reviews = read_reviews(path) if path else None
+    if reviews is None:
         return RecordedAnswers(by_row)
-    known, matcher = frozenset(choices), _Matcher(rows)
-    unmatched = unknown = 0
-    for line in read_review_file(file):
-        if line.label not in known:
-            unknown += 1
-            continue
-        found = matcher.find(line)
-        unmatched += not found
-        for index in found:
+    known = frozenset(choices)
+    used = set()
+    for index, row in enumerate(rows):
+        line = _find_line(reviews, row)
+        if line is not None and line.label in known:
             by_row[index] = RecordedAnswer(line.label, line.said, line.confidence)
-    return RecordedAnswers(by_row, unmatched, unknown)
+            used.add(id(line))
+    unknown = sum(line.label not in known for line in reviews)
+    return RecordedAnswers(by_row, len(reviews) - len(used) - unknown, unknown)
 
 
-class _Matcher:
-    """Finds the rows of a page that a line of a review is about.
-
-    The photo is the one with the line's digest. If the line or the row has no digest, it is the one
-    with the line's path.
-    """
-
-    def __init__(self, rows: Sequence[PageRow]) -> None:
-        self._rows = rows
-        self._by_digest: dict[bytes, list[int]] = {}
-        self._by_path: dict[str, list[int]] = {}
-        for index, row in enumerate(rows):
-            if row.sha256:
-                self._by_digest.setdefault(row.sha256, []).append(index)
-            self._by_path.setdefault(row.saved.path, []).append(index)
-
-    def find(self, line: ReviewLine) -> list[int]:
-        """Find the indexes of the rows; several if copies of the photo are in the report."""
-        digest = bytes.fromhex(line.sha256)
-        found = self._by_digest.get(digest, [])
-        if not found:
-            at_path = self._by_path.get(line.path, [])
-            found = [index for index in at_path if not (digest and self._rows[index].sha256)]
-        by_photo: dict[str, list[int]] = {}
-        for index in found:
-            by_photo.setdefault(self._rows[index].saved.path, []).append(index)
-        chosen = (self._choose_face(line, indexes) for indexes in by_photo.values())
-        return [index for index in chosen if index is not None]
-
-    def _choose_face(self, line: ReviewLine, indexes: Sequence[int]) -> int | None:
-        """Choose the row of one photo: about the photo, or about the face in the same place."""
-        if line.face is None:
-            return next((index for index in indexes if self._rows[index].saved.face is None), None)
-        faces = [index for index in indexes if self._rows[index].saved.face is not None]
-        if line.box is None:
-            return next((i for i in faces if self._rows[i].saved.face == line.face), None)
-        overlaps = [(compute_overlap(line.box, self._rows[index].box), index) for index in faces]
-        best, index = max(overlaps, default=(0.0, 0))
-        return index if best >= MIN_OVERLAP else None
-
-
-def compute_overlap(one: Box, other: PixelBox | None) -> float:
-    """Compute the intersection over union of two boxes, 0 to 1; 0 without a second one."""
-    if other is None:
-        return 0.0
-    left, top, width, height = other
-    across = min(one.left + one.width, left + width) - max(one.left, left)
-    down = min(one.top + one.height, top + height) - max(one.top, top)
-    shared = max(0.0, across) * max(0.0, down)
-    return shared / (one.area + width * height - shared)
+def _find_line(reviews: Reviews, row: PageRow) -> ReviewLine | None:
+    """Find the review that a report applies to a row."""
+    lines = reviews.find(row.sha256.hex()) if row.sha256 else None
+    if lines is None:
+        return None
+    if row.saved.face is None:
+        return find_photo_line(lines)
+    return find_face_line(lines, Box(*row.box, score=1.0) if row.box else None)

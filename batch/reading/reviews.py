@@ -24,7 +24,7 @@ BOX_COLUMNS = REVIEW_COLUMNS[3:7]
 FORMER_COLUMNS = tuple(name for name in REVIEW_COLUMNS if name != "sha256")
 # Current names of labels that earlier versions wrote.
 FORMER_ANSWERS = {"not_a_person": Abstain.NO_PERSON.value}
-MAX_REVIEW_LINES = 1_000_000  # of a file
+MAX_REVIEW_LINES = 250_000  # of a file; they take 240 MB of memory
 _MAX_SHOWN_CHARACTERS = 300  # of an invalid cell, in a message
 REVIEW_REMEDY = "give a review.csv as the report page saved it"
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -34,7 +34,7 @@ class ReviewError(InputError):
     """A file is not a review, or is damaged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReviewLine:
     """A line of a review: a person's answer about a photo or a face.
 

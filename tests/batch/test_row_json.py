@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch.records import MAX_DETAIL_CHARS, Answer, Box, Failure, Reason, Row, Source, Stage, Status
+from batch.records import (
+    MAX_DETAIL_CHARS,
+    Answer,
+    Box,
+    Capture,
+    Failure,
+    Reason,
+    Row,
+    Source,
+    Stage,
+    Status,
+)
 from batch.row_json import (
     MAX_PHOTO_SIDE,
     check_outputs,
@@ -39,6 +50,12 @@ ROWS = {
     "no person": Row(PATH, Status.NO_PERSON, NO_PERSON, Source.BOTH, (HAPPY, NEITHER), 9, 9),
     "no face": Row(PATH, Status.NO_FACE, width=640, height=480),
     "a part of a photo": Row(PATH, Status.OK, SAD, Source.IMAGE, (), 1, 1, salvaged="cut\n日本"),
+    "when, with what and where": Row(
+        PATH,
+        Status.NO_FACE,
+        capture=Capture("2026-01-31T18:04:05+01:00", "Canon EOS R5", -90.0, 179.9),
+    ),
+    "only when": Row(PATH, Status.NO_FACE, capture=Capture("2026-01-31T18:04:05")),
     "odd labels": Row(PATH, Status.OK, ODD_LABEL, Source.IMAGE, (), 1, 1),
 }
 
@@ -145,6 +162,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "an odd face": {"faces": [7]},
     "faces without end": {"faces": [FACE] * 5_000},
     "an unknown key": {"mood": "good"},
+    "a source that no model has": {"source": "review"},
+    "a time with a formula": {"capture": ["=2026-01-31", None, None, None]},
+    "a time without seconds": {"capture": ["2026-01-31T18:04", None, None, None]},
+    "a camera without a name": {"capture": [None, "", None, None]},
+    "a long camera": {"capture": [None, "x" * 101, None, None]},
+    "a place beyond the pole": {"capture": [None, None, 90.1, 0.0]},
+    "half a capture": {"capture": [None, None]},
     "a long detail": {"salvaged": "x" * (MAX_DETAIL_CHARS + 1)},
 }
 

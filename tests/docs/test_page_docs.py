@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from batch.cli.report import DEFAULT_GALLERY, MAX_GALLERY, report
-from batch.page.reviewed import MIN_OVERLAP
 from batch.page.thumbnails import MAX_PICTURE_SIDE
 from batch.reading.reviews import REVIEW_COLUMNS
+from batch.reviewing.reviews_file import MIN_FACE_OVERLAP
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")
@@ -60,8 +60,8 @@ def test_the_limits_of_the_script() -> None:
     assert f"are not in it | {constants['MAX_OTHERS']:,} |" in limits
     assert f"loaded into a page | {constants['MAX_REVIEW_BYTES']:,} bytes |" in limits
     # The page and the command match faces by the same rule, which the document states.
-    assert constants["MIN_OVERLAP"] == MIN_OVERLAP
-    assert f"overlaps by {MIN_OVERLAP:.0%}".replace("%", " %") in TEXT
+    assert constants["MIN_OVERLAP"] == MIN_FACE_OVERLAP
+    assert f"overlaps by {MIN_FACE_OVERLAP:.0%}".replace("%", " %") in TEXT
 
 
 def test_the_size_of_pictures() -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batch.page.reviewed import compute_overlap
 from batch.reading.reviews import ReviewError, ReviewLine, write_review_lines
 from batch.records import Answer, Box, Row, Source, Status
 from batch.reports.report import open_report
 from tests.batch.page.test_review import HEADER, done, downloaded, press
+from tests.conftest import Command
 from tests.support.browser import BrowserPage, open_page
 from tests.support.page_rows import (
     LABELS,
@@ -169,9 +169,9 @@ def test_a_page_starts_with_the_reviews_file(browser: Browser, tmp_path: Path) -
     reviewed = replace(make_digested_row("a.jpg", 0.95), source=Source.REVIEW)
     rows = [reviewed, *map(make_digested_row, ("b.jpg", "c.jpg")), make_failed_row("f.jpg")]
     lines = [
-        make_line(rows[1], "happy"),
+        make_line(rows[1], "no_person", "happy"),
         make_line(rows[0], "happy", "sad"),
-        make_line(rows[1], "sad", "happy"),  # a later line overrides an earlier one
+        make_line(rows[1], "sad", "no_person"),  # a later line overrides an earlier one
         make_line(make_digested_row("elsewhere.jpg"), "sad"),
         make_line(rows[2], "sad", sha256=digest_of("another photo of this name").hex()),
         make_line(rows[2], "glad"),
@@ -183,7 +183,7 @@ def test_a_page_starts_with_the_reviews_file(browser: Browser, tmp_path: Path) -
     assert data["facts"][-1] == [
         "Reviews",
         "2 reviewed, 2 about photos or faces that are not in this page, "
-        "1 with labels that this report lacks (results.csv.reviews.csv)",
+        "1 with labels that this report lacks",
     ]
     with open_page(browser, page) as shown:
         assert done(shown) == "2 of 3, 2"
@@ -248,12 +248,11 @@ def test_the_faces_of_a_reviews_file_are_matched_by_their_boxes(tmp_path: Path) 
     lines = [
         ReviewLine("old/a.jpg", digest, 1, LEFT, "sad", 0.5, "happy"),
         ReviewLine("old/a.jpg", digest, 3, Box(400, 400, 9, 9, 1.0), "sad", 0.5, "happy"),
-        ReviewLine("a.jpg", "", 1, None, "sad", None, "no_person"),
-        ReviewLine("a.jpg", "", None, None, "sad", None, "happy"),
+        ReviewLine("a.jpg", digest, None, None, "sad", None, "happy"),
     ]
     (tmp_path / "results.csv.reviews.csv").write_text(write_review_lines(lines))
     data = page_data(make_night(tmp_path, [group], per_face=True))
-    assert data["recorded"] == [[0, "no_person", "sad", -1], [1, "happy", "sad", 5000]]
+    assert data["recorded"] == [[1, "happy", "sad", 5000]]
 
 
 def test_the_reviews_of_a_dataset_lie_beside_it(tmp_path: Path) -> None:
@@ -287,17 +286,31 @@ def test_the_series_of_a_report_is_that_of_its_path(
     assert page_data(page)["series"] == series
 
 
-@pytest.mark.parametrize(
-    ("box", "overlap"),
-    [
-        ((10.0, 10.0, 40.0, 50.0), 1.0),
-        ((30.0, 10.0, 40.0, 50.0), 1 / 3),
-        ((50.0, 10.0, 40.0, 50.0), 0.0),
-        ((90.0, 90.0, 40.0, 50.0), 0.0),
-        (None, 0.0),
-    ],
-)
-def test_the_overlap_of_boxes(
-    box: tuple[float, float, float, float] | None, overlap: float
+@pytest.mark.parametrize("options", [(), ("--per-face",)], ids=["photos", "faces"])
+def test_applied_answers_are_shown_as_reviewed(
+    browser: Browser, command: Command, photos: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    assert compute_overlap(LEFT, box) == pytest.approx(overlap)
+    for args in (("photos", "-o", "r.csv", *options), ("report", "r.csv")):
+        ran = command(*args)
+        assert ran.returncode == 0, ran.stderr
+    with open_page(browser, tmp_path / "r.html") as shown:
+        press(shown, "astronaut.jpg", "neither")
+        with shown.page.expect_download() as download:
+            shown.page.click("#download")
+        download.value.save_as(tmp_path / "review.csv")
+        (before,) = answers_in(shown)
+        (photos / "astronaut.jpg").rename(photos / "moved.jpg")
+        for args in (
+            ("review", "apply", "review.csv", "r.csv"),
+            ("photos", "-o", "r.csv", *options),
+            ("report", "r.csv"),
+        ):
+            ran = command(*args)
+            assert ran.returncode == 0, ran.stderr
+        assert open_night(shown, tmp_path / "r.html") == []
+        assert shown.text("#done").startswith("1 of ")
+        shown.names()
+        assert "reviewed" in shown.page.locator("li", has_text="moved.jpg").inner_text()
+        press(shown, "moved.jpg", "happy")
+        (given,) = answers_in(shown)
+    assert given == before | {"path": "photos/moved.jpg", "label": "happy"}

@@ -44,11 +44,12 @@ from tests.conftest import REPOSITORY, Command
 COLUMNS = (
     *("path", "status", "label", "confidence", "p_happy", "p_sad", "source", "faces", "face"),
     *("face_left", "face_top", "face_width", "face_height", "face_score", "width", "height"),
-    *("error", "position"),
+    *("sha256", "taken", "camera", "error", "position"),
 )
 VALUES = (
     *("a.jpg", "ok", "happy", 0.9, 0.9, 0.1, "face", 1, 1),
-    *(1.5, 2.5, 30.0, 40.0, 0.95, 640, 480, None, 1),
+    *(1.5, 2.5, 30.0, 40.0, 0.95, 640, 480),
+    *("0f" * 32, "2026-01-31T18:04:05+01:00", "Canon EOS R5", None, 1),
 )
 GOOD = dict(zip(COLUMNS, VALUES, strict=True))
 LABELLED = "path,status,label,confidence,error\n"

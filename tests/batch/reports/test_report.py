@@ -18,7 +18,7 @@ import pytest
 
 from batch.errors import OutputError, UsageError
 from batch.path_text import parse_path_text
-from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
+from batch.records import Answer, Box, Capture, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.columns import column_names, flatten_row
 from batch.reports.formats import Format
 from batch.reports.report import check_output, open_report, report_format
@@ -37,7 +37,15 @@ def answer(happy: float, sure: bool = True, left: float = 10.0) -> Answer:
 
 FACES = (answer(0.912345), answer(0.45678, sure=False, left=99.96))
 LABELLED = Row(
-    Path("two.jpg"), Status.OK, answer(0.75), Source.FACE, FACES, width=4032, height=3024
+    Path("two.jpg"),
+    Status.OK,
+    answer(0.75),
+    Source.FACE,
+    FACES,
+    width=4032,
+    height=3024,
+    capture=Capture("2026-01-31T18:04:05", "=Camera", 45.75, -4.8350004),
+    sha256=b"\n" * 32,
 )
 NO_FACE = Row(Path("tree.jpg"), Status.NO_FACE, width=640, height=480)
 FAILED = Row(
@@ -90,7 +98,7 @@ def many(count: int) -> Iterator[Row]:
 def test_columns_stand_in_their_documented_order() -> None:
     answered = ("path", "status", "label", "confidence", "p_happy", "p_sad", "source", "faces")
     place = ("face_left", "face_top", "face_width", "face_height", "face_score")
-    rest = ("width", "height", "error")
+    rest = ("width", "height", "sha256", "taken", "camera", "error")
     assert column_names(LABELS, per_face=False) == (*answered, *place, *rest)
     assert column_names(LABELS, per_face=True) == (*answered, "face", *place, *rest)
 
@@ -108,10 +116,11 @@ def test_records_have_exactly_the_columns(
 def test_a_photo_without_a_label_has_the_probability_of_its_status(tmp_path: Path) -> None:
     assert written(tmp_path / "r.csv", ABSTAINED, outputs=OUTPUTS).decode() == (
         "path,status,label,confidence,p_happy,p_sad,p_neither,p_no_person,source,faces,"
-        "face_left,face_top,face_width,face_height,face_score,width,height,error\n"
+        "face_left,face_top,face_width,face_height,face_score,width,height,"
+        "sha256,taken,camera,error\n"
         "blank.jpg,neither,,0.7000,0.1000,0.1000,0.7000,0.1000,both,2,"
-        "1.0,2.0,30.0,40.0,0.9000,640,480,\n"
-        "cup.jpg,no_person,,0.9100,0.0300,0.0300,0.0300,0.9100,image,0,,,,,,640,480,\n"
+        "1.0,2.0,30.0,40.0,0.9000,640,480,,,,\n"
+        "cup.jpg,no_person,,0.9100,0.0300,0.0300,0.0300,0.9100,image,0,,,,,,640,480,,,,\n"
     )
     (line, *_) = written(tmp_path / "r.jsonl", ABSTAINED, outputs=OUTPUTS).splitlines()
     assert json.loads(line)["label"] is None
@@ -130,10 +139,12 @@ def test_a_face_has_no_probability_that_its_model_does_not_give(tmp_path: Path) 
 def test_csv_output_is_byte_exact(tmp_path: Path) -> None:
     assert written(tmp_path / "r.csv").decode() == (
         "path,status,label,confidence,p_happy,p_sad,source,faces,"
-        "face_left,face_top,face_width,face_height,face_score,width,height,error\n"
-        "two.jpg,ok,happy,0.7500,0.7500,0.2500,face,2,10.0,0.0,20.3,30.0,0.9877,4032,3024,\n"
-        "tree.jpg,no_face,,,,,,0,,,,,,640,480,\n"
-        "bad\\n.jpg,failed,,,,,,,,,,,,,,truncated: ends after 12\\nbytes\n"
+        "face_left,face_top,face_width,face_height,face_score,width,height,"
+        "sha256,taken,camera,error\n"
+        "two.jpg,ok,happy,0.7500,0.7500,0.2500,face,2,10.0,0.0,20.3,30.0,0.9877,4032,3024,"
+        f"{'0a' * 32},2026-01-31T18:04:05,'=Camera,\n"
+        "tree.jpg,no_face,,,,,,0,,,,,,640,480,,,,\n"
+        "bad\\n.jpg,failed,,,,,,,,,,,,,,,,,truncated: ends after 12\\nbytes\n"
     )
 
 

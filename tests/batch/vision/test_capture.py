@@ -15,8 +15,8 @@ from batch.row_json import MAX_CAMERA_CHARS
 from batch.vision.decode import decode_bytes
 from tests.batch.vision.test_raw import preview, tiff_raw
 
-TAKEN = {Base.DateTimeOriginal: "2026:01:31 18:04:05"}
-CANON = {Base.Make: "Canon", Base.Model: "Canon EOS R5"}
+TAKEN: dict[int, Any] = {Base.DateTimeOriginal: "2026:01:31 18:04:05"}
+CANON: dict[int, Any] = {Base.Make: "Canon", Base.Model: "Canon EOS R5"}
 LYON: dict[int, Any] = {
     GPS.GPSLatitudeRef: "N",
     GPS.GPSLatitude: (45.0, 45.0, 0.0),
@@ -104,7 +104,7 @@ def test_the_time_of_saving_is_not_the_time_of_the_shot() -> None:
     ],
 )
 def test_cameras(make: str, model: str, expected: str | None) -> None:
-    main = {Base.Make: make.encode(), Base.Model: model.encode()}
+    main: dict[int, Any] = {Base.Make: make.encode(), Base.Model: model.encode()}
     assert read(save(make_exif(main))).camera == expected
 
 
@@ -153,7 +153,7 @@ def _tiff(exif: Image.Exif) -> bytes:
 
 
 def test_a_cr3_has_a_box_for_each_kind_of_tags() -> None:
-    boxes = {b"CMT1": CANON, b"CMT2": TAKEN, b"CMT4": LYON}
+    boxes: dict[bytes, dict[int, Any]] = {b"CMT1": CANON, b"CMT2": TAKEN, b"CMT4": LYON}
     settings = b"".join(
         struct.pack(">I", 8 + len(tags)) + name + tags
         for name, tags in ((name, _tiff(make_exif(tags))) for name, tags in boxes.items())

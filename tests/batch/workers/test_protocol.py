@@ -12,7 +12,18 @@ from PIL import Image
 
 from batch.errors import ModelError
 from batch.options import MAX_SIDE
-from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
+from batch.records import (
+    Answer,
+    Box,
+    Capture,
+    Failure,
+    FileState,
+    Reason,
+    Row,
+    Source,
+    Stage,
+    Status,
+)
 from batch.row_json import MAX_ROW_BYTES, pack_row
 from batch.timings import CLASSIFY, CROP, DECODE, FACES
 from batch.vision.decode import DecodedImage
@@ -59,6 +70,22 @@ def test_a_photo() -> None:
     answer = _read(pack_reply(upright, STATE, 0.5), digest=True)
     assert answer.content == SharedPixels(rows=20, columns=30, width=300, height=200)
     assert (answer.state, answer.read_seconds) == (STATE, 0.5)
+
+
+def test_the_notes_of_a_photo() -> None:
+    capture = Capture("2026-01-31T18:04:05", "Canon EOS R5", 45.75, 4.835)
+    upright = DecodedImage(Image.new("RGB", (30, 20)), 300, 200, "cut \udcff", capture)
+    answer = _read(pack_reply(upright, STATE))
+    assert answer.content == SharedPixels(20, 30, 300, 200, "cut ?", capture)
+
+
+@pytest.mark.parametrize("text", [b"[]", b'["",null,1]', b'["",["now",null,null,null]]', b"\xff"])
+def test_notes_that_are_not_valid_are_refused(text: bytes) -> None:
+    sound = pack_reply(DecodedImage(Image.new("RGB", (30, 20)), 300, 200), STATE)
+    fields = dict(zip(FIELDS, REPLY_HEADER.unpack(sound[: REPLY_HEADER.size]), strict=True))
+    data = REPLY_HEADER.pack(*(fields | {"length": len(text)}).values()) + text
+    with pytest.raises(InvalidReply):
+        unpack_reply(WorkerRequest(PATH), bytearray(data), 0)
 
 
 def test_the_digest_counts_only_if_it_was_requested() -> None:
