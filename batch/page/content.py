@@ -18,7 +18,7 @@ from batch.page.history import Changes, Edition
 from batch.page.reviewed import RecordedAnswers
 from batch.page.thumbnails import PagePicture
 from batch.path_text import printable_text
-from batch.reading.diff import CHANGE_MEANINGS
+from batch.reading.diff import CHANGE_MEANINGS, Change
 from batch.reading.saved import SavedRow
 from batch.recording.drift import Drift
 from batch.recording.run_record import RunRecord, local_record_file, read_record
@@ -204,17 +204,17 @@ def _changes_json(changes: Changes | None) -> dict[str, Any] | None:
 
 
 def _changed_rows_json(changes: Changes | None, rows: Sequence[PageRow]) -> list[list[Any]]:
-    """List changed rows: index, change, and the earlier answer if it was another one."""
+    """List changed rows: index, change, and the earlier answer."""
     if changes is None:
         return []
     changed = [
-        (index, row.saved, *changes.earlier[row.number])
+        (index, *changes.earlier[row.number])
         for index, row in enumerate(rows)
         if row.number in changes.earlier
     ]
     return [
-        [index, change, _answer_text(old) if old and _answer_text(old) != _answer_text(new) else ""]
-        for index, new, change, old in changed
+        [index, change, _answer_text(old) if old and change != Change.NEW else ""]
+        for index, change, old in changed
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -250,3 +251,8 @@ def digest_report(report: Path) -> str:
         raise ReportError(f"{display_name} is a pipe or device", "write it to a file first")
     with translate_read_errors(display_name), report.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identify_series(report: Path) -> str:
+    """Identify the reports that are written to a path one after another, without its name."""
+    return hashlib.sha256(os.fsencode(os.path.normpath(report.absolute()))).hexdigest()

@@ -19,11 +19,17 @@ from batch.files.lock import hold_lock
 from batch.files.publish import is_streamed
 from batch.os_errors import translate_write_errors
 from batch.page.compact import list_folders, pack_digests
-from batch.page.content import Content, Fact, describe_run
-from batch.page.gather import PageReport, Totals, digest_report, read_page_report
+from batch.page.content import Content, describe_run
+from batch.page.gather import (
+    PageReport,
+    Totals,
+    digest_report,
+    identify_series,
+    read_page_report,
+)
 from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions
 from batch.page.links import find_link_starts, find_secret_links
-from batch.page.reviewed import RecordedAnswers, read_recorded_answers
+from batch.page.reviewed import read_recorded_answers
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
 from batch.records import ABSTAIN_OUTPUTS
@@ -188,29 +194,13 @@ def _build_content(request: PageJob, digest: str) -> Content:
         rows=read.rows,
         editions=editions,
         changes=changes,
-        facts=[*facts, *_describe_recorded(recorded)],
+        facts=[*facts, *recorded.list_facts()],
         warnings=warnings,
         pictures=_make_pictures(request, read),
         recorded=recorded,
         links=links,
         unlinked=find_secret_links(read.rows),
     )
-
-
-def identify_series(report: Path) -> str:
-    """Identify the reports that are written to a path one after another, without its name."""
-    return hashlib.sha256(os.fsencode(os.path.normpath(report.absolute()))).hexdigest()
-
-
-def _describe_recorded(recorded: RecordedAnswers) -> list[Fact]:
-    """Describe what the page takes from earlier reviews."""
-    counts = (
-        (len(recorded.by_row), "reviewed"),
-        (recorded.unmatched, "about photos or faces that are not in this page"),
-        (recorded.unknown, "with labels that this report lacks"),
-    )
-    parts = [f"{count:,} {what}" for count, what in counts if count]
-    return [("Reviews", ", ".join(parts))] if parts else []
 
 
 def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition], Changes | None]:

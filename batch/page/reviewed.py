@@ -48,6 +48,16 @@ class RecordedAnswers:
     unmatched: int = 0
     unknown: int = 0
 
+    def list_facts(self) -> list[tuple[str, str]]:
+        """List what the page takes from earlier reviews, as pairs of name and value."""
+        counts = (
+            (len(self.by_row), "reviewed"),
+            (self.unmatched, "about photos or faces that are not in this page"),
+            (self.unknown, "with labels that this report lacks"),
+        )
+        parts = [f"{count:,} {what}" for count, what in counts if count]
+        return [("Reviews", ", ".join(parts))] if parts else []
+
 
 def read_recorded_answers(
     report: Path, rows: Sequence[PageRow], choices: Iterable[str]
