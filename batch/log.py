@@ -56,6 +56,7 @@ class Event(StrEnum):
     REVIEWS = "reviews"
     PUBLISHED = "published"
     UP_TO_DATE = "up_to_date"
+    KEPT = "kept"
     NOT_RECORDED = "not_recorded"
     FAILURES = "failures"
     SUMMARY = "summary"

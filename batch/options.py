@@ -304,6 +304,9 @@ class Job:
         reviews: the reviews file of a report at a URL; None for no reviews. Other reports have
             theirs beside them.
         forget_reviews: report the model's answers again, and set the reviews file aside.
+        keep: dated copies of the report to keep in its history folder; None to keep none.
+        require_file: files without which the run is refused: absolute paths, or paths relative to
+            each input.
     """
 
     photos: tuple[str, ...]
@@ -319,6 +322,8 @@ class Job:
     accept_drift: bool = False
     reviews: Path | None = None
     forget_reviews: bool = False
+    keep: int | None = None
+    require_file: tuple[str, ...] = ()
 
 
 _NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from batch.discovery.discover import Discovery
 from batch.discovery.path_list import STDIN_LIST
+from batch.discovery.required_files import check_required_files
 from batch.engines.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import hold_lock, lock_path
@@ -28,6 +29,7 @@ from batch.options import Job
 from batch.path_text import path_text
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
+from batch.recording.retention import check_history_names, history_folder
 from batch.recording.run_record import local_record_file
 from batch.reports.output import check_not_input
 from batch.reports.report import check_output, check_output_name
@@ -62,6 +64,7 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
         stop.translate_stop(RESUME_HINT),
     ):
         _check_destinations(job, terminal.listing, stop, recorder)
+        check_required_files(job.require_file, job.photos)
         coverage = _find_inputs(job, terminal, stop, recorder)
         _take_locks(job, stop, terminal.log, locks)
         reviews = read_run_reviews(job)
@@ -105,6 +108,9 @@ def _check_destinations(job: Job, listing: BinaryIO, stop: Stop, recorder: Recor
         refusal = error
     check_output(job.output, stop.check)
     check_not_input(job.output, "an input", *job.photos)
+    report = parse_location(job.output)
+    if job.keep is not None and isinstance(report, Path):
+        check_history_names(report)
     recorder.has_destination = True
     if refusal:
         raise refusal
@@ -134,6 +140,8 @@ def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
             "its record": local_record_file(report).path,
             "its lock": lock_path(report),
         }
+        if job.keep is not None:
+            paths["its history"] = history_folder(report)
     named = {noun: path for noun, path in paths.items() if path is not None}
     for (one, path), (other, again) in combinations(named.items(), 2):
         if path == again:

@@ -320,7 +320,20 @@ schedule_options = combine_options(
         help="Fail without publishing a report if more known photos than this are gone; 0 turns "
         "off all guards against an unmounted disk.",
     ),
+    click.option(
+        "--require-file",
+        multiple=True,
+        metavar="NAME",
+        help="Refuse to run unless this marker file exists: in each folder of PHOTOS, or at an "
+        "absolute path; repeatable.",
+    ),
     click.option("--wait", is_flag=True, help="Wait until no other run uses the report."),
+    click.option(
+        "--keep",
+        type=click.IntRange(1, 10_000),
+        metavar="N",
+        help="Keep the last N versions of the report, dated, in the folder REPORT.history.",
+    ),
     click.option(
         "--metrics-file",
         type=FILE,

@@ -29,7 +29,8 @@ MAX_GALLERY = 5_000
     type=FILE,
     multiple=True,
     metavar="OLD",
-    help="An earlier report, to show what changed; repeatable.",
+    help="An earlier report, to show what changed; repeatable.  [default: the last reports in the "
+    "folder REPORT.history, which --keep of a run makes]",
 )
 @click.option(
     "--photos",
@@ -46,8 +47,14 @@ MAX_GALLERY = 5_000
     metavar="N",
     help="Photos with a thumbnail in the page, the least certain first.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
 def report(
-    report: Path, output: str | None, previous: tuple[Path, ...], photos: Path, gallery: int
+    report: Path,
+    output: str | None,
+    previous: tuple[Path, ...],
+    photos: Path,
+    gallery: int,
+    quiet: bool,
 ) -> None:
     """Make an HTML page to review a report: its photos, plots and changes.
 
@@ -69,7 +76,10 @@ def report(
     if made.rows != made.report_rows:
         rows = f"{made.rows:,} of {rows}"
     pictures = count_text(made.pictures, "picture")
-    click.echo(escape_line(f"{page}: {rows}, {pictures}, {made.size / 1e6:.1f} MB"), err=True)
+    lines = [f"{page}: {rows}, {pictures}, {made.size / 1e6:.1f} MB", made.history]
+    lines = [line for line in lines if line and not quiet]
+    for line in (*lines, *(f"not shown: {problem}" for problem in made.skipped)):
+        click.echo(escape_line(line), err=True)
     if made.gone:
         click.echo(
             f"{count_text(made.gone, 'photo')} not found; set their base folder with --photos",

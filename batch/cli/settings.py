@@ -187,6 +187,8 @@ def build_job(
     fail_on_drift: bool,
     accept_drift: bool,
     forget_reviews: bool,
+    keep: int | None,
+    require_file: tuple[str, ...],
     **given: Any,
 ) -> Job:
     """Build the job of ``label`` from its options.
@@ -212,7 +214,25 @@ def build_job(
         accept_drift=accept_drift,
         reviews=find_url_reviews(output),
         forget_reviews=forget_reviews,
+        keep=keep if keep is None else _check_keep(output, keep),
+        require_file=require_file,
     )
+
+
+def _check_keep(output: str, number: int) -> int:
+    from batch.files.publish import is_streamed
+
+    if isinstance(parse_location(output), Url):
+        raise UsageError(
+            "--keep applies to reports on a disk, not at a URL",
+            "omit it, and turn on the versioning of the store",
+        )
+    if is_streamed(output):
+        raise UsageError(
+            "--keep needs a report file or dataset, not standard output, a pipe or a device",
+            "omit it, or name a report with -o",
+        )
+    return number
 
 
 def find_url_reviews(report: str) -> Path | None:

@@ -80,7 +80,7 @@ def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
     """Remove the abandoned draft files whose names match; what can't be removed stays."""
     with suppress(OSError):
         found = _find_drafts(folder, names)
-        owner = _find_owner(folder) if found else -1
+        owner = find_owner(folder) if found else -1
         for path in found:
             with suppress(OSError):
                 _remove_if_abandoned(path, owner)
@@ -137,7 +137,7 @@ class DraftFolder:
         """Lock and yield the abandoned folders, one by one."""
         with suppress(OSError):
             found = _find_drafts(parent, draft_pattern(stem))
-            owner = _find_owner(parent) if found else -1
+            owner = find_owner(parent) if found else -1
             for path in found:
                 folder = cls._take_over(path, owner)
                 if folder:
@@ -214,7 +214,7 @@ def _find_drafts(folder: Path, names: re.Pattern[str]) -> list[Path]:
         return [folder / entry.name for entry in entries if names.fullmatch(entry.name)]
 
 
-def _find_owner(folder: Path) -> int:
+def find_owner(folder: Path) -> int:
     """Return the owner of files that this process creates here; some file systems change it."""
     with tempfile.TemporaryFile(dir=folder) as probe:
         return os.fstat(probe.fileno()).st_uid

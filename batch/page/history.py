@@ -8,15 +8,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from batch.errors import ReportError, UsageError
+from batch.log import count_text
 from batch.page.gather import PageRow, Totals, label_cells
 from batch.path_text import path_text
 from batch.reading.diff import Change, check_comparable, classify_change
 from batch.reading.pairs import open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
+from batch.recording.retention import history_folder, list_earlier
 from batch.recording.run_record import local_record_file, read_record
+from batch.reports.readers import translate_read_errors
 
 # Most gone photos that are listed by path; further ones are only counted.
 MAX_NAMED_GONE = 1_000
+# Most kept reports that a page shows; reports given with --previous have no limit.
+MAX_KEPT_REPORTS = 30
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,51 @@ class Changes:
     gone: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class KeptEditions:
+    """The reports of a history folder that a page shows.
+
+    Attributes:
+        folder: the history folder.
+        found: the number of reports in it, without the one that the page shows.
+        editions: those that the page shows, by path, the oldest first.
+        skipped: why each of the others of the last ``MAX_KEPT_REPORTS`` is not shown.
+    """
+
+    folder: Path
+    found: int
+    editions: Mapping[Path, Edition]
+    skipped: Sequence[str]
+
+    def describe(self) -> str:
+        """Describe in one line what is shown; empty without a history."""
+        shown, found = len(self.editions), count_text(self.found, "earlier report")
+        return f"{shown} of {found} in {path_text(self.folder)} shown" if self.found else ""
+
+
+def read_kept_editions(report: Path, now: SavedReport) -> KeptEditions:
+    """Read the last reports in the history folder of a report.
+
+    Args:
+        report: the report that the page shows.
+        now: the same report, open; reports that can't be compared with it are skipped.
+
+    Raises:
+        ReportError: the history folder can't be read.
+    """
+    folder = history_folder(report)
+    with translate_read_errors(f"history {path_text(folder)}"):
+        kept = list_earlier(report)
+    editions, skipped = {}, []
+    for path in kept[-MAX_KEPT_REPORTS:]:
+        try:
+            with translate_read_errors(f"report {path_text(path)}"):  # a run may have removed it
+                editions[path] = _read_edition(path, now)
+        except (ReportError, UsageError) as error:
+            skipped.append(error.problem)
+    return KeptEditions(folder, len(kept), editions, skipped)
+
+
 def read_editions(reports: Sequence[Path], now: SavedReport) -> dict[Path, Edition]:
     """Read earlier reports, sorted by time of publication.
 
@@ -58,16 +109,18 @@ def read_editions(reports: Sequence[Path], now: SavedReport) -> dict[Path, Editi
         ReportError: a file is missing, damaged, or not a report.
         UsageError: a report can't be compared with ``now``.
     """
-    editions = {}
-    for report in reports:
-        with open_saved_report(report) as saved:
-            check_comparable(saved, now)
-            totals = Totals(label_cells(now), saved.abstain)
-            for row in saved.rows():
-                if not row.missing:
-                    totals.add(row)
-        editions[report] = Edition(path_text(Path(report.name)), find_publish_time(report), totals)
+    editions = {report: _read_edition(report, now) for report in reports}
     return dict(sorted(editions.items(), key=lambda item: item[1].when))
+
+
+def _read_edition(report: Path, now: SavedReport) -> Edition:
+    with open_saved_report(report) as saved:
+        check_comparable(saved, now)
+        totals = Totals(label_cells(now), saved.abstain)
+        for row in saved.rows():
+            if not row.missing:
+                totals.add(row)
+    return Edition(path_text(Path(report.name)), find_publish_time(report), totals)
 
 
 def find_publish_time(report: Path) -> datetime:

@@ -27,7 +27,15 @@ from batch.page.gather import (
     identify_series,
     read_page_report,
 )
-from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions
+from batch.page.history import (
+    Changes,
+    Edition,
+    KeptEditions,
+    find_changes,
+    find_publish_time,
+    read_editions,
+    read_kept_editions,
+)
 from batch.page.links import find_link_starts, find_secret_links
 from batch.page.reviewed import read_recorded_answers
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
@@ -75,7 +83,7 @@ class PageJob:
         output: path of the page, or ``-`` for standard output.
         photos: base folder of the relative paths in the report.
         gallery: largest number of pictures.
-        previous: earlier reports of the same photos.
+        previous: earlier reports of the same photos; empty for those in the history folder.
     """
 
     report: Path
@@ -95,6 +103,8 @@ class PageSummary:
         pictures: pictures in the page.
         gone: photos without a picture because they no longer exist.
         size: size of the page in bytes.
+        history: what is shown of the history folder; empty without one.
+        skipped: why reports in the history folder are not shown.
     """
 
     rows: int
@@ -102,6 +112,8 @@ class PageSummary:
     pictures: int
     gone: int
     size: int
+    history: str
+    skipped: Sequence[str]
 
 
 def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
@@ -129,7 +141,7 @@ def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
 def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     draw = _import_draw_plots()
     digest, *_ = map(digest_report, (request.report, *request.previous))
-    content = _build_content(request, digest)
+    content, kept = _build_content(request, digest)
     page = build_document(content, draw(content.totals, content.editions))
     if digest_report(request.report) != digest:
         raise ReportError(
@@ -148,6 +160,8 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
         pictures=sum(bool(picture.data) for picture in shown),
         gone=sum(picture.note == PHOTO_GONE for picture in shown),
         size=len(page),
+        history=kept.describe() if kept else "",
+        skipped=kept.skipped if kept else (),
     )
 
 
@@ -176,15 +190,22 @@ def _import_draw_plots() -> Callable[[Totals, Sequence[Edition]], dict[str, str]
     return draw_plots
 
 
-def _build_content(request: PageJob, digest: str) -> Content:
+def _build_content(request: PageJob, digest: str) -> tuple[Content, KeptEditions | None]:
+    """Gather the data of the page.
+
+    Returns:
+        The data, and the history folder's reports; None if ``request`` names earlier reports.
+    """
     read = read_page_report(request.report)
-    editions, changes = _read_history(request, read)
+    kept = None if request.previous else read_kept_editions(request.report, read.saved)
+    earlier = kept.editions if kept else read_editions(request.previous, read.saved)
+    editions, changes = _find_history(request, read, earlier)
     facts, warnings = describe_run(request.report)
     recorded = read_recorded_answers(
         request.report, read.rows, [*read.totals.labels, *ABSTAIN_OUTPUTS]
     )
     links = find_link_starts(list_folders(read.rows), request.photos, request.output)
-    return Content(
+    content = Content(
         title=path_text(Path(request.report.name)),
         digest=digest,
         series=identify_series(request.report),
@@ -201,10 +222,12 @@ def _build_content(request: PageJob, digest: str) -> Content:
         links=links,
         unlinked=find_secret_links(read.rows),
     )
+    return content, kept
 
 
-def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition], Changes | None]:
-    earlier = read_editions(request.previous, read.saved)
+def _find_history(
+    request: PageJob, read: PageReport, earlier: Mapping[Path, Edition]
+) -> tuple[Sequence[Edition], Changes | None]:
     if not earlier:
         return (), None
     last, since = list(earlier.items())[-1]

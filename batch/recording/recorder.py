@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 from batch.engines.engine import Engine
@@ -26,6 +27,7 @@ from batch.parallel import available_cores
 from batch.path_text import path_text
 from batch.recording.drift import Drift
 from batch.recording.metrics import metrics_file, write_metrics
+from batch.recording.retention import keep_record
 from batch.recording.run_record import (
     DetectorRecord,
     ModelRecord,
@@ -71,6 +73,7 @@ class Recorder:
         drift: comparison with earlier runs; None if nothing was compared.
         published: whether the report holds the results of this run.
         up_to_date: whether the report was kept, as nothing in it would change.
+        kept: the dated copy of the report in its history folder; None without ``--keep``.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
@@ -87,6 +90,7 @@ class Recorder:
         self.tally = Tally()
         self.drift: Drift | None = None
         self.published = self.up_to_date = False
+        self.kept: Path | None = None
 
     def __enter__(self) -> Recorder:
         return self
@@ -105,6 +109,8 @@ class Recorder:
         if self.has_destination and not is_streamed(self._job.output):
             with self._log_output_error():
                 write_record(record_file(self._report), record)
+                if self.kept is not None:
+                    keep_record(Path(self._report), self.kept)
         metrics = self._job.metrics_file
         if metrics is not None and self.has_metrics:
             with self._log_output_error():

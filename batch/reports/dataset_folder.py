@@ -42,7 +42,7 @@ def check_local_dataset(output: Path) -> None:
         check_parent_folder(target)
         _recover(target)
         if target.is_dir():
-            _check_replaceable(target)
+            check_holds_only_dataset(target)
         elif target.exists():
             raise OutputError(f"{path_text(target)} is a file", "name a folder with -o")
 
@@ -81,7 +81,7 @@ class LocalDataset:
                 _sync_file(path)
             sync_folder(self.root)
             if self._target.is_dir():
-                _check_replaceable(self._target)
+                check_holds_only_dataset(self._target)
             _swap(self._draft, self._target)
             sync_folder(self._target.parent)
         self._draft.remove(_clear)
@@ -94,7 +94,7 @@ class LocalDataset:
         self._draft.remove(_clear)
 
 
-def _check_replaceable(target: Path) -> None:
+def check_holds_only_dataset(target: Path) -> None:
     """Make sure that replacing a folder loses nothing.
 
     It must be empty, or hold only files that its ``_SUCCESS`` lists, which this program wrote.
@@ -155,22 +155,29 @@ def _clear(draft: int) -> None:
     published before. Files that were added to it since then have other names, and are kept.
     """
     with suppress(FileNotFoundError):  # it was published
-        _remove_dataset(CONTENT, draft)
+        remove_dataset(CONTENT, draft)
     with suppress(FileNotFoundError):  # the usual case
         folder = open_folder(EARLIER_FOLDER, dir_fd=draft)
         try:
             for name in list_names(folder):
-                _remove_dataset(name, folder)
+                remove_dataset(name, folder)
         finally:
             os.close(folder)
         os.rmdir(EARLIER_FOLDER, dir_fd=draft)
 
 
-def _remove_dataset(name: str, parent: int) -> None:
-    """Remove the files of a dataset from a folder, and the folder if it is empty then."""
+def remove_dataset(name: str, parent: int) -> None:
+    """Remove the files of a dataset from a folder, and the folder if it is empty then.
+
+    ``_SUCCESS`` is the last, so that a dataset that was removed in part is still one of its files.
+
+    Args:
+        name: the name of the folder.
+        parent: descriptor of the folder above.
+    """
     folder = open_folder(name, dir_fd=parent)
     try:
-        for file in list_names(folder):
+        for file in sorted(list_names(folder), key=lambda name: name == SUCCESS_FILE):
             is_regular = stat.S_ISREG(os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode)
             if is_regular and (is_dataset_name(file) or is_draft_name(file)):
                 os.unlink(file, dir_fd=folder)

@@ -22,10 +22,12 @@ from batch.cli.main import cli
 from batch.errors import ExitCode
 from batch.recording.metrics import METRICS
 from tests.conftest import REPOSITORY
+from tests.support.page_rows import write_report
 
 DEPLOY = REPOSITORY / "deploy"
 SERVICE = (DEPLOY / "batch-label.service").read_text(encoding="utf-8")
 TIMER = (DEPLOY / "batch-label.timer").read_text(encoding="utf-8")
+MAIL = (DEPLOY / "mail-to-root@.service").read_text(encoding="utf-8")
 CRON = (DEPLOY / "batch-label.cron").read_text(encoding="utf-8")
 RULES = (DEPLOY / "batch-label.rules.yml").read_text(encoding="utf-8")
 DOCKERFILES = {name: (DEPLOY / name).read_text() for name in ("Dockerfile", "Dockerfile.cuda")}
@@ -130,24 +132,40 @@ def test_the_command_line_of_the_cron_job_is_one_that_batch_label_takes() -> Non
 
 
 def test_command_lines_are_found_where_they_are() -> None:
-    assert len(service_lines()) == len(cron_lines()) == 1
+    assert len(service_lines()) == len(cron_lines()) == 2
     assert len(docker_lines("Dockerfile")) == len(docker_lines("Dockerfile.cuda")) == 1
     assert len(documented_lines()) >= 4
-    assert ["diff", "previous.csv"] in [args[:2] for args in documented_lines()]
+    assert ["diff", "results.csv"] in [args[:2] for args in documented_lines()]
     with pytest.raises(click.UsageError):
         parsed(["photos", "--no-such-option"])
 
 
 def test_the_jobs_agree_on_what_they_do() -> None:
-    (service,), (cron,) = service_lines(), cron_lines()
+    (service, page), (cron, page_of_cron) = service_lines(), cron_lines()
+    assert page == page_of_cron
+    assert page[:2] == ["report", service[service.index("--output") + 1]]
     assert [arg for arg in service if arg not in ("--log-format", "json")] == cron
     shown = next(args for args in documented_lines() if "--deadline" in args)
     assert shown == service
     (cpu,), (cuda,) = docker_lines("Dockerfile"), docker_lines("Dockerfile.cuda")
     assert [arg for arg in cuda if arg not in ("--provider", "cuda")] == cpu
-    for option in ("--output", "--state", "--metrics-file", "--quiet"):
+    for option in ("--output", "--state", "--metrics-file", "--keep", "--quiet"):
         assert option in service
         assert option in cpu
+    kept = {args[args.index("--keep") + 1] for args in (service, cpu)}
+    assert {f"--keep={number}" for number in kept} == {
+        arg for arg in container()["args"] if "--keep" in arg
+    }
+
+
+def test_the_marker_file_is_a_commented_example_everywhere() -> None:
+    kube = (DEPLOY / "cronjob.yaml").read_text(encoding="utf-8")
+    for text in (SERVICE, CRON, kube):
+        lines = [line for line in text.splitlines() if "--require-file" in line]
+        assert lines
+        assert all(line.lstrip().startswith("#") for line in lines)
+    assert parsed(["photos", "--require-file", ".mounted"])
+    assert parsed(["photos", "--require-file=.mounted"])
 
 
 def test_no_job_lets_onnx_runtime_report_home() -> None:
@@ -172,14 +190,23 @@ def test_onnx_runtime_keeps_nothing_in_the_home(photos: Path, tmp_path: Path) ->
 # systemd
 
 
-def verified(folder: Path, service: str) -> str:
+def verified(folder: Path, service: str, drop_in: str = "") -> str:
     """Give what `systemd-analyze verify` has to say of the units, with a program that exists."""
     program = folder / "batch-label"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    units = [folder / "batch-label.service", folder / "batch-label.timer"]
+    units = [
+        folder / "batch-label.service",
+        folder / "batch-label.timer",
+        folder / "mail-to-root@batch-label.service.service",
+    ]
     units[0].write_text(service.replace(INSTALLED, str(program)))
     units[1].write_text(TIMER)
+    units[2].write_text(MAIL)
+    if drop_in:
+        beside = folder / "batch-label.service.d"
+        beside.mkdir()
+        (beside / "override.conf").write_text(drop_in.replace(INSTALLED, str(program)))
     ran = subprocess.run(
         [tool("systemd-analyze"), "verify", "--man=no", *units],
         capture_output=True,
@@ -190,6 +217,41 @@ def verified(folder: Path, service: str) -> str:
     return "\n".join(said) or ("" if ran.returncode == 0 else ran.stderr)
 
 
+def test_two_nights_of_the_service_leave_a_page_of_the_changes(
+    photos: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    (state / "metrics").mkdir(parents=True)
+    places = {"/srv/photos": str(photos), "/var/lib/batch-label": str(state)}
+
+    def run_night() -> None:
+        for args in service_lines():
+            words = [re.sub("|".join(places), lambda m: places[m[0]], word) for word in args]
+            if "--deadline" in words:  # this test may run at that time
+                del words[words.index("--deadline") : words.index("--deadline") + 2]
+            ran = subprocess.run(
+                [sys.executable, "-m", "batch", *words],
+                cwd=state,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY), NO_TELEMETRY: "1"},
+                capture_output=True,
+                text=True,
+            )
+            assert (ran.returncode, ran.stderr) == (ExitCode.OK, ""), args
+
+    run_night()
+    first = (state / "results.html").read_bytes()
+    shutil.copy(min(photos.glob("*.*")), photos / "new.jpg")
+    run_night()
+    assert (state / "results.html").read_bytes() != first
+    kept = sorted((state / "results.csv.history").glob("results-*Z.csv"))
+    assert len(kept) == 2
+    assert kept[1].samefile(state / "results.csv")
+    documented = {".cache/", ".config/", ".results.csv.*"}
+    documented |= set(re.findall(r"^\| `([^`]+)`.* \| (?:yes|no|with|opt)", DOCS, re.MULTILINE))
+    left = {f"{path.name}/" if path.is_dir() else path.name for path in state.iterdir()}
+    assert {name.replace("metrics/", "metrics/batch-label.prom") for name in left} <= documented
+
+
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert verified(tmp_path, SERVICE) == ""
 
@@ -198,17 +260,40 @@ def test_systemd_would_find_a_mistake_in_the_units(tmp_path: Path) -> None:
     assert "PrivateTemp" in verified(tmp_path, SERVICE.replace("PrivateTmp", "PrivateTemp"))
 
 
-def test_the_service_is_as_hard_as_the_document_says(tmp_path: Path) -> None:
-    (tmp_path / "batch-label.service").write_text(SERVICE)
+DROP_INS = re.findall(r"^    (\[(?:Unit|Service)\]\n(?:    .*\n)+)", DOCS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("drop_in", DROP_INS)
+def test_systemd_takes_the_documented_drop_ins(tmp_path: Path, drop_in: str) -> None:
+    lines = [line.strip() for line in drop_in.splitlines()]
+    assert verified(tmp_path, SERVICE, "\n".join(lines) + "\n") == ""
+
+
+def test_the_drop_ins_are_found_and_a_mistake_in_one_too(tmp_path: Path) -> None:
+    assert len(DROP_INS) == 3
+    assert "ReadOnlyPath" in verified(tmp_path, SERVICE, "[Service]\nReadOnlyPath=\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("batch-label.service", SERVICE, r"gives it ([0-9.]+) of 10"),
+        ("mail-to-root@.service", MAIL, r"mail-to-root@.service` gets ([0-9.]+)"),
+    ],
+)
+def test_a_service_is_as_hard_as_the_document_says(
+    tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
+    (tmp_path / name).write_text(text)
     ran = subprocess.run(
-        [tool("systemd-analyze"), "security", "--offline=true", tmp_path / "batch-label.service"],
+        [tool("systemd-analyze"), "security", "--offline=true", tmp_path / name],
         capture_output=True,
         text=True,
     )
     if ran.returncode and "exposure" not in ran.stdout:
         pytest.skip(f"systemd-analyze can't judge a file here: {ran.stderr.strip()}")
-    level = re.search(r"exposure level for batch-label\.service: ([0-9.]+)", ran.stdout)
-    documented = re.search(r"gives it ([0-9.]+) of 10", DOCS)
+    level = re.search(r"exposure level for [^ ]+\.service: ([0-9.]+)", ran.stdout)
+    documented = re.search(sentence, DOCS)
     assert level
     assert documented
     assert float(level[1]) <= float(documented[1])
@@ -237,27 +322,34 @@ def system_calls() -> set[str]:
 
 
 def test_a_run_makes_no_system_call_that_the_service_forbids(photos: Path, tmp_path: Path) -> None:
-    counted = tmp_path / "calls"
-    run = [sys.executable, "-m", "batch", "photos", "-o", "r.csv", "--workers", "2"]
-    ran = subprocess.run(
-        [tool("strace"), "-f", "-c", "-o", counted, *run],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), NO_TELEMETRY: "1"},
-        capture_output=True,
-        text=True,
-    )
-    if not (tmp_path / "r.csv").exists() and "ptrace" in ran.stderr:
-        pytest.skip(f"strace may not look at processes here: {ran.stderr.strip()}")
-    assert ran.returncode == ExitCode.OK, ran.stderr
-    lines = [line.split() for line in counted.read_text().splitlines()[2:]]
-    made = {words[-1] for words in lines if len(words) > 3 and words[-1].isidentifier()} - {"total"}
-    assert "openat" in made
+    counted, made = tmp_path / "calls", set()
+    for args in (["photos", "-o", "r.csv", "--workers", "2", "--keep", "3"], ["report", "r.csv"]):
+        ran = subprocess.run(
+            [tool("strace"), "-f", "-c", "-o", counted, sys.executable, "-m", "batch", *args],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), NO_TELEMETRY: "1"},
+            capture_output=True,
+            text=True,
+        )
+        if not (tmp_path / "r.csv").exists() and "ptrace" in ran.stderr:
+            pytest.skip(f"strace may not look at processes here: {ran.stderr.strip()}")
+        assert ran.returncode == ExitCode.OK, ran.stderr
+        lines = [line.split() for line in counted.read_text().splitlines()[2:]]
+        made |= {words[-1] for words in lines if len(words) > 3 and words[-1].isidentifier()}
+    made.discard("total")
+    assert {"openat", "link"} <= made
     # SQLite gives its files to their owner where it runs as root, as the service does not.
     as_root = {"fchown"} if os.geteuid() == 0 else set()
     assert made - as_root <= system_calls()
 
 
-def test_a_run_needs_no_memory_that_is_written_and_executed(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "args", [["photos", "-o", "r.csv", "--provider", "cpu"], ["report", "saved.csv"]]
+)
+def test_no_command_needs_memory_that_is_written_and_executed(
+    photos: Path, tmp_path: Path, args: list[str]
+) -> None:
+    write_report(tmp_path / "saved.csv")
     # What MemoryDenyWriteExecute= asks for: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN).
     script = (
         "import ctypes, runpy, sys\n"
@@ -266,7 +358,7 @@ def test_a_run_needs_no_memory_that_is_written_and_executed(photos: Path, tmp_pa
         "runpy.run_module('batch', run_name='__main__')\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", script, "photos", "-o", "r.csv", "--provider", "cpu"],
+        [sys.executable, "-c", script, *args],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), NO_TELEMETRY: "1"},
         capture_output=True,
@@ -277,6 +369,56 @@ def test_a_run_needs_no_memory_that_is_written_and_executed(photos: Path, tmp_pa
     assert ran.returncode == ExitCode.OK, ran.stderr
 
 
+def mail_command(unit: str, host: str = "nas") -> list[str]:
+    """Give what systemd runs to mail about a unit, with its specifiers and escapes replaced."""
+    (line,) = (line for line in logical_lines(MAIL) if line.startswith("ExecStart="))
+    # As systemd does: first the words, then the specifiers in each, then the variables.
+    words = shlex.split(line.removeprefix("ExecStart="))
+    values = {"%%": "%", "%i": unit, "%H": host}
+    words = [re.sub("%.", lambda match: values[match[0]], word) for word in words]
+    assert not re.search(r"(?<!\$)\$(?!\$)", words[2]), "systemd would replace it"
+    return [words[0], words[1], words[2].replace("$$", "$"), *words[3:]]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["batch-label.service", r"disk@srv-a\x2db.service", "-.mount", "$(touch broken)'\"; exit 9"],
+)
+def test_a_failed_unit_is_mailed_with_its_last_lines(tmp_path: Path, unit: str) -> None:
+    fakes = {
+        "systemctl": 'echo "status: $*"; echo "warning" >&2; exit 3',
+        "journalctl": 'echo "log: $*"',
+        "sendmail": 'echo "$*" > args; cat > mail',
+    }
+    for name, script in fakes.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        mail_command(unit), cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout + ran.stderr == ""
+    head, _, body = (tmp_path / "mail").read_text().partition("\n\n")
+    assert head.splitlines()[:2] == ["To: root", f"Subject: {unit} failed on nas"]
+    assert "-t" in (tmp_path / "args").read_text().split()
+    assert body.splitlines() == [
+        f"status: status --no-pager --full --lines=0 -- {unit}",
+        "warning",
+        "",
+        f"log: --no-pager --quiet --lines=50 --unit={unit}",
+    ]
+    assert not (tmp_path / "broken").exists()
+    (tmp_path / "sendmail").write_text("#!/bin/sh\nexit 75\n")
+    assert subprocess.run(mail_command(unit), cwd=tmp_path, env=env).returncode == 75
+
+
+def test_the_service_names_the_unit_that_mails() -> None:
+    (named,) = re.findall(r"^#OnFailure=(.*)$", SERVICE, re.MULTILINE)
+    assert named == "mail-to-root@%n.service"
+    assert "OnFailure=mail-to-root@%n.service" in MAIL
+    assert f"OnFailure={named}" in DOCS
+
+
 def test_the_timer_starts_what_there_is() -> None:
     assert "OnCalendar=" in TIMER
     assert "Persistent=true" in TIMER
@@ -285,9 +427,11 @@ def test_the_timer_starts_what_there_is() -> None:
 
 
 def test_the_line_for_cron_is_one_that_cron_takes() -> None:
-    (line,) = (line for line in CRON.splitlines() if re.match("[0-9*]", line))
-    assert len(line) < 1000, "cron cuts off what is longer"
-    assert re.findall(r"(?<!\\)%", line) == [], "a bare % is a newline to cron"
+    lines = [line for line in CRON.splitlines() if re.match("[0-9*]", line)]
+    assert len(lines) == 2
+    for line in lines:
+        assert len(line) < 1000, "cron cuts off what is longer"
+        assert re.findall(r"(?<!\\)%", line) == [], "a bare % is a newline to cron"
     assert CRON.endswith("\n"), "cron passes over a last line without its end"
 
 

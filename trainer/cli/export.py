@@ -15,6 +15,7 @@ from batch.records import Abstain
 from trainer.cli.shared_options import (
     abstain_option,
     beside_option,
+    license_option,
     make_review,
     optional_data_option,
     own_model_path,
@@ -100,6 +101,7 @@ def _parse_correction(
     help="The fusion.json of `trainer fuse`, for a model that is fused with a face model.",
 )
 @click.option("--credit", metavar="TEXT", help="Authors and licence of the data, for the card.")
+@license_option
 @click.option(
     "--created",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -124,6 +126,7 @@ def export(
     mirrored: bool,
     fusion: Path | None,
     credit: str | None,
+    license_id: str | None,
     created: datetime | None,
 ) -> None:
     """Export a trained network as a model file."""
@@ -158,7 +161,8 @@ def export(
     if credit:
         labelled = replace(labelled, credit=credit)
     exported = export_model(trained, labelled, options)
-    publish_model(exported.graph, write_card(exported, trained, labelled), output)
+    card = write_card(exported, trained, labelled, license_id)
+    publish_model(exported.graph, card, output)
     click.echo(format_evaluation(exported.test))
     click.echo(f"\nThe model is {output}")
 

@@ -15,17 +15,23 @@ from trainer.cli.evaluate import evaluate
 from trainer.cli.export import export
 from trainer.cli.fuse import fuse
 from trainer.cli.gate import gate
+from trainer.cli.publish import publish
 from trainer.cli.render import render
 from trainer.cli.train import train
 
 PROGRAM = "trainer"
-# Modules of the extra `train`.
-TRAIN_MODULES = ("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm")
-EXTRA_REMEDY = "run `pip install 'batch-label[train]'`"
+# The extras of the trainer, by module.
+EXTRAS = {
+    **dict.fromkeys(
+        ("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm", "yaml"), "train"
+    ),
+    **dict.fromkeys(("mlflow", "sqlalchemy", "alembic"), "mlflow"),
+    "wandb": "wandb",
+}
 
 
 class MissingExtra(BatchLabelError):
-    """A module of the extra ``train`` is not installed."""
+    """A module of an extra is not installed."""
 
 
 class TrainerGroup(click.Group):
@@ -36,9 +42,10 @@ class TrainerGroup(click.Group):
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             module = (error.name or "").split(".")[0]
-            if module not in TRAIN_MODULES:
+            if module not in EXTRAS:
                 raise
-            return _exit_with_error(MissingExtra(f"{module} is not installed", EXTRA_REMEDY))
+            remedy = f"run `pip install 'batch-label[{EXTRAS[module]}]'`"
+            return _exit_with_error(MissingExtra(f"{module} is not installed", remedy))
         except BatchLabelError as error:
             return _exit_with_error(error)
 
@@ -46,7 +53,7 @@ class TrainerGroup(click.Group):
 @click.group(
     PROGRAM,
     cls=TrainerGroup,
-    commands=[data, render, train, crossvalidate, fuse, evaluate, export, adjust, gate],
+    commands=[data, render, train, crossvalidate, fuse, evaluate, export, adjust, gate, publish],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,28 @@ def split_option(purpose: str) -> Callable[[Command], Command]:
         show_default=True,
         help=purpose,
     )
+
+
+def license_option(command: Command) -> Command:
+    """Add ``--license``, passed as ``license_id``."""
+    return click.option(
+        "--license",
+        "license_id",
+        callback=_check_license,
+        metavar="ID",
+        help="The model's licence, as an identifier of the Hugging Face hub, such as mit.",
+    )(command)
+
+
+def _check_license(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
+    if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", value):
+        raise UsageError(
+            f"--license {value!r} is not an identifier",
+            "give one of https://hf.co/docs/hub/repositories-licenses, such as mit",
+        )
+    return value
 
 
 def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from batch.errors import UsageError
 from trainer.cli.shared_options import (
     abstain_option,
     beside_option,
@@ -18,8 +19,24 @@ from trainer.cli.shared_options import (
     run_option,
     show_progress,
 )
+from trainer.training.tracking import DEFAULT_TRACKERS, TRACKERS, Trackers
 
 CURVES_FILE = "curves.png"
+# The files of a run that trackers keep.
+RESULT_FILES = ("checkpoint.pt", "history.csv", CURVES_FILE, "source.txt", "left-out.csv")
+
+
+def _parse_tracker_names(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Parse repeated ``NAME,...`` into names of trackers."""
+    names = [name.strip() for value in values for name in value.split(",")]
+    for name in names:
+        if name not in TRACKERS:
+            raise UsageError(
+                f"--track: there is no tracker {name!r}", f"give {', '.join(TRACKERS)}"
+            )
+    return tuple(names)
 
 
 @click.command()
@@ -34,6 +51,16 @@ CURVES_FILE = "curves.png"
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the data.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of all random numbers.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
+@click.option(
+    "--track",
+    "tracker_names",
+    multiple=True,
+    default=DEFAULT_TRACKERS,
+    show_default=True,
+    callback=_parse_tracker_names,
+    metavar="NAME,...",
+    help=f"Experiment trackers: {', '.join(TRACKERS)}; repeatable.",
+)
 @framing_options
 @abstain_option
 def train(
@@ -46,6 +73,7 @@ def train(
     epochs: int | None,
     seed: int | None,
     threads: int | None,
+    tracker_names: tuple[str, ...],
     abstain: dict[str, str],
     **framing: Any,
 ) -> None:
@@ -54,9 +82,11 @@ def train(
     from trainer.datasets.sources import choose_source, load_dataset, make_framing, record_source
     from trainer.training.checkpoint import CHECKPOINT_FILE
     from trainer.training.config import load_config
+    from trainer.training.loop import evaluate_test_split
     from trainer.training.loop import train as train_network
 
     show_progress()
+    trackers = Trackers(tracker_names, run_folder)
     settings = {"epochs": epochs, "seed": seed, "threads": threads}
     config = load_config(config_file, settings)
     source = choose_source(data, run_folder)
@@ -64,6 +94,13 @@ def train(
     labelled = load_dataset(source, make_framing(**framing), beside, review, abstain)
     if not (run_folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
         record_source(run_folder, source, labelled)
-    history = train_network(labelled, config, run_folder)
-    if history:
-        plot_curves(history, run_folder / CURVES_FILE)
+    with trackers:
+        history = train_network(labelled, config, run_folder, trackers)
+        if history:
+            plot_curves(history, run_folder / CURVES_FILE)
+        files = [run_folder / name for name in RESULT_FILES]
+        trackers.log_result(
+            history,
+            evaluate_test_split(labelled, config, run_folder),
+            [path for path in files if path.is_file()],
+        )

@@ -42,6 +42,7 @@ from trainer.evaluation.calibration import softmax
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.evaluation.tables import BIASED_SAMPLE_NOTE
+from trainer.exporting.card_metadata import add_metadata, make_metadata, split_card
 from trainer.exporting.golden_samples import rechoose_golden_samples
 from trainer.exporting.linear_head import (
     Floats,
@@ -245,7 +246,8 @@ def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> st
         ("SHA-256", f"`{adjusted.digest}`"),
         ("Adjusted from", f"version {before.spec.version}, SHA-256 `{before.digest}`"),
     )
-    return (
+    earlier, body = split_card(card)
+    text = (
         f"# {spec.name}\n\nA model whose last layer was adjusted to reviewed answers. Features and "
         f"thresholds are unchanged.\n\n"
         f"{markdown_table(('', ''), facts)}\n\n"
@@ -254,8 +256,9 @@ def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> st
         f"{adjusted.decay:g} towards the earlier weights. Fingerprint: "
         f"`{spec.data_fingerprint}`.\n\n"
         f"{write_results(adjusted.test, 'held-out')}\n\n{BIASED_SAMPLE_NOTE}\n\n"
-        f"{ORIGINAL_SECTION}{_original_card(card)}"
+        f"{ORIGINAL_SECTION}{_original_card(body)}"
     )
+    return add_metadata(text, make_metadata(spec, earlier.get("license")))
 
 
 def _original_card(card: str) -> str:

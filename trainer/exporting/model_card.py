@@ -16,6 +16,7 @@ from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.selective import SelectiveMetrics
 from trainer.evaluation.tables import build_kind_rows
+from trainer.exporting.card_metadata import add_metadata, make_metadata
 from trainer.exporting.export import ExportedModel, name_metrics_source
 from trainer.training.checkpoint import TrainedNetwork
 
@@ -47,8 +48,10 @@ do not say who is shown, so these differences were not measured. Measure the mod
 your own before you rely on it."""
 
 
-def write_card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) -> str:
-    """Write the Markdown card of an exported model."""
+def write_card(
+    exported: ExportedModel, trained: TrainedNetwork, data: Dataset, license_id: str | None = None
+) -> str:
+    """Write the Markdown card of an exported model, with metadata for the Hugging Face hub."""
     sections = (
         _opening(exported, data.warning),
         _facts(exported),
@@ -59,7 +62,7 @@ def write_card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) 
         _thresholds(exported),
         f"## {USE_HEADING}\n\n{USE_TEXT}",
     )
-    return "\n\n".join(sections) + "\n"
+    return add_metadata("\n\n".join(sections) + "\n", make_metadata(exported.spec, license_id))
 
 
 def _opening(exported: ExportedModel, warning: str) -> str:

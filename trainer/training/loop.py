@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from trainer.datasets.dataset import Dataset, Pixels, Split, concatenate
+from trainer.datasets.dataset import Dataset, Pixels, Split, concatenate, keep_agreed
+from trainer.evaluation.metrics import accuracy, balanced_accuracy, confusion_matrix, macro_f1
 from trainer.networks import Network, PhotoNet, count_parameters, update_average
 from trainer.training.augment import augment, jitter_boxes
 from trainer.training.checkpoint import (
     EpochMetrics,
     TrainingState,
+    load_trained_network,
     restore_checkpoint,
     save_checkpoint,
 )
@@ -36,25 +38,36 @@ from trainer.training.pretrained import (
 )
 from trainer.training.probe import fit_probe
 from trainer.training.teacher import mix_teacher_votes
+from trainer.training.tracking import DEFAULT_TRACKERS, Trackers
 
-LOG_FOLDER = "logs"
 EVALUATION_BATCH = 512
 
 logger = logging.getLogger(__name__)
 
 
-def train(data: Dataset, config: Config, run: Path) -> tuple[EpochMetrics, ...]:
+def train(
+    data: Dataset, config: Config, run: Path, trackers: Trackers | None = None
+) -> tuple[EpochMetrics, ...]:
     """Fit a network to a data set and return the metrics of all epochs.
 
-    After each epoch the folder ``run`` gets a checkpoint (with the averaged weights), a line of
-    ``history.csv``, and TensorBoard logs under ``logs/train`` and ``logs/validation``. An
-    interrupted run resumes after its last complete epoch and ends with the same weights as an
-    uninterrupted one, because all random numbers depend only on the seed and the epoch.
+    After each epoch the folder ``run`` gets a checkpoint (with the averaged weights) and a line of
+    ``history.csv``, and the trackers get the metrics. An interrupted run resumes after its last
+    complete epoch and ends with the same weights as an uninterrupted one, because all random
+    numbers depend only on the seed and the epoch.
+
+    Args:
+        data: the data set.
+        config: the settings.
+        run: the run's folder.
+        trackers: get settings and metrics; by default TensorBoard's logs in the folder.
 
     Raises:
         InputError: a split that is needed is empty.
         OutputError: ``run`` belongs to a training run with other data or settings.
     """
+    if trackers is None:
+        with Trackers(DEFAULT_TRACKERS, run) as trackers:
+            return train(data, config, run, trackers)
     if config.threads:
         torch.set_num_threads(config.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,6 +98,7 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[EpochMetrics, ...]:
     run.mkdir(parents=True, exist_ok=True)
     state = TrainingState(network, ema, optimizer)
     restore_checkpoint(run, data, config, state)
+    trackers.start(_describe_run(data, config), state.history)
     logger.info(
         "%s: %d samples to train on, %d to validate; %s parameters on %s",
         data.name,
@@ -140,7 +154,8 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[EpochMetrics, ...]:
         if config.patience and _find_best_epoch(state) == epoch:
             state.best.update(copy.deepcopy(ema.state_dict()))
         save_checkpoint(run, data, config, state)
-        _log_epoch(run, state.history[-1])
+        trackers.log_history(state.history)
+        _log_epoch(state.history[-1])
     return tuple(state.history)
 
 
@@ -202,6 +217,25 @@ def evaluate_loss(network: torch.nn.Module, part: Split) -> tuple[float, float]:
     return loss, float(right.mean()) if len(right) else math.nan
 
 
+def evaluate_test_split(data: Dataset, config: Config, run: Path) -> dict[str, float]:
+    """Compute metrics of a run's averaged weights on the test samples with an agreed class.
+
+    They are uncalibrated, and nothing is chosen by them. The result is empty if there are no such
+    samples, or if the run trained on them.
+    """
+    test = keep_agreed(data.test)
+    if config.learn_from == "all" or not len(test):
+        return {}
+    logits = predict_logits(load_trained_network(run).network, test.pixels)
+    counts = confusion_matrix(logits.argmax(1).numpy(), test.targets, len(data.labels))
+    return {
+        "loss": F.cross_entropy(logits, torch.from_numpy(test.votes)).item(),
+        "accuracy": float(accuracy(counts)),
+        "balanced_accuracy": float(balanced_accuracy(counts)),
+        "macro_f1": float(macro_f1(counts)),
+    }
+
+
 def _is_finished(state: TrainingState, config: Config) -> bool:
     done = len(state.history)
     waited = done - _find_best_epoch(state)
@@ -258,11 +292,20 @@ def _compute_class_weights(part: Split) -> Tensor:
     return 1 / (shares.clamp(min=1e-6) * len(shares))
 
 
-def _log_epoch(run: Path, epoch: EpochMetrics) -> None:
-    for split in ("train", "validation"):
-        with SummaryWriter(str(run / LOG_FOLDER / split)) as writer:
-            for metric in ("loss", "accuracy"):
-                writer.add_scalar(metric, getattr(epoch, f"{split}_{metric}"), epoch.epoch)
+def _describe_run(data: Dataset, config: Config) -> dict[str, Any]:
+    """Describe a training as plain values: its data and all settings."""
+    settings = asdict(config)
+    augmentation = settings.pop("augmentation")
+    return {
+        "data": data.name,
+        "data_fingerprint": data.fingerprint,
+        "labels": ", ".join(data.labels),
+        **settings,
+        **{f"augmentation.{name}": value for name, value in augmentation.items()},
+    }
+
+
+def _log_epoch(epoch: EpochMetrics) -> None:
     logger.info(
         "epoch %d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f",
         epoch.epoch,

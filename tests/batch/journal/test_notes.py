@@ -33,6 +33,7 @@ def test_notes_are_read_as_they_were_saved(journal: Journal) -> None:
     notes.save(reference={"runs": 1}, basis={"models": "a"}, inputs="[]", reviews=2, report=REPORT)
     assert (notes.reference, notes.inputs, notes.report) == ('{"runs": 1}', "[]", REPORT)
     assert notes.basis == {"models": "a"}
+    assert notes.reviews == 2
     assert not notes.starts_over
 
 

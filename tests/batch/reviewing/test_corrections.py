@@ -17,7 +17,9 @@ from batch.reviewing.reviews_file import Reviews
 LABELS = ("=happy", "sad")
 OUTPUTS = (*LABELS, "neither", "no_person")
 SHA256 = bytes(range(32))
-LEFT, RIGHT = Box(10.04, 20, 30, 40, 0.9), Box(200, 20, 30, 40, 0.8)
+LEFT, RIGHT = Box(10, 20, 29.96, 40, 0.9), Box(200, 20, 30, 40, 0.8)
+# Overlaps the left face by exactly a half, once that is rounded as in a report.
+TWICE = Box(10, 20, 60, 40, 1.0)
 
 
 def answer(status: Status = Status.OK, box: Box | None = LEFT) -> Answer:
@@ -52,7 +54,11 @@ def make(lines: Iterable[ReviewLine], per_face: bool) -> Corrections:
 
 
 PHOTO = [line("sad")], [line("neither")], [line("'=happy")], [line("blue")]
-FACE = [line("no_person", 2, RIGHT)], [line("sad", 1, LEFT), line("sad", 2, RIGHT), line("neither")]
+FACE = (
+    [line("no_person", 2, RIGHT)],
+    [line("sad", 1, LEFT), line("sad", 2, RIGHT), line("neither")],
+    [line("sad", 1, TWICE)],
+)
 
 
 @pytest.mark.parametrize("lines", [*PHOTO, *FACE])

@@ -151,7 +151,7 @@ def test_drift_is_about_the_answers_of_the_models(
 ) -> None:
     label(command)
     apply(command, save_review(tmp_path, RIGHT), "r.csv")
-    journal, references = tmp_path / ".r.csv.journal", []
+    journal, references = tmp_path / ".r.csv.journal", list[tuple[str]]()
     for _ in range(2):
         with closing(sqlite3.connect(journal)) as database:
             references += database.execute("SELECT value FROM notes WHERE name = 'reference'")

@@ -8,15 +8,21 @@ from pathlib import Path
 import click
 import pytest
 
-from batch.models.contract import to_metadata
+from batch.models.contract import load_model, to_metadata
 from batch.models.fusion import Fusion, FusionWeights
+from batch.models.shipped import list_shipped_models
 from batch.records import Abstain
 from tests.support.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
-from trainer.cli.main import cli
+from trainer.cli.main import EXTRAS, cli
+from trainer.cli.train import RESULT_FILES
 from trainer.exporting.export import ExportOptions, export_model
+from trainer.exporting.hub_folder import make_hub_files
 from trainer.training.config import Config, list_settings, load_config
+from trainer.training.tracking import TRACKERS
 
 MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+PUBLISHING = (REPOSITORY / "docs" / "publishing.md").read_text(encoding="utf-8")
+TRACKING = (REPOSITORY / "docs" / "tracking.md").read_text(encoding="utf-8")
 TRAINING = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
 
 
@@ -86,6 +92,28 @@ def test_every_option_is_documented(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.opts[0] in section(TRAINING, f"## {name.capitalize()}")
+
+
+def test_the_options_and_files_of_publish_are_documented() -> None:
+    for parameter in cli.commands["publish"].params:
+        if isinstance(parameter, click.Option):
+            assert f"| `{parameter.opts[0]} " in PUBLISHING
+    files = make_hub_files(load_model(list_shipped_models()["people"]), "", "mit", b"")
+    assert set(files) == set(re.findall(r"^\| `([a-zA-Z_./]+)` \|", PUBLISHING, flags=re.MULTILINE))
+
+
+def test_the_trackers_and_their_variables_are_documented() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)`(?: \(the default\))? \| `(\w+)` \|", TRACKING, flags=re.MULTILINE
+    )
+    kinds = [row for row in rows if row[0] in TRACKERS]
+    assert kinds == [(name, EXTRAS[kind.modules[0]]) for name, kind in TRACKERS.items()]
+    variables = dict(row for row in rows if row[0] not in TRACKERS)
+    assert variables == {
+        name: value for kind in TRACKERS.values() for name, value in kind.environment.items()
+    }
+    for name in RESULT_FILES:
+        assert f"`{name}`" in TRACKING
 
 
 def test_the_options_and_columns_of_data_are_documented() -> None:

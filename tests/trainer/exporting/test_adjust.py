@@ -29,6 +29,7 @@ from trainer.exporting.adjust import (
     read_unreviewed,
     write_adjusted_card,
 )
+from trainer.exporting.card_metadata import add_metadata, make_metadata, split_card
 from trainer.exporting.linear_head import LinearHead, compute_features, find_head, replace_head
 from trainer.exporting.onnx_graph import store_as_float16
 from trainer.exporting.publish_model import publish_model, read_card
@@ -126,6 +127,18 @@ def test_the_card_describes_both_models(tiny: Model, tmp_path: Path) -> None:
     again = write_adjusted_card(adjusted(once), once, read_card(once))
     assert again.count("## Before the adjustment") == again.count("### tiny") == 1
     assert f"SHA-256 `{once.digest}`" in again
+
+
+def test_the_adjusted_card_has_its_own_metadata_and_the_earlier_licence(tiny: Model) -> None:
+    found = adjusted(tiny)
+    earlier = add_metadata(read_card(tiny), {"license": "apache-2.0", "tags": ["earlier"]})
+    card = write_adjusted_card(found, tiny, earlier)
+    assert split_card(card)[0] == make_metadata(found.spec, "apache-2.0")
+    assert split_card(card)[0]["model-index"][0]["results"][0]["dataset"] == {
+        "type": "imagefolder",
+        "name": "reviewed answers (held out)",
+    }
+    assert "earlier\n" not in card
 
 
 def test_the_command_has_the_measured_decay_by_default() -> None:

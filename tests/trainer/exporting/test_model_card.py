@@ -10,6 +10,7 @@ from tests.support.trainer_data import (
     tiny_export,
     tiny_training,
 )
+from trainer.exporting.card_metadata import split_card
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.exporting.model_card import write_card
 
@@ -67,7 +68,7 @@ def test_a_warning_on_the_data_stands_in_front() -> None:
     text = write_card(
         tiny_export(), tiny_training(), replace(drawn_dataset(), warning="Only drawn.")
     )
-    assert text.splitlines()[2] == "> **Warning: Only drawn.**"
+    assert split_card(text)[1].splitlines()[2] == "> **Warning: Only drawn.**"
 
 
 def test_the_card_lists_every_setting_that_matters() -> None:
