@@ -44,6 +44,7 @@ class Event(StrEnum):
     WAITING = "waiting"
     OPENED = "opened"
     JOURNAL_BROKEN = "journal_broken"
+    MODEL_HIDDEN = "model_hidden"
     LEFT_OUT = "left_out"
     FOUND = "found"
     PROGRESS = "progress"

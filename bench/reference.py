@@ -94,6 +94,8 @@ class FileModel:
         self.abstain: list[str] = json.loads(facts.get("abstain", "[]"))
         self.abstain_from: ClassProbabilities = json.loads(facts.get("abstain_from", "{}"))
         self.unsure_below = float(facts["unsure_below"])
+        if facts["resize"] != "stretch":
+            raise ValueError(f"{path} has the resize rule {facts['resize']}, not stretch")
         self.margin = float(facts["margin"])
         self.sees_faces = facts["region"] == "face"
         self.fusion: dict[str, Any] | None = json.loads(facts.get("fusion", "null"))

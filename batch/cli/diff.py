@@ -27,7 +27,7 @@ EXIT_TROUBLE = 2
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if anything changed, else with 0.")
 def diff(reports: tuple[str, ...], output: str, exit_code: bool) -> None:
-    """Compare two reports: list photos that are new, gone, relabelled, failed or healed.
+    """Compare two reports: list photos that are new, gone, moved or have another label.
 
     OLD and NEW are reports in any format, including datasets. Without OLD it is the last report
     before NEW in the folder NEW.history, which --keep of a run makes. The list of changes goes to

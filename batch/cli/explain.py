@@ -8,7 +8,13 @@ from pathlib import Path
 import click
 
 from batch.cli.options import FILE, answer_options, device_options, file_options
-from batch.cli.settings import build_device, build_file_limits, exit_with_error, parse_model_names
+from batch.cli.settings import (
+    build_device,
+    build_file_limits,
+    exit_with_error,
+    parse_model_names,
+    warn_of_hidden_models,
+)
 from batch.errors import BatchLabelError, UsageError
 from batch.log import escape_line
 from batch.options import Options
@@ -41,6 +47,7 @@ def explain(
     map of the spots that make the answer more likely (red) or less likely (blue).
     """
     try:
+        warn_of_hidden_models(model)
         device = build_device(provider, devices, engine_cache)
         options = Options(
             model=parse_model_names(model),

@@ -22,7 +22,12 @@ from batch.cli.options import (
     schedule_options,
     search_options,
 )
-from batch.cli.settings import add_default_journal, build_job, exit_with_logged_error
+from batch.cli.settings import (
+    add_default_journal,
+    build_job,
+    describe_hidden_models,
+    exit_with_logged_error,
+)
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, count_text, open_log
 from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, JournalOptions, Provider
@@ -101,6 +106,8 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
         except UsageError as error:
             _record_usage_error(error, dry_run, **given)
             raise
+        for warning in describe_hidden_models(given["model"]):
+            log(Event.MODEL_HIDDEN, warning, Level.WARNING)
         if dry_run:
             _list_files(job, log)
             return

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch.cli.settings import exit_with_error, parse_model_names
-from batch.errors import BatchLabelError
+from batch.cli.model_list import REGION_NAMES, format_list, list_models
+from batch.cli.settings import (
+    exit_with_error,
+    find_model_search_path,
+    parse_model_names,
+    warn_of_hidden_models,
+)
+from batch.errors import BatchLabelError, UsageError
 from batch.log import escape_line
 from batch.options import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, Options, Provider
 from batch.path_text import path_text
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from batch.models.model import Model
 
 COLOURS = {1: "grey", 3: "RGB"}
-REGION_NAMES = {"face": "faces", "image": "whole photos"}
 # Metrics that are tables: only the Markdown card and --json contain them.
 TABLE_METRICS = ("confusion", "kinds", "outcomes")
 # Longer values are shortened in the text form.
@@ -30,27 +35,48 @@ MAX_VALUE_CHARS = 300
 
 
 @click.command("model")
-@click.argument("name", default=DEFAULT_MODEL, metavar="[NAME|FILE]")
+@click.argument("name", required=False, metavar="[NAME|FILE]")
+@click.option(
+    "--list",
+    "as_list",
+    is_flag=True,
+    help="List all models that have a name: shipped ones and your own.",
+)
 @click.option("--check", is_flag=True, help="Also run the golden samples on the CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def model(name: str, check: bool, as_json: bool) -> None:
+def model(name: str | None, as_list: bool, check: bool, as_json: bool) -> None:
     """Show a model card: labels, input, training data, metrics.
 
     NAME is a shipped model or one of your own, FILE an .onnx file, FACE+PHOTO a pair of them; the
     default is the model that runs use by default. A file that breaks the model contract is an
     error, as in a run.
     """
-    from batch.models.ensemble import load_ensemble
-
     try:
-        ensemble = load_ensemble(Options(model=parse_model_names(name)))
-        cards = [make_card(model, check) for model in ensemble.models]
-        lines = format_cards(ensemble, cards, as_json)
+        if as_list:
+            lines = _list(name, check, as_json)
+        else:
+            lines = _show(name or DEFAULT_MODEL, check, as_json)
     except BatchLabelError as error:
         exit_with_error(error)
     for line in lines:
         # Metadata may contain control characters. As bytes: UTF-8 in any encoding of the terminal.
         click.echo((line if as_json else escape_line(line)).encode())
+
+
+def _list(name: str | None, check: bool, as_json: bool) -> list[str]:
+    if name is not None or check:
+        raise UsageError("--list takes neither a model nor --check", "omit them, or omit --list")
+    search = find_model_search_path()
+    return format_list(list_models(search), search, as_json)
+
+
+def _show(name: str, check: bool, as_json: bool) -> list[str]:
+    from batch.models.ensemble import load_ensemble
+
+    warn_of_hidden_models(name)
+    ensemble = load_ensemble(Options(model=parse_model_names(name)))
+    cards = [make_card(model, check) for model in ensemble.models]
+    return format_cards(ensemble, cards, as_json)
 
 
 @dataclass(frozen=True)
@@ -130,7 +156,7 @@ class ModelCard:
         yield _format_line("created", spec.created)
         yield _format_line("training data", spec.data_fingerprint)
         shares = (f"{label} {share:.1%}" for label, share in spec.label_shares.items())
-        yield _format_line("label shares", ", ".join(shares))
+        yield _format_line("label shares", ", ".join(shares) or "unknown")
         for name, value in spec.metrics.items():
             yield from _format_metric(name.replace("_", " "), value)
         yield _format_line("golden samples", self._describe_golden())

@@ -28,7 +28,12 @@ from batch.limits import (
 )
 from batch.location import Url, hide_secrets, parse_location
 from batch.log import PROGRAM, Event, Level, Log, escape_line
-from batch.models.shipped import resolve_models
+from batch.models.shipped import (
+    MODELS_VARIABLE,
+    SearchPath,
+    list_hidden_models,
+    resolve_models,
+)
 from batch.options import (
     ClusterOptions,
     Device,
@@ -42,7 +47,7 @@ from batch.options import (
     parse_max_file_size,
     parse_max_pixels,
 )
-from batch.path_text import printable_text
+from batch.path_text import path_text, printable_text
 from batch.shard import parse_shard
 
 _DAYS = re.compile(r"([0-9]{1,6})d")
@@ -136,13 +141,38 @@ def parse_model_names(names: str) -> str:
     """Resolve names of the user's own models in ``--model`` to paths, for ``Options.model``.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or a folder of ``BATCH_LABEL_MODELS`` can't be read.
     """
-    return resolve_models(names, find_models_folder())
+    return resolve_models(names, find_model_search_path())
+
+
+def describe_hidden_models(names: str) -> list[str]:
+    """Describe the files that a name in ``--model`` also fits, but does not mean."""
+    return [
+        f"the model {printable_text(hidden.name)} is {path_text(hidden.hidden_by)}; "
+        f"{path_text(hidden.path)} has the same name and is not used"
+        for hidden in list_hidden_models(names, find_model_search_path())
+        if hidden.hidden_by
+    ]
+
+
+def warn_of_hidden_models(names: str) -> None:
+    """Print ``describe_hidden_models`` to standard error."""
+    for line in describe_hidden_models(names):
+        click.echo(escape_line(f"{PROGRAM}: warning: {line}"), err=True)
+
+
+def find_model_search_path() -> SearchPath:
+    """Find the folders of the user's own models: those of ``BATCH_LABEL_MODELS``, then the default.
+
+    Folders in the variable are separated as in ``PATH``; empty ones are ignored.
+    """
+    named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    return SearchPath(tuple(Path(folder) for folder in named if folder), find_models_folder())
 
 
 def find_models_folder() -> Path | None:
-    """Find the folder of the user's own models; None if the user has no home folder."""
+    """Find the default folder of the user's own models; None if the user has no home folder."""
     try:
         folder = _find_user_folder(
             "XDG_DATA_HOME", ".local/share", "a model of your own", "give a path"

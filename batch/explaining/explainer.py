@@ -20,7 +20,7 @@ from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import Options
 from batch.path_text import path_text
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Reason, Region, Row
-from batch.vision.crop import find_face_square
+from batch.vision.crop import CropFrame, find_face_square, fit_frame
 from batch.vision.decide import decide_row
 from batch.vision.labeller import Labeller
 from batch.vision.plan import choose_ensemble_device, make_plan
@@ -143,17 +143,22 @@ class _Explainer:
                 return replace(self._evidence, faces=faces)
 
             left, top, side = find_face_square(self._photo, boxes[number], face.spec.margin)
+            frame = fit_frame(
+                (left, top, left + side, top + side), face.height, face.width, face.spec.resize
+            )
             importance = self._measure_importance(Region.FACE, pixels, replace_face)
-            yield View(Region.FACE, left, top, side, side, importance)
+            yield _make_view(Region.FACE, frame, importance)
 
     def _view_image(self) -> Iterator[View]:
-        if len(self._evidence.image):
+        model = self._ensemble.image
+        if len(self._evidence.image) and model is not None:
             (pixels,) = self._labeller.resize_image(self._photo)
             width, height = self._photo.image.size
+            frame = fit_frame((0, 0, width, height), model.height, model.width, model.spec.resize)
             importance = self._measure_importance(
                 Region.IMAGE, pixels, lambda answer: replace(self._evidence, image=answer[None])
             )
-            yield View(Region.IMAGE, 0, 0, width, height, importance)
+            yield _make_view(Region.IMAGE, frame, importance)
 
     def _measure_importance(
         self, region: Region, view: Pixels, replace_answer: ReplaceAnswer
@@ -173,6 +178,11 @@ class _Explainer:
         if self._ensemble.photo_thresholds.always_answer:
             probabilities = {label: probabilities[label] for label in self._ensemble.labels}
         return log_odds(self._output, probabilities)
+
+
+def _make_view(region: Region, frame: CropFrame, importance: Floats) -> View:
+    left, top, right, bottom = frame
+    return View(region, left, top, right - left, bottom - top, importance)
 
 
 def log_odds(output: str, probabilities: Mapping[str, float]) -> float:

@@ -68,7 +68,7 @@ def check_self_contained(path: Path, proto: onnx.ModelProto) -> None:
     Raises:
         ModelError: the model has external data, functions, training steps or other operators.
     """
-    if any(map(_is_external, _iter_tensors(proto))):
+    if any(map(is_external, iter_tensors(proto))):
         raise make_contract_error(path, "its weights are in another file (external data)")
     foreign = {
         f"{node.domain}.{node.op_type}"
@@ -100,7 +100,7 @@ def check_bounded(path: Path, proto: onnx.ModelProto, size: int) -> None:
             path, f"it has loops or branches ({printable_text(', '.join(inner[:10]))})"
         )
     claimed = 0
-    for tensor in _iter_tensors(proto):
+    for tensor in iter_tensors(proto):
         if any(dim < 0 for dim in tensor.dims):
             raise make_contract_error(
                 path, f"its constant {printable_text(tensor.name)[:99]} has a negative size"
@@ -129,7 +129,8 @@ def _has_graph(attribute: onnx.AttributeProto) -> bool:
     return attribute.HasField("g") or len(attribute.graphs) > 0
 
 
-def _iter_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def iter_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Iterate over all constants of a model, in inner graphs and attributes too."""
     for graph in _list_graphs(proto):
         yield from graph.initializer
         sparse = list(graph.sparse_initializer)
@@ -145,7 +146,8 @@ def _iter_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield from (tensor.values, tensor.indices, onnx.TensorProto(dims=tensor.dims))
 
 
-def _is_external(tensor: onnx.TensorProto) -> bool:
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Tell whether the values of a constant are in another file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)
 
 

@@ -8,6 +8,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,22 @@ GOLDEN_TOLERANCE = 1e-2
 # the tolerance of all.
 MIN_GOLDEN_SPREAD = 2e-2
 MAX_GOLDEN_SAMPLES = 64
+# Of a model with more outputs, this many must differ so: more samples would not fit.
+MAX_VARIED_OUTPUTS = 32
 MAX_GOLDEN_SIDE = 4096  # pixels
 MAX_GOLDEN_BYTES = 64 * 1024 * 1024  # bytes of all inputs, unpacked
+
+
+class ResizeRule(StrEnum):
+    """How a face's square, or a whole photo, is resized to a model's input.
+
+    ``stretch``: each side by itself. ``crop``: the largest centre part with the input's aspect
+    ratio. ``letterbox``: all of it with its own aspect ratio, between black bars.
+    """
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    LETTERBOX = "letterbox"
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class ModelSpec:
         labels: in the order of the output.
         region: the model's input: face crops or whole photos.
         margin: how far a crop extends beyond a face on each side, as a share of its longer side.
-        resize: how a crop is resized to the input.
+        resize: how a crop is resized to the input, see ``ResizeRule``.
         unsure_below: 0 to 1; a label less likely than this is unsure.
         data_fingerprint: digest of the training data.
         label_shares: share of each label in the training data.

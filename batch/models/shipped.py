@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from batch.errors import ModelError, UsageError
+from batch.os_errors import describe_failed_access
+from batch.path_text import path_text
 
 CHECKSUMS_FILE = "SHA256SUMS"
 SUFFIX = ".onnx"
+# Environment variable that names folders of models; the command line reads it.
+MODELS_VARIABLE = "BATCH_LABEL_MODELS"
 NAME_SEPARATOR = "+"
 
 
@@ -56,27 +61,101 @@ def find_model(name: str) -> Path:
     raise make_unknown_model_error(name, list_shipped_models())
 
 
-def list_own_models(folder: Path | None) -> dict[str, Path]:
-    """List a user's own models in a folder, except those named like shipped ones: paths by name.
+@dataclass(frozen=True)
+class SearchPath:
+    """The folders of a user's own models.
 
-    The result is empty if the folder can't be read: with `sudo -u`, HOME may be another user's.
+    Attributes:
+        named: folders that the user has named, searched first and in this order; each must be
+            readable.
+        default: the user's default folder, searched last; None if the user has no home folder. It
+            is ignored if it can't be read: with `sudo -u`, HOME may be another user's.
     """
+
+    named: tuple[Path, ...] = ()
+    default: Path | None = None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders, in the order of the search."""
+        return (*self.named, *((self.default,) if self.default else ()))
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A model file in a user's folders.
+
+    Attributes:
+        name: its name for ``--model``.
+        path: the file.
+        hidden_by: what has the same name and is used instead: a shipped model, or a file in a
+            folder that is searched before; None if the name means this file.
+    """
+
+    name: str
+    path: Path
+    hidden_by: Path | None = None
+
+
+def find_own_models(search: SearchPath, is_strict: bool = True) -> list[OwnModel]:
+    """Find all models of a user, in the order of the search.
+
+    Args:
+        search: the folders.
+        is_strict: whether a named folder that can't be read is an error.
+
+    Raises:
+        UsageError: a folder that the user has named can't be read.
+    """
+    first = list_shipped_models()
+    found: list[OwnModel] = []
+    for folder in dict.fromkeys(search.folders):
+        for path in _list_folder(folder, is_strict and folder in search.named):
+            found.append(OwnModel(path.stem, path, first.get(path.stem)))
+            first.setdefault(path.stem, path)
+    return found
+
+
+def _list_folder(folder: Path, is_required: bool) -> list[Path]:
     try:
-        files = sorted(os.listdir(folder)) if folder else []  # noqa: PTH208 - glob checks more
-    except OSError:
-        return {}
-    found = {Path(name).stem: Path(folder or "", name) for name in files if name.endswith(SUFFIX)}
-    return {name: path for name, path in found.items() if name not in list_shipped_models()}
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - glob checks more
+    except OSError as error:
+        if not is_required:
+            return []
+        what = describe_failed_access(f"folder {path_text(folder)}", "read", error, folder)
+        raise UsageError(
+            f"{what}, but it may hold models", f"correct {MODELS_VARIABLE}, which names the folder"
+        ) from error
+    return [folder / name for name in names if name.endswith(SUFFIX)]
 
 
-def resolve_models(names: str, folder: Path | None) -> str:
+def list_own_models(search: SearchPath) -> dict[str, Path]:
+    """List the models of a user whose name means them: paths by name.
+
+    Raises:
+        UsageError: a folder that the user has named can't be read.
+    """
+    return {model.name: model.path for model in find_own_models(search) if not model.hidden_by}
+
+
+def list_hidden_models(names: str, search: SearchPath) -> list[OwnModel]:
+    """List the files that have a name in ``--model``, although it means another file."""
+    wanted = {names, *names.split(NAME_SEPARATOR)}
+    found = find_own_models(search, is_strict=False)
+    return [model for model in found if model.hidden_by and model.name in wanted]
+
+
+def resolve_models(names: str, search: SearchPath) -> str:
     """Replace the names of a user's own models by paths, for ``find_models``.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or a folder that the user has named can't be read.
     """
-    own = list_own_models(folder)
     shipped = list_shipped_models()
+    # The folders need not be readable, or even exist, for shipped models.
+    if set(names.split(NAME_SEPARATOR)) <= set(shipped):
+        return names
+    own = list_own_models(search)
 
     def resolve(name: str) -> str:
         if name in shipped:

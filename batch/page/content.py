@@ -18,7 +18,8 @@ from batch.page.history import Changes, Edition
 from batch.page.reviewed import RecordedAnswers
 from batch.page.thumbnails import PagePicture
 from batch.path_text import printable_text
-from batch.reading.diff import CHANGE_MEANINGS, Change
+from batch.reading.diff import CHANGE_MEANINGS
+from batch.reading.pairs import Pair
 from batch.reading.saved import SavedRow
 from batch.recording.drift import Drift
 from batch.recording.run_record import RunRecord, local_record_file, read_record
@@ -200,22 +201,22 @@ def _changes_json(changes: Changes | None) -> dict[str, Any] | None:
         "since": f"{changes.since.name}, {time_text(changes.since.when)}",
         "counts": [[c, changes.counts[c], meaning] for c, meaning in CHANGE_MEANINGS.items()],
         "gone": changes.gone,
+        "note": changes.note,
     }
 
 
 def _changed_rows_json(changes: Changes | None, rows: Sequence[PageRow]) -> list[list[Any]]:
-    """List changed rows: index, change, and the earlier answer."""
+    """List changed rows: index, change, and the earlier answer and path if they were others."""
     if changes is None:
         return []
-    changed = [
-        (index, *changes.earlier[row.number])
-        for index, row in enumerate(rows)
-        if row.number in changes.earlier
-    ]
-    return [
-        [index, change, _answer_text(old) if old and change != Change.NEW else ""]
-        for index, change, old in changed
-    ]
+    changed = []
+    for index, row in enumerate(rows):
+        if row.number in changes.earlier:
+            change, old = changes.earlier[row.number]
+            pair = Pair(old, row.saved)
+            was = _answer_text(old) if old and pair.is_relabelled else ""
+            changed.append([index, change, was, old.path if old and pair.is_moved else ""])
+    return changed
 
 
 def _answer_text(row: SavedRow) -> str:

@@ -21,7 +21,9 @@ class Report {
     );
     this.missing = new Set(data.rows.missing);
     this.errors = new Map(data.rows.error);
-    this.changed = new Map(data.changed.map(([row, change, was]) => [row, { change, was }]));
+    this.changed = new Map(
+      data.changed.map(([row, change, was, from]) => [row, { change, was, from }]),
+    );
     this.shown = new Map(
       data.pictures.map(([row, left, top, width, height, note], at) => [
         row,

@@ -12,7 +12,12 @@ from batch.errors import ReportError, UsageError
 from batch.log import count_text
 from batch.page.gather import PageRow, Totals, label_cells
 from batch.path_text import path_text
-from batch.reading.diff import Change, check_comparable, classify_change
+from batch.reading.diff import (
+    Change,
+    check_comparable,
+    classify_change,
+    explain_untold_moves,
+)
 from batch.reading.pairs import open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
 from batch.recording.retention import history_folder, list_earlier
@@ -49,12 +54,14 @@ class Changes:
         counts: rows by kind of change.
         earlier: kind of change and earlier row, by row number in the later report.
         gone: paths that only the earlier report has, ``MAX_NAMED_GONE`` at most.
+        note: why moves can't be told; empty if they can.
     """
 
     since: Edition
     counts: Counter[Change] = field(default_factory=Counter)
     earlier: dict[int, tuple[Change, SavedRow | None]] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,10 +155,15 @@ def find_changes(
     """
     changes = Changes(since)
     with open_saved_report(old) as before, open_saved_report(new) as after, open_pairs() as pairs:
+        changes.note = explain_untold_moves(
+            (since.name, before), (path_text(Path(new.name)), after)
+        )
         pairs.load("old", before)
         pairs.load("new", after)
         for pair in pairs.find_changed():
             change = classify_change(pair)
+            if change is None:
+                continue
             changes.counts[change] += 1
             if pair.new is None:
                 if pair.old is not None and len(changes.gone) < MAX_NAMED_GONE:

@@ -86,9 +86,10 @@ function answerLine(report, row) {
   if (report.missing.has(row)) line.append(element("span", { class: "muted" }, "missing"));
   const changed = report.changed.get(row);
   if (changed) {
-    line.append(
-      element("span", { class: "changed" }, changed.was ? `was ${changed.was}` : changed.change),
-    );
+    const { change, was, from } = changed;
+    const place = from ? [`${change} from `, element("bdi", {}, from)] : [was ? "" : change];
+    const answer = was ? `${from ? ", " : ""}was ${was}` : "";
+    line.append(element("span", { class: "changed" }, ...place, answer));
   }
   return line;
 }

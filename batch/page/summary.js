@@ -149,11 +149,12 @@ function showChanges(report, filter) {
       .append("To see changes, make the page with --previous and an earlier report.");
     return;
   }
-  const { since, counts, gone } = report.changes;
+  const { since, counts, gone, note } = report.changes;
   const numbers = counts.map(([change, count]) => `${counted(count)} ${change}`).join(", ");
   place.querySelector("summary").textContent = `Changes: ${numbers}`;
   const inside = place.querySelector("div");
   inside.append(element("p", {}, "Since ", element("bdi", {}, since), "."));
+  if (note) inside.append(element("p", {}, `Note: ${note}.`));
   for (const [change, count, meaning] of counts.filter(([, number]) => number)) {
     const line = element("p", {}, `${counted(count)} ${change}: ${meaning}. `);
     if (change !== "gone")

@@ -1,11 +1,11 @@
-"""Diff: lists the photos that are new, gone, relabelled, failed or healed between two reports."""
+"""Diff: lists the photos that are new, gone, moved or have another label between two reports."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO
 
@@ -14,8 +14,9 @@ from batch.files.lock import hold_lock
 from batch.location import parse_location
 from batch.os_errors import translate_write_errors
 from batch.path_text import guard_cell, path_text
+from batch.reading.moves import split_path
 from batch.reading.pairs import Pair, open_pairs
-from batch.reading.saved import SavedReport, SavedRow, open_saved_report
+from batch.reading.saved import DIGEST_COLUMN, SavedReport, SavedRow, open_saved_report
 from batch.records import Status
 from batch.reports.columns import PROBABILITY_DECIMALS
 from batch.reports.dataset_place import check_outside_datasets
@@ -33,6 +34,8 @@ class Change(StrEnum):
 
     NEW = "new"
     GONE = "gone"
+    MOVED = "moved"
+    RENAMED = "renamed"
     RELABELLED = "relabelled"
     FAILED = "failed"
     HEALED = "healed"
@@ -41,10 +44,13 @@ class Change(StrEnum):
 CHANGE_MEANINGS = {
     Change.NEW: "only in the new report",
     Change.GONE: "only in the old report, or kept as missing in the new one",
-    Change.RELABELLED: "label or status changed, failed in neither report",
-    Change.FAILED: "in both reports, failed only in the new one",
-    Change.HEALED: "in both reports, failed only in the old one",
+    Change.MOVED: "the same bytes in another folder, under any name",
+    Change.RENAMED: "the same bytes in the same folder, under another name",
+    Change.RELABELLED: "same path, label or status changed, failed in neither report",
+    Change.FAILED: "same path, failed only in the new report",
+    Change.HEALED: "same path, failed only in the old report",
 }
+SAME, REPLACED = "same", "replaced"  # values of the column `file`
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,12 @@ class Comparison:
         new: rows of the new report, without missing photos.
         per_face: whether a row is about a face.
         changes: rows by change.
-        relabelled: relabelled rows by their old and new label, or status if they have no label.
+        relabelled: rows with another label or status by their old and new label, or status if they
+            have no label; those that were moved or renamed too are included.
+        relabelled_moves: how many of these were moved or renamed.
+        replaced: rows with other bytes at the same path.
+        replaced_only: how many of these have no other change, and count as unchanged.
+        untold_moves: why moves can't be told; empty if they can.
     """
 
     old: int
@@ -64,29 +75,43 @@ class Comparison:
     per_face: bool
     changes: Mapping[Change, int]
     relabelled: Mapping[tuple[str, str], int]
+    relabelled_moves: int = 0
+    replaced: int = 0
+    replaced_only: int = 0
+    untold_moves: str = ""
 
     @property
     def is_different(self) -> bool:
-        """Whether anything changed."""
+        """Whether a photo, its place or its label changed; other bytes alone are no change."""
         return any(self.changes.values())
 
     @property
     def unchanged(self) -> int:
-        """Rows with the same status and label in both reports."""
+        """Rows with the same path, status and label in both reports."""
         return self.new - sum(self.changes.values()) + self.changes[Change.GONE]
 
     def describe(self, old: str, new: str) -> Iterator[str]:
         """Yield the lines of the summary; ``old`` and ``new`` are the reports' names."""
         noun = "faces and photos without one" if self.per_face else "photos"
-        before, after = path_text(parse_location(old)), path_text(parse_location(new))
-        yield f"{before}: {self.old} {noun}; {after}: {self.new}"
+        yield f"{_display(old)}: {self.old} {noun}; {_display(new)}: {self.new}"
         counts = (f"{count} {change}" for change, count in self.changes.items())
         yield f"{', '.join(counts)}; {self.unchanged} unchanged"
         order = sorted(self.relabelled.items(), key=lambda item: (-item[1], item[0]))
         shown = [f"{was} -> {now}: {n}" for (was, now), n in order[:MAX_NAMED_CHANGES]]
         others = sum(count for _, count in order[MAX_NAMED_CHANGES:])
         if shown:
-            yield f"relabelled {', '.join([*shown, *([f'others: {others}'] if others else [])])}"
+            moved = f"; {self.relabelled_moves} of them moved or renamed"
+            yield (
+                f"relabelled {', '.join([*shown, *([f'others: {others}'] if others else [])])}"
+                f"{moved if self.relabelled_moves else ''}"
+            )
+        if self.replaced:
+            yield (
+                f"{self.replaced} replaced by other bytes at the same path, "
+                f"{self.replaced_only} of them otherwise unchanged"
+            )
+        if self.untold_moves:
+            yield self.untold_moves
 
 
 def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
@@ -119,17 +144,48 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
         check_comparable(before, after)
         counts = pairs.load("old", before), pairs.load("new", after)
         per_face = before.per_face or after.per_face
-        changes: Counter[Change] = Counter()
-        relabelled: Counter[tuple[str, str]] = Counter()
+        tally = _Tally()
         with _open_list(output, per_face, stdout) as write:
             for pair in pairs.find_changed():
                 change = classify_change(pair)
-                changes[change] += 1
-                if change is Change.RELABELLED and pair.old and pair.new:
-                    relabelled[_outcome_text(pair.old), _outcome_text(pair.new)] += 1
-                write(_to_record(change, pair, per_face))
-    every = {change: changes[change] for change in Change}
-    return Comparison(*counts, per_face, every, dict(relabelled))
+                tally.add(change, pair)
+                if change is not None:
+                    write(_to_record(change, pair, per_face))
+    return Comparison(
+        *counts,
+        per_face,
+        {change: tally.changes[change] for change in Change},
+        dict(tally.relabelled),
+        tally.relabelled_moves,
+        tally.replaced,
+        tally.replaced_only,
+        explain_untold_moves((_display(old), before), (_display(new), after)),
+    )
+
+
+@dataclass
+class _Tally:
+    """Counts of a comparison, as in ``Comparison``."""
+
+    changes: Counter[Change] = field(default_factory=Counter)
+    relabelled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    relabelled_moves: int = 0
+    replaced: int = 0
+    replaced_only: int = 0
+
+    def add(self, change: Change | None, pair: Pair) -> None:
+        """Count a pair."""
+        if pair.same_bytes is False:
+            self.replaced += 1
+            self.replaced_only += change is None
+        if change is None:
+            return
+        self.changes[change] += 1
+        if change in (Change.FAILED, Change.HEALED) or not (pair.old and pair.new):
+            return
+        if pair.is_relabelled:
+            self.relabelled[_outcome_text(pair.old), _outcome_text(pair.new)] += 1
+            self.relabelled_moves += change is not Change.RELABELLED
 
 
 def check_comparable(old: SavedReport, new: SavedReport) -> None:
@@ -154,10 +210,31 @@ def check_comparable(old: SavedReport, new: SavedReport) -> None:
         )
 
 
-def classify_change(pair: Pair) -> Change:
-    """Name the change of a pair with different statuses or labels."""
+def explain_untold_moves(*reports: tuple[str, SavedReport]) -> str:
+    """Say that moves can't be told, if a report lacks the column `sha256`; empty if they can.
+
+    Args:
+        reports: names and reports; none is named if one of them has no rows.
+    """
+    lacking = [name for name, report in reports if not report.has_digests]
+    if not lacking or any(report.labels is None for _, report in reports):
+        return ""
+    lack = "lacks" if len(lacking) == 1 else "lack"
+    return (
+        f"moved, renamed and replaced photos can't be told: {' and '.join(lacking)} {lack} "
+        f"the column {DIGEST_COLUMN}"
+    )
+
+
+def classify_change(pair: Pair) -> Change | None:
+    """Name the change of a pair; None if only the bytes of the photo changed."""
     if pair.old is None or pair.new is None:
         return Change.NEW if pair.old is None else Change.GONE
+    if pair.is_moved:
+        same_folder = split_path(pair.old.path)[0] == split_path(pair.new.path)[0]
+        return Change.RENAMED if same_folder else Change.MOVED
+    if not pair.is_relabelled:
+        return None
     if Status.FAILED in (pair.old.status, pair.new.status):
         return Change.FAILED if pair.new.status == Status.FAILED else Change.HEALED
     return Change.RELABELLED
@@ -193,9 +270,15 @@ def diff_columns(per_face: bool) -> tuple[Column, ...]:
     return (
         Column("change"),
         Column("path"),
+        Column("old_path"),
         *face,
+        Column("file"),
         *(column for three in sides for column in three),
     )
+
+
+def _display(report: str) -> str:
+    return path_text(parse_location(report))
 
 
 def _outcome_text(row: SavedRow) -> str:
@@ -209,6 +292,8 @@ def _to_record(change: Change, pair: Pair, per_face: bool) -> dict[str, Value]:
     assert row is not None
     # Reports are untrusted: no cell of the list may run as a formula in a spreadsheet.
     record: dict[str, Value] = {"change": change.value, "path": guard_cell(row.path, "./")}
+    record["old_path"] = guard_cell(pair.old.path, "./") if pair.old and pair.is_moved else None
+    record["file"] = {None: None, True: SAME, False: REPLACED}[pair.same_bytes]
     if per_face:
         record["face"] = row.face or (pair.old.face if pair.old else None)
     for side, side_row in zip(("old", "new"), pair, strict=True):

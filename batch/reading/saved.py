@@ -22,9 +22,10 @@ from batch.reports.readers import columns_error, translate_read_errors
 from batch.reports.tabular import ROW_GROUP_ROWS, RecordReader
 from batch.stores.download import open_location
 
-# Columns that a report must have. `face` and `p_<label>` depend on the run, and other columns are
-# ignored.
+# Columns that a report must have. `face` and `p_<label>` depend on the run, old reports lack
+# `sha256`, and other columns are ignored.
 REQUIRED_COLUMNS = ("path", "status", "label", "confidence", "error")
+DIGEST_COLUMN = "sha256"
 
 
 class SavedRow(NamedTuple):
@@ -37,6 +38,7 @@ class SavedRow(NamedTuple):
         confidence: 0 to 1; None without a label.
         face: 1 for the main face; None in a row about a photo.
         missing: whether the row was kept for a photo that no longer exists.
+        digest: SHA-256 of the photo's bytes; None if it is not known.
     """
 
     path: str
@@ -45,6 +47,7 @@ class SavedRow(NamedTuple):
     confidence: float | None = None
     face: int | None = None
     missing: bool = False
+    digest: bytes | None = None
 
     @property
     def answer(self) -> str | None:
@@ -58,6 +61,7 @@ class SavedReport:
     Attributes:
         display_name: its name in messages.
         per_face: whether it has one row per face.
+        has_digests: whether it has the column `sha256`.
         labels: the model's labels as the columns name them, in their order; None for a report in
             JSON Lines without rows.
         abstain: the model's abstain outputs.
@@ -67,6 +71,7 @@ class SavedReport:
         columns = reader.columns
         self.display_name = reader.display_name
         self.per_face = "face" in columns
+        self.has_digests = DIGEST_COLUMN in columns
         self.labels: tuple[str, ...] | None = None
         self.abstain = tuple(name for name in Abstain if f"p_{name}" in columns)
         self._reader = reader
@@ -81,12 +86,14 @@ class SavedReport:
         Raises:
             ReportError: a row is damaged; the message has its number.
         """
-        wanted = (*REQUIRED_COLUMNS, "face") if self.per_face else REQUIRED_COLUMNS
-        for _, (path, status, label, confidence, error, *face) in read_checked_records(
-            self._reader, wanted
+        per_face, has_digests = self.per_face, self.has_digests
+        more = (*(("face",) if per_face else ()), *((DIGEST_COLUMN,) if has_digests else ()))
+        for _, (path, status, label, confidence, error, *rest) in read_checked_records(
+            self._reader, (*REQUIRED_COLUMNS, *more)
         ):
-            missing = is_missing(error)
-            yield SavedRow(path, status, label, confidence, face[0] if face else None, missing)
+            face = rest[0] if per_face else None
+            digest = bytes.fromhex(rest[-1]) if has_digests and rest[-1] else None
+            yield SavedRow(path, status, label, confidence, face, is_missing(error), digest)
 
 
 @contextmanager

@@ -10,17 +10,29 @@ import math
 import numpy as np
 from PIL import Image
 
+from batch.models.model import ResizeRule
 from batch.records import Box, Photo, Pixels
 
 # Before it is resized, an image is reduced by a whole factor to at least this many pixels per pixel
 # of the model's input, along each side.
 REDUCING_GAP = 3.0
+# Grey level of the bars of ``ResizeRule.LETTERBOX``: black, as in ``tf.image.resize_with_pad`` and
+# Pillow's ``ImageOps.pad``.
+PADDING_LEVEL = 0
 
 # Left, top, right and bottom in pixels.
 CropFrame = tuple[float, float, float, float]
 
 
-def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channels: int) -> Pixels:
+def crop(
+    photo: Photo,
+    box: Box,
+    margin: float,
+    height: int,
+    width: int,
+    channels: int,
+    resize: str = ResizeRule.STRETCH,
+) -> Pixels:
     """Crop a face and resize it to a model's input.
 
     Beyond the photo's edge, the edge pixels are repeated.
@@ -32,6 +44,7 @@ def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channel
         height: of the input, in pixels.
         width: of the input, in pixels.
         channels: 3 for RGB, 1 for grey (ITU-R BT.601).
+        resize: how the square is resized to the input, see ``ResizeRule``.
 
     Returns:
         uint8 [height, width, channels].
@@ -39,7 +52,8 @@ def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channel
     if box.in_detail and isinstance(photo.detail, Photo):
         photo = photo.detail
     left, top, side = find_face_square(photo, box, margin)
-    return _resize_frame(photo.image, (left, top, left + side, top + side), height, width, channels)
+    frame = (left, top, left + side, top + side)
+    return _resize_frame(photo.image, frame, height, width, channels, resize)
 
 
 def find_face_square(photo: Photo, box: Box, margin: float) -> tuple[float, float, float]:
@@ -73,17 +87,83 @@ def _clip_span(start: float, length: float, end: float) -> tuple[float, float]:
     return low, max(min(start + length, end), low + 1.0)
 
 
-def resize_photo(photo: Photo, height: int, width: int, channels: int) -> Pixels:
-    """Resize a whole photo to a model's input, ignoring its aspect ratio.
+def resize_photo(
+    photo: Photo, height: int, width: int, channels: int, resize: str = ResizeRule.STRETCH
+) -> Pixels:
+    """Resize a whole photo to a model's input.
+
+    Args:
+        photo: the photo.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        channels: 3 for RGB, 1 for grey (ITU-R BT.601).
+        resize: how the photo is resized to the input, see ``ResizeRule``.
 
     Returns:
         uint8 [height, width, channels].
     """
     frame = (0.0, 0.0, float(photo.image.width), float(photo.image.height))
-    return _resize_frame(photo.image, frame, height, width, channels)
+    return _resize_frame(photo.image, frame, height, width, channels, resize)
+
+
+def fit_frame(frame: CropFrame, height: int, width: int, resize: str) -> CropFrame:
+    """Compute the frame that a model's whole input shows of a face's square or of a photo.
+
+    Args:
+        frame: the square, or the whole photo.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        resize: see ``ResizeRule``.
+
+    Returns:
+        The frame itself, its centre with the input's aspect ratio (``crop``), or the frame with the
+        bars around it (``letterbox``).
+    """
+    left, top, right, bottom = frame
+    if resize == ResizeRule.CROP:
+        scale = min((right - left) / width, (bottom - top) / height)
+        return _centre_frame(frame, width * scale, height * scale)
+    if resize == ResizeRule.LETTERBOX:
+        rows, columns = _find_padded_size(frame, height, width)
+        x, y = (width - columns) // 2, (height - rows) // 2
+        across, down = (right - left) / columns, (bottom - top) / rows
+        x_end, y_end = left + (width - x) * across, top + (height - y) * down
+        return left - x * across, top - y * down, x_end, y_end
+    return frame
+
+
+def _centre_frame(frame: CropFrame, width: float, height: float) -> CropFrame:
+    """Compute the frame of another size around the same centre."""
+    left, top, right, bottom = frame
+    x, y = (left + right - width) / 2, (top + bottom - height) / 2
+    return x, y, x + width, y + height
+
+
+def _find_padded_size(frame: CropFrame, height: int, width: int) -> tuple[int, int]:
+    """Find the rows and columns of the input that a frame fills between the bars."""
+    left, top, right, bottom = frame
+    scale = min(width / (right - left), height / (bottom - top))
+    rows, columns = round((bottom - top) * scale), round((right - left) * scale)
+    return min(max(rows, 1), height), min(max(columns, 1), width)
 
 
 def _resize_frame(
+    image: Image.Image, frame: CropFrame, height: int, width: int, channels: int, resize: str
+) -> Pixels:
+    """Resize the part of an image inside a frame to an input, by a rule."""
+    if resize != ResizeRule.LETTERBOX:
+        fitted = fit_frame(frame, height, width, resize)
+        return _stretch_frame(image, fitted, height, width, channels)
+    rows, columns = _find_padded_size(frame, height, width)
+    pixels = np.full((height, width, channels), PADDING_LEVEL, np.uint8)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    pixels[top : top + rows, left : left + columns] = _stretch_frame(
+        image, frame, rows, columns, channels
+    )
+    return pixels
+
+
+def _stretch_frame(
     image: Image.Image, frame: CropFrame, height: int, width: int, channels: int
 ) -> Pixels:
     """Resize the part of an image inside a frame, first by whole factors."""

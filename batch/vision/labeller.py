@@ -96,14 +96,18 @@ class Labeller:
         assert face is not None
         with self.timings.of(CROP):
             return np.stack(
-                [crop(photo, box, face.spec.margin, *_input_size(face)) for box in boxes]
+                [
+                    crop(photo, box, face.spec.margin, *_input_size(face), face.spec.resize)
+                    for box in boxes
+                ]
             )
 
     def resize_image(self, photo: Photo) -> Pixels:
         """Resize a photo for the whole-photo model: uint8 [1, H, W, C]."""
-        assert self._ensemble.image is not None
+        model = self._ensemble.image
+        assert model is not None
         with self.timings.of(CROP):
-            return resize_photo(photo, *_input_size(self._ensemble.image))[None]
+            return resize_photo(photo, *_input_size(model), model.spec.resize)[None]
 
     def classify(self, region: Region, crops: Pixels) -> Probabilities:
         """Run a region's model on crops, uint8 [n, H, W, C], and return float32 [n, K + A]."""

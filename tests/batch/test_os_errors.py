@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import BatchLabelError, OutputError
+from batch.errors import BatchLabelError, OutputError, UsageError
 from batch.exclude import read_patterns
 from batch.files.lock import hold_lock, lock_path
 from batch.files.publish import Draft
 from batch.journal.journal import Journal
-from batch.models.shipped import list_own_models
+from batch.models.shipped import SearchPath, list_own_models
 from batch.os_errors import classify_read_error, describe_os_error, translate_write_errors
 from batch.reading.saved import open_saved_report
 from batch.recording.metrics import metrics_file
@@ -223,5 +223,7 @@ def test_a_closed_home_has_no_models(folder: Path) -> None:
     home = folder / "home"
     home.mkdir(mode=0o700)
     with without_privileges(folder):
-        assert list_own_models(home / "models") == {}
-        assert list_own_models(home) == {}
+        assert list_own_models(SearchPath(default=home / "models")) == {}
+        assert list_own_models(SearchPath(default=home)) == {}
+        with pytest.raises(UsageError, match="permission denied"):
+            list_own_models(SearchPath((home,)))

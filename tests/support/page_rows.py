@@ -8,6 +8,8 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,23 @@ BOX = Box(170.0, 60.0, 110.0, 130.0, 0.9)  # roughly the face of the astronaut
 
 
 def make_answered_row(
-    path: str, happy: float, sure: float = 0.7, source: Source = Source.FACE
+    path: str,
+    happy: float,
+    sure: float = 0.7,
+    source: Source = Source.FACE,
+    content: bytes | None = None,
 ) -> Row:
-    """Make a row answered by one face or by the whole photo; unsure below ``sure``."""
+    """Make a row answered by one face or by the whole photo; unsure below ``sure``.
+
+    Its digest is that of ``content``.
+    """
     shares = {"happy": happy, "sad": 1 - happy}
     label = max(shares, key=lambda name: shares[name])
     box = None if source is Source.IMAGE else BOX
     status = Status.OK if shares[label] >= sure else Status.UNSURE
     answer = Answer(status, label, shares[label], shares, box)
-    return Row(Path(path), status, answer, source, (answer,) if box else (), *SIZE)
+    row = Row(Path(path), status, answer, source, (answer,) if box else (), *SIZE)
+    return replace(row, sha256=sha256(content).digest()) if content else row
 
 
 def make_abstained_row(

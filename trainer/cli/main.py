@@ -15,6 +15,7 @@ from trainer.cli.evaluate import evaluate
 from trainer.cli.export import export
 from trainer.cli.fuse import fuse
 from trainer.cli.gate import gate
+from trainer.cli.import_model import import_model
 from trainer.cli.publish import publish
 from trainer.cli.render import render
 from trainer.cli.train import train
@@ -53,7 +54,19 @@ class TrainerGroup(click.Group):
 @click.group(
     PROGRAM,
     cls=TrainerGroup,
-    commands=[data, render, train, crossvalidate, fuse, evaluate, export, adjust, gate, publish],
+    commands=[
+        data,
+        render,
+        train,
+        crossvalidate,
+        fuse,
+        evaluate,
+        export,
+        import_model,
+        adjust,
+        gate,
+        publish,
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.cli.options import RealRange
-from batch.cli.settings import find_models_folder
+from batch.cli.settings import find_model_search_path
 from batch.errors import UsageError
 from batch.models.shipped import SUFFIX, list_own_models, list_shipped_models
 from batch.records import ABSTAIN_OUTPUTS
@@ -161,24 +161,36 @@ def _check_license(
 
 def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
     """Replace the name of one of the user's own models with its path; keep other names."""
-    return str(list_own_models(find_models_folder()).get(name, name))
+    if name in list_shipped_models():
+        return name
+    return str(list_own_models(find_model_search_path()).get(name, name))
 
 
 def own_model_path(name: str) -> Path:
     """Return the path for a model of this name in the user's models folder.
 
     Raises:
-        UsageError: the name is that of a shipped model, or the user has no home folder.
+        UsageError: the name is that of a shipped model or of a file that is found before, or can't
+            be a file's; or the user has no home folder.
     """
+    if Path(name).name != name:
+        raise UsageError(f"--name {name} is not a file name", "give a name without a folder")
     if name in list_shipped_models():
         raise UsageError(
             f"{name} is the name of a shipped model",
             "choose another --name, or give a file with --output",
         )
-    folder = find_models_folder()
-    if folder is None:
+    search = find_model_search_path()
+    if search.default is None:
         raise UsageError("this user has no home folder for models", "give a file with --output")
-    return folder / f"{name}{SUFFIX}"
+    path = search.default / f"{name}{SUFFIX}"
+    first = list_own_models(search).get(name, path)
+    if first != path:
+        raise UsageError(
+            f"the name {name} means {first}, in a folder that is searched before {search.default}",
+            "choose another --name, or give a file with --output",
+        )
+    return path
 
 
 def show_progress() -> None:
@@ -229,17 +241,17 @@ def abstain_option(command: Command) -> Command:
     """Add ``--abstain``, passed as ``abstain``: a map from names in the data to abstain classes."""
     return click.option(
         "--abstain",
-        callback=_parse_abstain_names,
+        callback=parse_abstain_names,
         metavar="CLASS=NAME,...",
         help="Names in folders or tables of the classes neither and no_person: "
         "neither=others,no_person=empty.",
     )(command)
 
 
-def _parse_abstain_names(
+def parse_abstain_names(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> dict[str, str]:
-    """Parse ``class=name,...`` into a map from name to class."""
+    """Parse ``class=name,...`` of ``--abstain`` into a map from name to class."""
     pairs = [pair.partition("=") for pair in value.split(",")] if value else []
     names = {name.strip(): class_.strip() for class_, _, name in pairs}
     known = all(class_ in ABSTAIN_OUTPUTS for class_ in names.values())

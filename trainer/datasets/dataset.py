@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.errors import InputError
+from batch.models.model import ResizeRule
 from batch.records import ABSTAIN_OUTPUTS, Region
 
 Pixels = npt.NDArray[np.uint8]
@@ -77,12 +78,14 @@ class Framing:
         margin: the margin on each side of a face, as a share of the face's side.
         side: height and width of a sample, in pixels.
         channels: 1 for grey, 3 for RGB.
+        resize: how a face's square or a photo is resized to a sample, see ``ResizeRule``.
     """
 
     region: Region = Region.FACE
     margin: float = 0.0
     side: int = 48
     channels: int = 1
+    resize: str = ResizeRule.STRETCH.value
 
 
 @dataclass(frozen=True)

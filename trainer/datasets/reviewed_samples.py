@@ -254,9 +254,10 @@ def _crop_samples(
                     side,
                     side,
                     channels,
+                    framing.resize,
                 )
                 if box
-                else resize_photo(photo, side, side, channels),
+                else resize_photo(photo, side, side, channels, framing.resize),
                 box=box,
                 confirms=verdict.confirms,
             )

@@ -177,14 +177,16 @@ def read_samples(
 def _make_cropper(framing: Framing) -> Cropper:
     side, channels = framing.side, framing.channels
     if framing.region is Region.IMAGE:
-        return lambda photo: resize_photo(photo, side, side, channels)
+        return lambda photo: resize_photo(photo, side, side, channels, framing.resize)
     detector = Detector()
 
     def crop_face(photo: Photo) -> Pixels | None:
         if max(photo.width, photo.height) <= MAX_FACE_CROP_SIDE:
-            return resize_photo(photo, side, side, channels)
+            return resize_photo(photo, side, side, channels, framing.resize)
         boxes = detector.detect(photo)
-        return crop(photo, boxes[0], framing.margin, side, side, channels) if boxes else None
+        if not boxes:
+            return None
+        return crop(photo, boxes[0], framing.margin, side, side, channels, framing.resize)
 
     return crop_face
 

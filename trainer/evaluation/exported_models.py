@@ -46,8 +46,19 @@ def resolve_default_name(name: str) -> str:
 
 
 def derive_framing(model: Model) -> Framing:
-    """Return the framing that a model's samples need."""
-    return Framing(model.spec.region, model.spec.margin, model.width, model.channels)
+    """Return the framing that a model's samples need.
+
+    Raises:
+        ModelError: the model's input is not square, as samples are.
+    """
+    if model.width != model.height:
+        raise ModelError(
+            f"model {model.path} has an input of {model.width} x {model.height} pixels, but the "
+            "trainer's samples are square",
+            "label photos with batch-label instead, or export the model with a square input",
+        )
+    spec = model.spec
+    return Framing(spec.region, spec.margin, model.width, model.channels, spec.resize)
 
 
 def predict_model(model: Model, part: Split) -> Probabilities:

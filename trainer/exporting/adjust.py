@@ -43,6 +43,7 @@ from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.evaluation.tables import BIASED_SAMPLE_NOTE
 from trainer.exporting.card_metadata import add_metadata, make_metadata, split_card
+from trainer.exporting.card_text import markdown_table
 from trainer.exporting.golden_samples import rechoose_golden_samples
 from trainer.exporting.linear_head import (
     Floats,
@@ -51,7 +52,7 @@ from trainer.exporting.linear_head import (
     find_head,
     replace_head,
 )
-from trainer.exporting.model_card import markdown_table, write_results
+from trainer.exporting.model_card import write_results
 from trainer.exporting.onnx_graph import serialise_with_metadata
 from trainer.training.probe import fit_logistic_regression
 

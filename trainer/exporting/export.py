@@ -333,7 +333,7 @@ def _build_spec(
         labels=selection.labels,
         region=data.framing.region,
         margin=data.framing.margin,
-        resize="stretch",
+        resize=data.framing.resize,
         unsure_below=chosen.unsure_below,
         abstain_from=dict(chosen.abstain_from),
         data_fingerprint=trained.fingerprint,

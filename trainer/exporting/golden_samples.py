@@ -8,19 +8,20 @@ arXiv 1312.6034).
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from batch.models.model import GOLDEN_TOLERANCE, GoldenSamples
 from trainer.datasets.dataset import Framing, Pixels
 from trainer.datasets.drawn_faces import Mood, draw_face, draw_snapshot
 from trainer.datasets.rendered_pictures import render_pictures
 from trainer.evaluation.exported_models import predict_onnx
-from trainer.exporting.onnx_graph import DeployedNetwork, predict_torch
+
+if TYPE_CHECKING:  # PyTorch is loaded only if there is a network in it
+    from trainer.exporting.onnx_graph import DeployedNetwork
 
 SEED = 2016
 # Size of the pool: faces per mood and style, and rendered pictures.
@@ -46,7 +47,9 @@ def choose_golden_samples(
         graph: the exported graph, which gives the golden answers.
         framing: size and colours of a picture.
     """
-    pool = _make_pictures(framing.side, framing.channels)
+    from trainer.exporting.onnx_graph import predict_torch
+
+    pool = make_pictures(framing.side, framing.channels)
     answers = predict_onnx(graph, pool)
     weak = [n for n in range(answers.shape[1]) if answers[:, n].max() < MIN_EXERCISED]
     if weak:
@@ -64,7 +67,7 @@ def rechoose_golden_samples(graph: bytes, known: Pixels) -> GoldenSamples:
         graph: the exported graph.
         known: uint8 [n, side, side, channels], pictures to choose from besides the drawn ones.
     """
-    pool = np.concatenate([known, _make_pictures(known.shape[1], known.shape[3])])
+    pool = np.concatenate([known, make_pictures(known.shape[1], known.shape[3])])
     return _choose_extremes(
         graph, pool, predict_onnx(graph, pool), np.zeros(len(pool), dtype=np.bool_)
     )
@@ -96,7 +99,7 @@ def _find_extremes(
 
 
 @cache
-def _make_pictures(side: int, channels: int) -> Pixels:
+def make_pictures(side: int, channels: int) -> Pixels:
     """Draw faces and render other pictures: uint8 [n, side, side, channels]."""
     drawn = [
         draw(mood, side, channels, SEED + n)
@@ -116,6 +119,9 @@ def _make_pictures(side: int, channels: int) -> Pixels:
 
 def _ascend_gradient(deployed: DeployedNetwork, start: Pixels, output: int) -> Pixels:
     """Change a picture, uint8 [side, side, C], until it exercises an output."""
+    import torch
+    from torch.nn import functional as F
+
     pixels = torch.from_numpy(start[None].copy()).float()
     for _ in range(ASCENT_STEPS):
         pixels.requires_grad_(True)

@@ -6,10 +6,9 @@ After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from batch.records import Abstain, Region
+from batch.records import Abstain
 from trainer.datasets.dataset import Dataset
 from trainer.evaluation.calibration import PRIOR_SPREAD
 from trainer.evaluation.evaluate import Evaluation
@@ -17,6 +16,13 @@ from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.selective import SelectiveMetrics
 from trainer.evaluation.tables import build_kind_rows
 from trainer.exporting.card_metadata import add_metadata, make_metadata
+from trainer.exporting.card_text import (
+    ABSTAIN_TEXT,
+    REGION_TEXT,
+    USE_HEADING,
+    USE_TEXT,
+    markdown_table,
+)
 from trainer.exporting.export import ExportedModel, name_metrics_source
 from trainer.training.checkpoint import TrainedNetwork
 
@@ -31,21 +37,6 @@ NETWORK_TEXT = {
     "efficientnet-lite0": "An EfficientNet-Lite0, pretrained on ImageNet",
     "efficientnet-lite2": "An EfficientNet-Lite2, pretrained on ImageNet",
 }
-ABSTAIN_TEXT = {
-    Abstain.NEITHER: "The output `neither` is for faces and persons that show none of them.",
-    Abstain.NO_PERSON: "The output `no_person` is for pictures without a person.",
-}
-REGION_TEXT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
-USE_HEADING = "Use and misuse"
-USE_TEXT = """\
-Intended use: sorting your own photos by the expressions in them. The model names the expression
-of a face at one moment, as other people would name it. It does not know what a person feels,
-wants or will do. Do not use it to judge, monitor, rank or select people: not at work, at school,
-in health care, at borders or by the police, and not to assess a person's health or honesty.
-
-Accuracy differs between groups of people, ages, cultures, lighting and camera angles. The data
-do not say who is shown, so these differences were not measured. Measure the model on photos like
-your own before you rely on it."""
 
 
 def write_card(
@@ -255,10 +246,3 @@ def _interval_text(estimate: Estimate) -> str:
 
 def _setting_text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)

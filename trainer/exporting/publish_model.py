@@ -16,7 +16,7 @@ from batch.models.model import Model
 from batch.models.shipped import CHECKSUMS_FILE, SUFFIX
 from batch.options import Provider
 from batch.vision.classify import Classifier
-from trainer.exporting.model_card import USE_HEADING
+from trainer.exporting.card_text import USE_HEADING
 
 
 def publish_model(graph: bytes, card: str, output: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,8 @@ def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingSta
         "history": [asdict(epoch) for epoch in state.history],
         "labels": list(data.labels),
         "config": asdict(config),
-        "framing": asdict(data.framing) | {"region": data.framing.region.value},
+        "framing": asdict(data.framing)
+        | {"region": data.framing.region.value, "resize": str(data.framing.resize)},
     }
     partial = run / f"{CHECKPOINT_FILE}.partial"
     with partial.open("wb") as file:
@@ -158,7 +159,7 @@ def load_trained_network(run: Path) -> TrainedNetwork:
     return TrainedNetwork(
         network=network,
         labels=tuple(stored["labels"]),
-        framing=Framing(Region(framing.region), framing.margin, framing.side, framing.channels),
+        framing=replace(framing, region=Region(framing.region)),
         config=config,
         history=tuple(EpochMetrics(**epoch) for epoch in stored["history"]),
         fingerprint=json.loads(stored["identity"])[0],

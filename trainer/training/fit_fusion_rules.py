@@ -127,7 +127,9 @@ def gather_evidence(
         photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
         if not isinstance(photo, Photo):
             return None
-        name = name_sample(resize_photo(photo, framing.side, framing.side, framing.channels))
+        name = name_sample(
+            resize_photo(photo, framing.side, framing.side, framing.channels, framing.resize)
+        )
         return name, _collect_faces(labeller, photo, file)
 
     with ThreadPoolExecutor() as pool:

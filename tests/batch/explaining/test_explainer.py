@@ -339,3 +339,24 @@ def test_photos_without_an_explanation(
 
 def test_the_package_exports_the_explanation() -> None:
     assert batch.Explanation is Explanation
+
+
+@pytest.mark.parametrize(
+    ("rule", "place"),
+    [("stretch", (0, 0, 80, 40)), ("crop", (20, 0, 40, 40)), ("letterbox", (0, -20, 80, 80))],
+)
+def test_a_view_is_the_part_of_the_photo_that_the_model_gets(
+    rule: str, place: tuple[int, ...], tmp_path: Path
+) -> None:
+    Image.open(_spotted(tmp_path)).crop((0, 0, 80, 40)).save(tmp_path / "wide.png")
+    spec = bright_spec(region=Region.IMAGE, resize=rule)
+    model = str(save_model(bright_model(spec), tmp_path / "m.onnx"))
+    explanation = batch.explain(tmp_path / "wide.png", replace(CPU, model=model))
+    (view,) = explanation.views
+    assert (view.left, view.top, view.width, view.height) == place
+    heat = explanation.heat()
+    assert heat.shape == (40, 80)
+    assert np.abs(heat).max() > 0
+    if rule == "crop":
+        assert not heat[:, :20].any()
+        assert not heat[:, 60:].any()

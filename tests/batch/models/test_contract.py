@@ -13,7 +13,14 @@ from onnx import TensorProto, helper
 from batch.errors import ExitCode, ModelError
 from batch.models.contract import SCHEMA_VERSION, load_model, to_metadata
 from batch.models.fusion import Fusion, FusionWeights, pack_fusion
-from batch.models.model import GOLDEN_TOLERANCE, MIN_GOLDEN_SPREAD, GoldenSamples, ModelSpec
+from batch.models.model import (
+    GOLDEN_TOLERANCE,
+    MAX_VARIED_OUTPUTS,
+    MIN_GOLDEN_SPREAD,
+    GoldenSamples,
+    ModelSpec,
+    pack_golden,
+)
 from batch.records import Region
 from tests.support.tiny_models import (
     GREYS,
@@ -282,6 +289,31 @@ def test_golden_answers_that_a_constant_answer_would_pass_are_refused(
     assert MIN_GOLDEN_SPREAD >= 2 * GOLDEN_TOLERANCE
     outputs[0, output] = MIN_GOLDEN_SPREAD + 1e-4
     load_model(save_model(bright_model(alike), tmp_path / "m.onnx"))
+
+
+def test_of_many_outputs_only_some_must_differ(tmp_path: Path) -> None:
+    count = 2 * MAX_VARIED_OUTPUTS
+    outputs = np.zeros((len(GREYS), count), np.float32)
+    outputs[0, :MAX_VARIED_OUTPUTS] = 1 / MAX_VARIED_OUTPUTS
+    labels = tuple(f"label {n}" for n in range(count))
+    spec = bright_spec(
+        labels=labels, golden=GoldenSamples(bright_spec().golden.inputs, outputs), label_shares={}
+    )
+    model = bright_model(spec)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = count
+    load_model(save_model(model, tmp_path / "m.onnx"))
+    outputs[:, MAX_VARIED_OUTPUTS - 1] = 0
+    set_metadata(model, golden=pack_golden(spec.golden))
+    with pytest.raises(ModelError, match=f"the same probability of label {MAX_VARIED_OUTPUTS - 1}"):
+        load_model(save_model(model, tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize("rule", ["stretch", "crop", "letterbox"])
+def test_every_resize_rule_is_read(rule: str, tmp_path: Path) -> None:
+    assert load_model(save_model(bright_model(bright_spec(resize=rule)), tmp_path / "m.onnx"))
+    unknown = bright_model(bright_spec(resize="squash"))
+    with pytest.raises(ModelError, match="'squash' is not one of stretch, crop, letterbox"):
+        load_model(save_model(unknown, tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x01", bytes(range(256))])

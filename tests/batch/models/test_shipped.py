@@ -8,6 +8,7 @@ import pytest
 from batch.errors import ModelError, UsageError
 from batch.models import shipped
 from batch.models.contract import load_model
+from batch.models.shipped import SearchPath
 from batch.options import DEFAULT_MODEL
 from tests.support.tiny_models import bright_model, save_model
 
@@ -53,19 +54,55 @@ def test_a_name_may_be_one_of_the_user_s_own_models(shelf: Path, tmp_path: Path)
     own.mkdir()
     for name in ("mine", "bright", "c+d"):
         save_model(bright_model(), own / f"{name}.onnx")
+    search = SearchPath(default=own)
     mine = str(own / "mine.onnx")
-    assert shipped.resolve_models("mine", own) == mine
-    assert shipped.resolve_models("bright", own) == "bright", "its name is the shipped one's"
-    assert shipped.resolve_models("c+d", own) == str(own / "c+d.onnx")
-    assert shipped.resolve_models(mine, own) == mine
-    assert shipped.resolve_models("bright+mine", own) == f"bright+{mine}"
+    assert shipped.resolve_models("mine", search) == mine
+    assert shipped.resolve_models("bright", search) == "bright", "its name is the shipped one's"
+    assert shipped.resolve_models("c+d", search) == str(own / "c+d.onnx")
+    assert shipped.resolve_models(mine, search) == mine
+    assert shipped.resolve_models("bright+mine", search) == f"bright+{mine}"
     assert shipped.find_models(mine) == [Path(mine)]
-    assert shipped.list_own_models(None) == {}
-    for folder, known in ((own, "bright, c+d, mine"), (None, "bright")):
+    assert shipped.list_own_models(SearchPath()) == {}
+    for path, known in ((search, "bright, c+d, mine"), (SearchPath(), "bright")):
         with pytest.raises(UsageError) as caught:
-            shipped.resolve_models("bright+brigth", folder)
+            shipped.resolve_models("bright+brigth", path)
         assert caught.value.problem == "there is no model brigth (did you mean bright?)"
         assert caught.value.remedy.endswith(f"one of these names: {known}")
+
+
+def test_named_folders_are_searched_first_and_what_they_hide_is_known(
+    shelf: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("first", "second", "default")]
+    for folder in folders:
+        folder.mkdir()
+        save_model(bright_model(), folder / "mine.onnx")
+    save_model(bright_model(), folders[1] / "bright.onnx")
+    search = SearchPath((folders[0], folders[1]), folders[2])
+    first = folders[0] / "mine.onnx"
+    assert shipped.resolve_models("mine", search) == str(first)
+    hidden = shipped.list_hidden_models("bright+mine", search)
+    assert [(one.path, one.hidden_by) for one in hidden] == [
+        (folders[1] / "bright.onnx", shelf / "bright.onnx"),
+        (folders[1] / "mine.onnx", first),
+        (folders[2] / "mine.onnx", first),
+    ]
+    assert shipped.list_hidden_models("other", search) == []
+    again = SearchPath((folders[2],), folders[2])
+    assert shipped.list_hidden_models("mine", again) == [], "one folder, named twice"
+
+
+def test_a_named_folder_that_is_missing_is_an_error_unless_the_model_is_shipped(
+    shelf: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    save_model(bright_model(), own / "mine.onnx")
+    search = SearchPath((tmp_path / "unmounted",), own)
+    assert shipped.resolve_models("bright", search) == "bright"
+    assert shipped.list_hidden_models("bright", search) == []
+    with pytest.raises(UsageError, match=r"unmounted can't be read .*BATCH_LABEL_MODELS"):
+        shipped.resolve_models("mine", search)
 
 
 def test_a_damaged_shipped_model_is_refused(shelf: Path) -> None:

@@ -165,12 +165,38 @@ def test_totals_failures_and_changes_filter_the_rows(shown: BrowserPage) -> None
     assert "empty: 1" in shown.text("#failures")
     page.locator("#failures h3", has_text="empty").get_by_role("button").click()
     assert shown.names() == ["g.jpg"]
-    assert "1 new, 1 gone, 1 relabelled, 0 failed, 0 healed" in shown.text("#changes summary")
+    assert "1 new, 1 gone, 0 moved, 0 renamed, 1 relabelled, 0 failed" in shown.text(
+        "#changes summary"
+    )
     page.click("#changes summary")
     assert "album/gone.jpg" in shown.text("#changes")
     page.locator("#changes p", has_text="relabelled").get_by_role("button").click()
     assert shown.names() == ["a.jpg"]
     assert "was sad" in shown.text("#items li")
+
+
+def test_a_moved_photo_shows_where_it_was(browser: Browser, tmp_path: Path) -> None:
+    old = write_report(
+        tmp_path / "old.csv",
+        [
+            make_answered_row("<b>.jpg", 0.9, content=b"1"),
+            make_answered_row("b.jpg", 0.9, content=b"2"),
+        ],
+    )
+    new = write_report(
+        tmp_path / "r.csv",
+        [
+            make_answered_row("x/a.jpg", 0.9, content=b"1"),
+            make_answered_row("c.jpg", 0.1, content=b"2"),
+        ],
+    )
+    with open_page(browser, make_report_page(new, old, gallery=0)[0]) as shown:
+        shown.page.click("#as-list")
+        shown.fill(change="moved")
+        assert shown.names() == ["a.jpg"]
+        assert "moved from <b>.jpg" in shown.text("#items li")
+        shown.fill(change="renamed")
+        assert "renamed from b.jpg, was happy" in shown.text("#items li")
 
 
 def test_plots_have_tables(shown: BrowserPage) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from batch.cli.main import cli
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from batch.page.make import SCRIPTS, STYLES, PageJob, check_page_output, make_page
+from batch.reading.diff import Change
 from batch.records import Reason, Row
 from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.formats import READABLE_FORMATS, Format
@@ -194,9 +195,35 @@ def test_changes_are_those_since_the_last_of_several_reports(tmp_path: Path) -> 
     assert [edition["name"] for edition in data["editions"]] == ["first.csv", "last.csv", "now.csv"]
     assert data["editions"][0]["when"] == "2020-01-01 00:00 UTC"
     assert data["changes"]["gone"] == ["h.jpg"]
-    assert data["changed"] == [[0, "relabelled", "sad"], [6, "new", ""]]
+    assert data["changes"]["note"] == ""
+    assert data["changed"] == [[0, "relabelled", "sad", ""], [6, "new", "", ""]]
     counts = {change: count for change, count, _ in data["changes"]["counts"]}
-    assert counts == {"new": 1, "gone": 1, "relabelled": 1, "failed": 0, "healed": 0}
+    assert counts == dict.fromkeys(Change, 0) | {"new": 1, "gone": 1, "relabelled": 1}
+
+
+def test_a_moved_photo_has_its_earlier_path_and_answer(tmp_path: Path) -> None:
+    old = [
+        make_answered_row("a.jpg", 0.9, content=b"1"),
+        make_answered_row("b.jpg", 0.9, content=b"2"),
+        make_answered_row("c.jpg", 0.9, content=b"3"),
+    ]
+    new = [
+        make_answered_row("x/a.jpg", 0.9, content=b"1"),
+        make_answered_row("bb.jpg", 0.1, content=b"2"),
+        make_answered_row("c.jpg", 0.9, content=b"4"),
+    ]
+    reports = write_report(tmp_path / "now.csv", new), write_report(tmp_path / "old.csv", old)
+    data = page_data(make_report_page(*reports, gallery=0)[0])
+    assert data["changed"] == [[0, "moved", "", "a.jpg"], [1, "renamed", "happy", "b.jpg"]]
+    assert data["changes"]["gone"] == []
+
+
+def test_the_page_says_if_moves_can_t_be_told(tmp_path: Path) -> None:
+    old = tmp_path / "old.csv"
+    old.write_text("path,status,label,confidence,p_happy,p_sad,error\na.jpg,ok,sad,0.9,0,1,\n")
+    data = page_data(make_report_page(write_report(tmp_path / "r.csv"), old, gallery=0)[0])
+    assert "can't be told" in data["changes"]["note"]
+    assert "old.csv lacks the column sha256" in data["changes"]["note"]
 
 
 def record_of(ended: datetime) -> str:

@@ -148,7 +148,8 @@ def test_a_good_record_is_read_by_both(tmp_path: Path) -> None:
     report = tmp_path / "r.jsonl"
     report.write_text(json.dumps(GOOD) + "\n")
     with open_saved_report(report) as saved:
-        assert list(saved.rows()) == [SavedRow("a.jpg", "ok", "happy", 0.9, face=1)]
+        digest = bytes.fromhex(str(GOOD["sha256"]))
+        assert list(saved.rows()) == [SavedRow("a.jpg", "ok", "happy", 0.9, face=1, digest=digest)]
     with open_shard_report(str(report), 0, 1) as part:
         assert [row.values for row in part.rows(as_text=False)] == [VALUES[:-1]]
 

@@ -24,7 +24,7 @@ from batch.reading.diff import (
     diff_columns,
 )
 from batch.reading.pairs import Pair, open_pairs
-from batch.reading.saved import REQUIRED_COLUMNS, SavedRow
+from batch.reading.saved import DIGEST_COLUMN, REQUIRED_COLUMNS, SavedRow
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.formats import READABLE_FORMATS, Format
 from tests.batch.reading.test_saved import OLD_REPORTS
@@ -65,14 +65,14 @@ NEW = (
     failed("broken.jpg", Reason.EMPTY),
 )
 LIST = """\
-change,path,old_status,old_label,old_confidence,new_status,new_label,new_confidence
-new,added.jpg,,,,ok,sad,0.8000
-new,added-broken.jpg,,,,failed,,
-relabelled,other.jpg,ok,happy,0.7500,ok,sad,0.7500
-relabelled,doubt.jpg,ok,happy,0.7000,unsure,happy,0.5500
-failed,breaks.jpg,ok,happy,0.6000,failed,,
-healed,heals.jpg,failed,,,no_face,,
-gone,gone.jpg,ok,happy,0.8000,,,
+change,path,old_path,file,old_status,old_label,old_confidence,new_status,new_label,new_confidence
+new,added.jpg,,,,,,ok,sad,0.8000
+new,added-broken.jpg,,,,,,failed,,
+relabelled,other.jpg,,,ok,happy,0.7500,ok,sad,0.7500
+relabelled,doubt.jpg,,,ok,happy,0.7000,unsure,happy,0.5500
+failed,breaks.jpg,,,ok,happy,0.6000,failed,,
+healed,heals.jpg,,,failed,,,no_face,,
+gone,gone.jpg,,,ok,happy,0.8000,,,
 """
 
 
@@ -103,7 +103,7 @@ def test_the_command_lists_changes_on_stdout_and_sums_up_on_stderr(command: Comm
     assert ran.stdout == LIST
     assert ran.stderr == (
         "old.csv: 7 photos; new.csv: 8\n"
-        "2 new, 1 gone, 2 relabelled, 1 failed, 1 healed; 2 unchanged\n"
+        "2 new, 1 gone, 0 moved, 0 renamed, 2 relabelled, 1 failed, 1 healed; 2 unchanged\n"
         "relabelled happy -> happy (unsure): 1, happy -> sad: 1\n"
     )
 
@@ -115,7 +115,10 @@ def test_exit_code_tells_whether_there_are_changes() -> None:
     same = diff("old.csv", "old.csv", "-o", "c.csv", "--exit-code")
     assert same.exit_code == 0
     assert listed("c.csv") == []
-    assert "0 new, 0 gone, 0 relabelled, 0 failed, 0 healed; 7 unchanged" in same.stderr
+    assert (
+        "0 new, 0 gone, 0 moved, 0 renamed, 0 relabelled, 0 failed, 0 healed; 7 unchanged"
+        in same.stderr
+    )
 
 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
@@ -134,6 +137,8 @@ def test_the_list_has_the_format_of_its_name() -> None:
     assert rows[2] == {
         "change": "relabelled",
         "path": "other.jpg",
+        "old_path": None,
+        "file": None,
         "old_status": "ok",
         "old_label": "happy",
         "old_confidence": 0.75,
@@ -199,7 +204,7 @@ def test_the_summary_names_the_most_frequent_relabellings_only() -> None:
     zeros = "," * len(labels)
     Path("old.csv").write_text(header + "".join(f"{n}.jpg,ok,a,0.5,{zeros}\n" for n in labels))
     Path("new.csv").write_text(header + "".join(f"{n}.jpg,ok,{n},0.5,{zeros}\n" for n in labels))
-    words = diff("old.csv", "new.csv").stderr.splitlines()[-1]
+    words = diff("old.csv", "new.csv").stderr.splitlines()[2]
     assert words == "relabelled a -> b: 1, a -> c: 1, a -> d: 1, a -> e: 1, a -> f: 1, others: 2"
 
 
@@ -296,6 +301,9 @@ def test_the_kinds_of_change() -> None:
     assert classify_change(Pair(ok, sad)) is Change.RELABELLED
     assert classify_change(Pair(ok, bad)) is Change.FAILED
     assert classify_change(Pair(bad, ok)) is Change.HEALED
+    assert classify_change(Pair(ok, ok)) is None
+    assert classify_change(Pair(ok, ok._replace(path="b"))) is Change.RENAMED
+    assert classify_change(Pair(ok, sad._replace(path="x/a"))) is Change.MOVED
     assert set(CHANGE_MEANINGS) == set(Change)
 
 
@@ -310,8 +318,8 @@ def test_the_loss_of_a_label_is_a_change() -> None:
     assert ran.exit_code == 0
     assert "relabelled happy -> neither: 1, happy -> no_person: 1" in ran.stderr
     assert Path("list.csv").read_text().splitlines()[1:] == [
-        "relabelled,a.jpg,ok,happy,0.9000,neither,,0.7000",
-        "relabelled,b.jpg,ok,happy,0.9000,no_person,,0.8000",
+        "relabelled,a.jpg,,,ok,happy,0.9000,neither,,0.7000",
+        "relabelled,b.jpg,,,ok,happy,0.9000,no_person,,0.8000",
     ]
     assert diff("new.csv", "new.csv", "--exit-code").exit_code == 0
     written(Path("now.csv"), [abstained("a.jpg", Status.NO_PERSON, 0.7), now[1]], outputs=OUTPUTS)
@@ -326,7 +334,10 @@ def test_a_report_of_a_model_without_abstain_outputs_is_compared(form: str) -> N
     ran = diff(str(old), "new.csv", "-o", "list.csv")
     assert ran.exit_code == 0, ran.stderr
     assert "relabelled happy -> neither: 1" in ran.stderr
-    assert "2 new, 1 gone, 1 relabelled, 0 failed, 0 healed; 0 unchanged" in ran.stderr
+    assert (
+        "2 new, 1 gone, 0 moved, 0 renamed, 1 relabelled, 0 failed, 0 healed; 0 unchanged"
+        in ran.stderr
+    )
 
 
 def test_memory_does_not_grow_with_the_reports() -> None:
@@ -418,3 +429,4 @@ def test_the_document_has_the_columns_that_a_report_needs() -> None:
     text = " ".join((REPOSITORY / "docs" / "diff.md").read_text(encoding="utf-8").split())
     *first, last = (f"`{name}`" for name in REQUIRED_COLUMNS)
     assert f"the columns {', '.join(first)} and {last};" in text
+    assert f"the column `{DIGEST_COLUMN}`" in text

@@ -29,13 +29,13 @@ from tests.batch.reports.test_report import (
 )
 
 ROWS = [
-    SavedRow("two.jpg", "ok", "happy", 0.75),
+    SavedRow("two.jpg", "ok", "happy", 0.75, digest=LABELLED.sha256),
     SavedRow("tree.jpg", "no_face"),
     SavedRow("bad\\n.jpg", "failed"),
 ]
 FACES = [
-    SavedRow("two.jpg", "ok", "happy", 0.9123, face=1),
-    SavedRow("two.jpg", "unsure", "sad", 0.5432, face=2),
+    SavedRow("two.jpg", "ok", "happy", 0.9123, face=1, digest=LABELLED.sha256),
+    SavedRow("two.jpg", "unsure", "sad", 0.5432, face=2, digest=LABELLED.sha256),
     *ROWS[1:],
 ]
 HEADER = "path,status,label,confidence,p_happy,p_sad,error\n"

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import batch.vision.crop
+from batch.models.model import ResizeRule
 from batch.records import Box, Photo, Pixels
-from batch.vision.crop import REDUCING_GAP, crop, resize_photo
+from batch.vision.crop import PADDING_LEVEL, REDUCING_GAP, crop, fit_frame, resize_photo
 
 
 def _photo(pixels: Pixels, scale: int = 1) -> Photo:
@@ -113,3 +114,75 @@ def test_a_whole_photo_keeps_its_mean(noise: Pixels) -> None:
     small = resize_photo(_photo(noise), 20, 20, 3)
     assert small.shape == (20, 20, 3)
     assert abs(small.mean() - noise.mean()) < 1.5
+
+
+# Height and width of a photo, and of an input.
+SHAPES = [((300, 500), (20, 20)), ((500, 300), (20, 20)), ((90, 90), (16, 32)), ((40, 400), (7, 6))]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "target"), SHAPES)
+def test_crop_takes_the_centre_as_pillow_does(
+    astronaut: Image.Image, size: tuple[int, int], target: tuple[int, int], channels: int
+) -> None:
+    picture = astronaut.convert("RGB").resize(size[::-1])
+    mode = "L" if channels == 1 else "RGB"
+    expected = ImageOps.fit(picture.convert(mode), target[::-1], Image.Resampling.BILINEAR)
+    found = resize_photo(_photo(np.asarray(picture)), *target, channels, "crop")
+    assert found.shape == (*target, channels)
+    assert np.abs(found.squeeze().astype(int) - np.asarray(expected)).mean() < 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "target"), SHAPES)
+def test_letterbox_pads_with_black_as_pillow_does(
+    astronaut: Image.Image, size: tuple[int, int], target: tuple[int, int], channels: int
+) -> None:
+    picture = astronaut.convert("RGB").resize(size[::-1]).point(lambda level: max(level, 40))
+    mode = "L" if channels == 1 else "RGB"
+    expected = ImageOps.pad(
+        picture.convert(mode), target[::-1], Image.Resampling.BILINEAR, color=PADDING_LEVEL
+    )
+    found = resize_photo(_photo(np.asarray(picture)), *target, channels, "letterbox")
+    assert found.shape == (*target, channels)
+    assert np.abs(found.squeeze().astype(int) - np.asarray(expected)).mean() < 1
+    np.testing.assert_array_equal(found.squeeze() == 0, np.asarray(expected) == 0)
+
+
+def test_a_face_s_square_fills_a_square_input_by_every_rule(noise: Pixels) -> None:
+    box = Box(20, 12, 16, 16, 1.0)
+    stretched = crop(_photo(noise), box, 0.25, 12, 12, 3, "stretch")
+    for rule in ResizeRule:
+        cut = crop(_photo(noise), box, 0.25, 12, 12, 3, rule)
+        np.testing.assert_array_equal(cut, stretched)
+
+
+def test_a_face_in_a_wide_input_is_cut_or_padded(noise: Pixels) -> None:
+    box = Box(20, 12, 16, 16, 1.0)
+    cut = crop(_photo(noise), box, 0.0, 8, 16, 3, "crop")
+    np.testing.assert_array_equal(cut, noise[16:24, 20:36])
+    padded = crop(_photo(noise), box, 0.0, 16, 32, 3, "letterbox")
+    np.testing.assert_array_equal(padded[:, 8:24], noise[12:28, 20:36])
+    assert not padded[:, :8].any()
+    assert not padded[:, 24:].any(), "no pixels from beside the face"
+
+
+@pytest.mark.parametrize("rule", ResizeRule)
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (3, 2)])
+def test_every_rule_takes_a_photo_of_any_shape(rule: ResizeRule, size: tuple[int, int]) -> None:
+    photo = _photo(np.full((*size, 3), 200, np.uint8))
+    for target in ((16, 16), (5, 48)):
+        found = resize_photo(photo, *target, 3, rule)
+        assert found.shape == (*target, 3)
+        assert found.max() == 200
+        left, top, right, bottom = fit_frame((0, 0, size[1], size[0]), *target, rule)
+        assert right > left
+        assert bottom > top
+
+
+def test_the_frame_of_a_rule_is_what_the_input_shows() -> None:
+    whole = (0.0, 0.0, 400.0, 200.0)
+    assert fit_frame(whole, 10, 10, "stretch") == whole
+    assert fit_frame(whole, 10, 10, "crop") == (100, 0, 300, 200)
+    # 10 columns and 5 rows, with 2 rows of black above and 3 below.
+    assert fit_frame(whole, 10, 10, "letterbox") == (0, -80, 400, 320)

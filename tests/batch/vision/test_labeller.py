@@ -8,13 +8,16 @@ from PIL import Image
 
 from batch.errors import ProviderError
 from batch.models.ensemble import load_ensemble
+from batch.models.model import GoldenSamples
 from batch.options import Device, Options, Provider
 from batch.records import Box, Photo, Pixels, Probabilities, Reason, Region, Source, Status
 from batch.timings import CLASSIFY, CROP, FACES
+from batch.vision.crop import crop
 from batch.vision.faces import Glance
 from batch.vision.labeller import Labeller
 from batch.vision.plan import make_plan
 from tests.support.tiny_models import (
+    GREYS,
     bright_model,
     bright_outputs,
     bright_spec,
@@ -170,3 +173,35 @@ def test_a_model_of_whole_photos_needs_no_detector(tmp_path: Path, photo: Photo)
     model = save_model(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
     plan = make_plan(load_ensemble(Options(model=str(model))), batch_size=1)
     assert Labeller(plan, CPU).label(photo).source is Source.IMAGE
+
+
+@pytest.mark.parametrize(("rule", "happy"), [("stretch", 0.5), ("crop", 1.0), ("letterbox", 0.25)])
+def test_a_photo_is_resized_by_the_rule_of_its_model(
+    rule: str, happy: float, tmp_path: Path
+) -> None:
+    spec = bright_spec(region=Region.IMAGE, resize=rule)
+    labeller = _labeller(str(save_model(bright_model(spec), tmp_path / "m.onnx")))
+    wide = Image.new("RGB", (400, 200))
+    wide.paste("white", (100, 0, 300, 200))
+    answer = labeller.label(Photo(Path("p"), wide, *wide.size)).answer
+    assert answer is not None
+    assert answer.probabilities["happy"] == pytest.approx(happy, abs=0.01)
+
+
+def test_a_face_is_resized_by_the_rule_of_its_model(photo: Photo, tmp_path: Path) -> None:
+    boxes = (Box(180.0, 70.0, 90.0, 106.0, 0.9),)
+    for rule in ("stretch", "crop", "letterbox"):
+        model = bright_model(bright_spec(resize=rule, golden=_wide_golden()))
+        for dim, size in zip(
+            model.graph.input[0].type.tensor_type.shape.dim[1:3], (8, 16), strict=True
+        ):
+            dim.dim_value = size
+        labeller = _labeller(str(save_model(model, tmp_path / f"{rule}.onnx")))
+        (pixels,) = labeller.crop_faces(photo, boxes)
+        np.testing.assert_array_equal(pixels, crop(photo, boxes[0], 0.0, 8, 16, 1, rule))
+        assert (pixels[:, :4] == 0).all() == (rule == "letterbox")
+
+
+def _wide_golden() -> GoldenSamples:
+    inputs = np.stack([np.full((8, 16, 1), grey, np.uint8) for grey in GREYS])
+    return GoldenSamples(inputs, bright_outputs(GREYS))

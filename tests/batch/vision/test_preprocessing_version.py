@@ -92,6 +92,8 @@ def _make_pixels() -> dict[str, Pixels]:
     return {
         **{name: _sample(photo.pixels) for name, photo in photos.items()},
         "whole photo, grey": resize_photo(small, 12, 12, 1),
+        "whole photo, crop": resize_photo(small, 12, 12, 3, "crop"),
+        "whole photo, letterbox": resize_photo(small, 12, 12, 3, "letterbox"),
         "face": crop(small, inside, 0.1, 12, 12, 3),
         "face without margin": crop(small, inside, 0.0, 12, 12, 1),
         "face on the edge": crop(small, edge, 0.2, 12, 12, 3),

@@ -116,6 +116,26 @@ def test_the_trackers_and_their_variables_are_documented() -> None:
         assert f"`{name}`" in TRACKING
 
 
+def test_every_option_of_import_is_documented() -> None:
+    described = section(MODELS, "## Bring your own")
+    for parameter in cli.commands["import"].params:
+        if isinstance(parameter, click.Option):
+            assert f"`{parameter.opts[0]}" in described
+            assert all(f"`{name}`" in described for name in parameter.secondary_opts)
+
+
+def test_the_numbers_of_import_are_those_of_the_code() -> None:
+    from trainer.importing import import_model, network, parity
+
+    described = " ".join(section(MODELS, "## Bring your own").split())
+    assert f"with the threshold {import_model.ABSTAIN_FROM}." in described
+    assert f"at most {parity.MAX_PICTURES}; by default {parity.RENDERED_PICTURES}" in described
+    *first, last = parity.PARITY_BATCHES
+    assert f"batches of {', '.join(map(str, first))} and {last}." in described
+    assert f"above {parity.MAX_DIFFERENCE:.4f} is an error" in described
+    assert f"opset {network.MIN_OPSET} to 12" in described
+
+
 def test_the_options_and_columns_of_data_are_documented() -> None:
     from trainer.datasets.drawn_faces import SPLIT_SIZES
     from trainer.datasets.labelled_files import OPTIONAL_COLUMNS, REQUIRED_COLUMNS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,10 @@ def test_a_path_is_opened_and_gives_the_framing_of_its_samples(tmp_path: Path) -
     spec = bright_spec(region=Region.IMAGE, margin=0.25)
     model = open_model(str(save_model(bright_model(spec), tmp_path / "own.onnx")))
     assert derive_framing(model) == Framing(Region.IMAGE, 0.25, SIDE, 1)
+    cropped = replace(model, spec=replace(model.spec, resize="crop"))
+    assert derive_framing(cropped).resize == "crop"
+    with pytest.raises(ModelError, match=f"an input of {SIDE + 1} x {SIDE} pixels.*are square"):
+        derive_framing(replace(model, width=SIDE + 1))
 
 
 def test_a_missing_file_and_an_unknown_name_have_different_errors(tmp_path: Path) -> None:

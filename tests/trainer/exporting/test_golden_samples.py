@@ -44,7 +44,7 @@ def test_gradient_ascent_exercises_an_output_that_no_picture_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     happy = make_wide_split(40, 7).pixels[::4]
-    monkeypatch.setattr(golden, "_make_pictures", lambda *_: happy)
+    monkeypatch.setattr(golden, "make_pictures", lambda *_: happy)
     deployed = DeployedNetwork(wide_training().network, (0, 1, 2, 3), 1.0)
     graph = serialise_with_metadata(export_graph(deployed, FRAMING), {})
     assert (predict_onnx(graph, happy)[:, 1:].max(axis=0) < MIN_EXERCISED).all()
@@ -59,7 +59,7 @@ def test_samples_with_the_same_answer_in_int8_are_preferred() -> None:
         quantize(export_graph(deployed, FRAMING), data.train.pixels), {}
     )
     samples = choose_golden_samples(deployed, graph, FRAMING)
-    pool = golden._make_pictures(FRAMING.side, FRAMING.channels)
+    pool = golden.make_pictures(FRAMING.side, FRAMING.channels)
     apart = np.abs(predict_torch(deployed, pool) - predict_onnx(graph, pool)).max(axis=1)
     assert (apart >= GOLDEN_TOLERANCE / 2).any()
     chosen = np.abs(predict_torch(deployed, samples.inputs) - samples.outputs).max(axis=1)

@@ -1,0 +1,1 @@
+"""Import of classifiers that other programs exported: their graph, wrapped into a model file."""
