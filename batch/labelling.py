@@ -6,7 +6,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +41,7 @@ from batch.recording.run_record import find_version
 from batch.records import Failure, PendingFile, Row
 from batch.reports.columns import column_names
 from batch.reports.report import ReportWriter, open_report
+from batch.reviewing.run_reviews import RunReviews
 from batch.stopping import Stop, StopCheck
 from batch.tally import Tally
 from batch.timings import DISCOVER, REPORT
@@ -93,6 +94,7 @@ class LabellingRun:
         recorder: the record of the run, updated as it goes on.
         engine: labels the photos.
         coverage: all files of the inputs.
+        reviews: people's answers, which override the model's in the report.
     """
 
     job: Job
@@ -101,6 +103,7 @@ class LabellingRun:
     recorder: Recorder
     engine: Engine
     coverage: InputCoverage
+    reviews: RunReviews = field(default_factory=RunReviews)
 
     def run(self, found: Iterable[FoundFile]) -> None:
         """Label the files, with a journal unless the report is streamed.
@@ -186,6 +189,7 @@ class LabellingRun:
                 self._keep_report(journal, tally)
                 self._save_notes(journal, notes, baseline, now)
             else:
+                self.reviews.check_kept(notes.reviews, self.terminal.log)
                 whole, digest = self._publish(journal, tally)
                 report = None
                 # The outcomes hold no failures, and another run may not have the missing rows.
@@ -193,6 +197,7 @@ class LabellingRun:
                     made_of, outcomes = self._report_inputs(plan), tally.outcomes()
                     report = ReportNote(digest.hex(), made_of, outcomes)
                 self._save_notes(journal, notes, baseline, now, whole, report)
+        self.reviews.forget(self.terminal.log)
         self._keep_history()
         self._drift_check.report(self.recorder.drift, self.terminal.log)
 
@@ -352,6 +357,7 @@ class LabellingRun:
                     self.engine.ensemble.outputs, job.per_face, located=job.options.with_location
                 )
             ),
+            "reviews": self.reviews.digest,
             "version": find_version(PROGRAM),
         }
 
@@ -385,14 +391,18 @@ class LabellingRun:
             The profile of all its rows, and its SHA-256 if it is one local file.
         """
         whole = self._drift_check.new_profile()
+        labels = self.engine.ensemble.labels
+        corrections = self.reviews.make_corrections(labels, self.job.per_face)
         with (
             self.engine.timings.of(REPORT),
             self._open_report(self.stop.check_signal) as report,
         ):
             for row in self.stop.take_until_signal(self._report_rows(journal)):
-                report.add(row)
-                tally.add(row)
-                whole.add(row)
+                reported = corrections.correct_row(row) if corrections else row
+                report.add(reported)
+                tally.add(reported)
+                whole.add(row)  # drift is about the model's own answers
+            tally.unmatched_reviews = corrections.unmatched if corrections else 0
             self._check_stop(journal)
             tally.check()
             self._check_failures(
@@ -404,6 +414,8 @@ class LabellingRun:
             report.publish()
         self.recorder.published = True
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
+        if corrections:
+            self.reviews.log_use(corrections, tally.reviewed, self.terminal.log)
         return whole.profile(), report.digest
 
     def _keep_history(self) -> None:
@@ -481,7 +493,13 @@ class LabellingRun:
             self.recorder.drift = drift = self._drift_check.find_drift(now, baseline)
             after = self._drift_check.update_baseline(baseline, now, drift, whole)
             basis, inputs = self._describe_basis(), self._inputs_text()
-            notes.save(reference=asdict(after), basis=basis, inputs=inputs, report=report)
+            notes.save(
+                reference=asdict(after),
+                basis=basis,
+                inputs=inputs,
+                reviews=len(self.reviews),
+                report=report,
+            )
             if self.job.journal.accept_failures:
                 journal.accept_failures()
             journal.forget_missing(all_kept=self.job.journal.keep_missing or self._skips_older)

@@ -54,6 +54,7 @@ class Event(StrEnum):
     ACTOR_LOST = "actor_lost"
     PARTS_LEFT = "parts_left"
     DRIFT = "drift"
+    REVIEWS = "reviews"
     PUBLISHED = "published"
     UP_TO_DATE = "up_to_date"
     SIDECARS = "sidecars"

@@ -326,6 +326,9 @@ class Job:
         accept_drift: make this run's answers the baseline of later runs.
         xmp: write the labels into XMP sidecars after publishing.
         sidecars: how they are written.
+        reviews: the reviews file of a report at a URL; None for no reviews. Other reports have
+            theirs beside them.
+        forget_reviews: report the model's answers again, and set the reviews file aside.
         keep: dated copies of the report to keep in its history folder; None to keep none.
         require_file: files without which the run is refused: absolute paths, or paths relative to
             each input.
@@ -344,6 +347,8 @@ class Job:
     accept_drift: bool = False
     xmp: bool = False
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
+    reviews: Path | None = None
+    forget_reviews: bool = False
     keep: int | None = None
     require_file: tuple[str, ...] = ()
 

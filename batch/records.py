@@ -262,6 +262,8 @@ class Answer:
             ``Options.always_answer`` the label's share in the probability of all labels.
         probabilities: by label and then by abstain output, in the model's order; they sum to 1.
         box: the face; None for a whole photo.
+        reviewed: whether a person gave the answer: then the confidence is 1, and the probabilities
+            are still the model's.
     """
 
     status: Status
@@ -269,6 +271,7 @@ class Answer:
     confidence: float
     probabilities: Mapping[str, float]
     box: Box | None = None
+    reviewed: bool = False
 
 
 @dataclass(frozen=True)

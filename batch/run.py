@@ -34,6 +34,8 @@ from batch.recording.retention import check_history_names, history_folder
 from batch.recording.run_record import local_record_file
 from batch.reports.output import check_not_input
 from batch.reports.report import check_output, check_output_name
+from batch.reviewing.reviews_file import find_reviews_path
+from batch.reviewing.run_reviews import read_run_reviews
 from batch.shard import ShardedFiles
 from batch.stopping import Stop, stop_on_signals
 from batch.tally import Tally
@@ -66,12 +68,13 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
         check_required_files(job.require_file, job.photos)
         coverage = _find_inputs(job, terminal, stop, recorder)
         _take_locks(job, stop, terminal.log, locks)
+        reviews = read_run_reviews(job)
         started = time.monotonic()
         with closing(open_engine(job, stop, terminal.log, launched)) as engine:
             recorder.engine = engine
             provider = engine.device.provider
             terminal.log(Event.OPENED, _describe_engine(engine), provider=provider)
-            labelling = LabellingRun(job, terminal, stop, recorder, engine, coverage)
+            labelling = LabellingRun(job, terminal, stop, recorder, engine, coverage, reviews)
             labelling.run(recorder.sharded or coverage)
         if job.xmp:
             write_sidecars(job, terminal.log, stop)
@@ -126,6 +129,7 @@ def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
     paths: dict[str, Path | None] = {
         "the journal": find_journal_path(job),
         "the metrics file": resolve_path(job.metrics_file) if job.metrics_file else None,
+        "the reviews file": find_reviews_path(job.output, job.reviews),
     }
     if journal := paths["the journal"]:
         paths |= {

@@ -11,7 +11,7 @@ from batch.errors import BatchLabelError, ExitCode
 from batch.location import Location
 from batch.log import count_text
 from batch.path_text import path_text, printable_text
-from batch.records import Failure, FinishedFile, Reason, Row, Status
+from batch.records import Failure, FinishedFile, Reason, Row, Source, Status
 
 MAX_NAMED = 5  # files or folders that a message names
 FAILURE_CHARS = 160  # characters of the failure of each
@@ -39,6 +39,8 @@ class Tally:
         failures: the first ``MAX_NAMED`` failures that were not accepted.
         by_reason: failed files by reason.
         not_accepted: failed files by reason, without accepted failures.
+        reviewed: photos with an answer that a person gave, for the photo or a face.
+        unmatched_reviews: reviews that no row of the report has used.
         skipped_by_reason: files and folders that discovery skipped, by reason.
     """
 
@@ -57,6 +59,8 @@ class Tally:
     by_reason: Counter[Reason] = field(default_factory=Counter, init=False)
     not_accepted: Counter[Reason] = field(default_factory=Counter, init=False)
     skipped_by_reason: Counter[str] = field(default_factory=Counter, init=False)
+    reviewed: int = field(default=0, init=False)
+    unmatched_reviews: int = field(default=0, init=False)
     _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
@@ -79,6 +83,8 @@ class Tally:
             return
         if row.salvaged:
             self.salvaged += 1
+        if row.source is Source.REVIEW or any(face.reviewed for face in row.faces):
+            self.reviewed += 1
         reason = row.failure.reason if row.failure else None
         self.count(row.status, row.answer.label if row.answer else None, reason, row.accepted)
         if row.failure and not row.accepted and len(self.failures) < MAX_NAMED:
@@ -106,6 +112,8 @@ class Tally:
             "by_status": dict(self._by_status),
             "by_label": dict(self._by_label),
             "salvaged": self.salvaged,
+            "reviewed": self.reviewed,
+            "unmatched_reviews": self.unmatched_reviews,
         }
 
     def restore_outcomes(self, outcomes: Mapping[str, Any]) -> None:
@@ -114,6 +122,8 @@ class Tally:
             self._by_status[Status(status)] = int(count)
         self._by_label.update(outcomes["by_label"])
         self.salvaged = int(outcomes["salvaged"])
+        self.reviewed = int(outcomes["reviewed"])
+        self.unmatched_reviews = int(outcomes["unmatched_reviews"])
 
     @property
     def skipped(self) -> int:
@@ -189,7 +199,8 @@ class Tally:
         missing = f"{self.missing:,} missing; " if self.missing else ""
         missing += f"{self.gone:,} gone; " if self.gone else ""
         salvaged = f"{self.salvaged:,} salvaged; " if self.salvaged else ""
-        notes = f"{reused}{copied}{missing}{salvaged}{self.skipped_text()}"
+        reviewed = f"{self.reviewed:,} reviewed; " if self.reviewed else ""
+        notes = f"{reused}{copied}{missing}{salvaged}{reviewed}{self.skipped_text()}"
         return f"{self.counts_text()}; {notes}; {self._speed_text()}"
 
     def counts_text(self) -> str:

@@ -225,6 +225,7 @@ def _label(
         accepted=tally.accepted,
         by_status=tally.by_status,
         by_label=tally.by_label,
+        reviewed=tally.reviewed,
         exit_code=tally.exit_code,
     )
     return tally.exit_code

@@ -18,6 +18,7 @@ from batch.cli.manifest import manifest
 from batch.cli.merge import merge
 from batch.cli.model import model
 from batch.cli.report import report
+from batch.cli.review import review
 from batch.cli.settings import exit_with_error
 from batch.errors import BatchLabelError
 from batch.log import PROGRAM
@@ -65,6 +66,7 @@ cli.add_command(diff)
 cli.add_command(explain)
 cli.add_command(model)
 cli.add_command(report)
+cli.add_command(review)
 cli.add_command(manifest)
 cli.add_command(merge)
 cli.add_command(show_help)

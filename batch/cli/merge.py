@@ -8,7 +8,7 @@ import time
 import click
 
 from batch.cli.options import log_options
-from batch.cli.settings import exit_with_logged_error
+from batch.cli.settings import exit_with_logged_error, find_url_reviews
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import Event, Level, LogFormat, count_text, open_log
 
@@ -46,18 +46,23 @@ def merge(
     started = time.monotonic()
     try:
         with stop_on_signals() as stop:
-            tally = merge_reports(MergeJob(parts, output, manifest), sys.stdout.buffer, stop)
+            job = MergeJob(parts, output, manifest, find_url_reviews(output))
+            tally = merge_reports(job, sys.stdout.buffer, stop)
     except BatchLabelError as error:
         exit_with_logged_error(error, log)
     missing = f"; {tally.missing} missing" if tally.missing else ""
+    reviewed = f"; {tally.reviewed:,} reviewed" if tally.reviewed else ""
+    if tally.unmatched_reviews:
+        reviewed += f"; {count_text(tally.unmatched_reviews, 'review')} of no row"
     log(
         Event.SUMMARY,
-        f"{tally.counts_text()}{missing}; joined from {count_text(len(parts), 'part')} in "
-        f"{time.monotonic() - started:.1f} s",
+        f"{tally.counts_text()}{missing}{reviewed}; joined from "
+        f"{count_text(len(parts), 'part')} in {time.monotonic() - started:.1f} s",
         Level.INFO if tally.exit_code is ExitCode.OK else Level.WARNING,
         found=tally.found,
         by_status=tally.by_status,
         by_label=tally.by_label,
+        reviewed=tally.reviewed,
         exit_code=tally.exit_code,
     )
     sys.exit(tally.exit_code)

@@ -281,6 +281,11 @@ journal_options = combine_options(
         help="Accept the files that fail in this run: until they change, they do not affect the "
         "exit code or --max-failures.",
     ),
+    click.option(
+        "--forget-reviews",
+        is_flag=True,
+        help="Report the models' answers again instead of people's, and rename the reviews file.",
+    ),
 )
 
 

@@ -222,6 +222,7 @@ def build_job(
     sidecar_name: str,
     keyword_root: str,
     faces: bool,
+    forget_reviews: bool,
     keep: int | None,
     require_file: tuple[str, ...],
     **given: Any,
@@ -249,6 +250,8 @@ def build_job(
         accept_drift=accept_drift,
         xmp=xmp,
         sidecars=build_sidecar_options(xmp, sidecar_name, keyword_root, faces),
+        reviews=find_url_reviews(output),
+        forget_reviews=forget_reviews,
         keep=keep if keep is None else _check_keep(output, keep),
         require_file=require_file,
     )
@@ -268,6 +271,23 @@ def _check_keep(output: str, number: int) -> int:
             "omit it, or name a report with -o",
         )
     return number
+
+
+def find_url_reviews(report: str) -> Path | None:
+    """Find the reviews file of a report at a URL, in the user's state folder.
+
+    Returns:
+        The path; None if the report is not at a URL, or the user has no home folder.
+    """
+    from batch.reviewing.reviews_file import find_url_reviews_path
+
+    place = parse_location(report)
+    if not isinstance(place, Url):
+        return None
+    try:
+        return find_url_reviews_path(place.text, find_state_folder() / PROGRAM)
+    except UsageError:
+        return None
 
 
 def _build_limits(

@@ -13,6 +13,7 @@ REFERENCE_NOTE = "reference"
 BASIS_NOTE = "basis"
 INPUTS_NOTE = "inputs"
 REPORT_NOTE = "report"
+REVIEWS_NOTE = "reviews"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class JournalNotes:
         return self._journal.read_note(INPUTS_NOTE)
 
     @property
+    def reviews(self) -> int:
+        """The number of people's answers that the last report was made with."""
+        text = self._journal.read_note(REVIEWS_NOTE) or ""
+        return int(text) if text.isdecimal() else 0
+
+    @property
     def starts_over(self) -> bool:
         """Whether a run with ``--fresh`` has begun and no report was published since."""
         return bool(self._journal.read_note(FRESH_NOTE))
@@ -74,6 +81,7 @@ class JournalNotes:
         reference: Mapping[str, Any],
         basis: Mapping[str, str],
         inputs: str,
+        reviews: int,
         report: ReportNote | None,
     ) -> None:
         """Store the notes of a published report; without ``report`` the earlier one stays."""
@@ -83,6 +91,7 @@ class JournalNotes:
             write(REPORT_NOTE, json.dumps(asdict(report)))
         write(BASIS_NOTE, json.dumps(basis))
         write(INPUTS_NOTE, inputs)
+        write(REVIEWS_NOTE, str(reviews))
         write(FRESH_NOTE, "")
 
     def _read_object(self, name: str) -> dict[str, Any]:

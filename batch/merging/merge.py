@@ -7,6 +7,7 @@ import resource
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from batch.discovery.manifest import check_manifest
@@ -17,7 +18,7 @@ from batch.location import parse_location
 from batch.merging.shard_checks import ListingCheck, check_shards_match
 from batch.merging.shard_report import NO_POSITION, ShardReport, open_shard_report
 from batch.path_text import label_text
-from batch.records import ABSTAIN_OUTPUTS, Reason, Status
+from batch.records import ABSTAIN_OUTPUTS, Reason, Source, Status
 from batch.reports.columns import column_names, is_salvaged, parse_reason
 from batch.reports.dataset import is_dataset
 from batch.reports.dataset_place import check_outside_datasets
@@ -25,6 +26,8 @@ from batch.reports.formats import Format
 from batch.reports.output import check_not_input
 from batch.reports.report import check_output, open_report, report_format
 from batch.reports.tabular import Record, Value
+from batch.reviewing.corrections import Corrections
+from batch.reviewing.reviews_file import find_reviews_path, read_reviews
 from batch.stopping import Stop
 from batch.tally import Tally
 
@@ -40,29 +43,35 @@ class MergeJob:
         parts: paths or URLs of the shards' reports.
         output: what ``-o`` names.
         manifest: the manifest that was labelled, to compare the parts with.
+        reviews_of_url: the reviews file of an output at a URL; None for no reviews.
     """
 
     parts: tuple[str, ...]
     output: str
     manifest: str | None = None
+    reviews_of_url: Path | None = None
 
 
 def merge(job: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
     """Merge the reports of all shards of a listing, in the listing's order.
 
-    The merged report has the same bytes as a single run's. Memory does not grow with the rows.
+    The merged report has the same bytes as a single run's, and people's answers in its reviews file
+    override the model's likewise. Memory does not grow with the rows.
 
     Returns:
         The count of photos; in a report with one row per face, by each photo's main face.
 
     Raises:
-        InputError: the parts don't belong together, or are incomplete or damaged.
+        InputError: the parts don't belong together, or are incomplete or damaged, or the reviews
+            file is damaged.
         BatchLabelError: the report can't be written, or a signal arrived. An earlier report is
             left as it was.
     """
     _check_job(job)
     with ExitStack() as stack:
         stack.enter_context(hold_lock(job.output))
+        reviews_path = find_reviews_path(job.output, job.reviews_of_url)
+        reviews = read_reviews(reviews_path) if reviews_path else None
         parts = [
             stack.enter_context(open_shard_report(text, index, len(job.parts)))
             for index, text in enumerate(job.parts)
@@ -73,6 +82,7 @@ def merge(job: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
         located = any(part.located for part in parts)
         tally, names = Tally(labels), column_names(outputs, per_face, located=located)
         labels_by_cell: dict[Value, str] = {label_text(label): label for label in labels}
+        corrections = Corrections(reviews, labels, per_face) if reviews else None
         listing_check = ListingCheck(parts, listing, job.manifest)
         as_text = not is_dataset(job.output) and report_format(job.output) is Format.CSV
         rows = heapq.merge(*(part.rows(as_text) for part in parts))
@@ -80,7 +90,9 @@ def merge(job: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
             open_report(job.output, outputs, per_face, stdout, located=located)
         )
         for row, is_first in stop.take_until_signal(listing_check.check_rows(rows)):
-            record = dict(zip(names, row.values, strict=True))
+            record: Record = dict(zip(names, row.values, strict=True))
+            if corrections:
+                record = corrections.correct_record(record)
             if is_first:
                 try:
                     _count_photo(tally, record, labels_by_cell, missing=row.position == NO_POSITION)
@@ -90,6 +102,7 @@ def merge(job: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
         if stop.stopped_early:
             raise stop.make_error("nothing was published: run the same command again")
         tally.found = listing_check.found
+        tally.unmatched_reviews = corrections.unmatched if corrections else 0
         counts = [part.record.counts for part in parts if part.record]
         tally.unavailable = sum(count.away for count in counts)
         tally.accepted = sum(count.accepted for count in counts)
@@ -158,4 +171,5 @@ def _count_photo(
         reason = Reason(parse_reason(error))
     elif is_salvaged(error):
         tally.salvaged += 1
+    tally.reviewed += record["source"] == Source.REVIEW
     tally.count(status, labels_by_cell.get(record["label"]), reason)

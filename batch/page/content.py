@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from batch.limits import duration_text
+from batch.page.compact import pack_columns, pack_confidence
 from batch.page.gather import BINS, STATUS_TEXTS, PageRow, Totals
 from batch.page.history import Changes, Edition
+from batch.page.reviewed import RecordedAnswers
 from batch.page.thumbnails import PagePicture
 from batch.path_text import printable_text
 from batch.reading.diff import CHANGE_MEANINGS
@@ -22,7 +24,6 @@ from batch.reading.saved import SavedRow
 from batch.recording.drift import Drift
 from batch.recording.run_record import RunRecord, local_record_file, read_record
 from batch.records import Abstain, Source, Status
-from batch.reports.columns import PIXEL_DECIMALS, PROBABILITY_DECIMALS
 
 Fact = tuple[str, str]
 
@@ -91,6 +92,7 @@ class Content:
     Attributes:
         title: name of the report.
         digest: SHA-256 of the report, in hexadecimal.
+        series: identifies the report and its successors of the same path.
         per_face: whether the report has one row per face.
         totals: counts over all rows of the report.
         reasons: failures by reason.
@@ -100,10 +102,15 @@ class Content:
         facts: facts of the run, pairs of name and value.
         warnings: warnings of the run.
         pictures: pictures by row number.
+        recorded: answers of people that are already recorded.
+        links: start of the links to the photos of each folder, in the order of the folders; empty
+            texts for folders without links.
+        unlinked: further rows without a link, by their index.
     """
 
     title: str
     digest: str
+    series: str
     per_face: bool
     totals: Totals
     reasons: Mapping[str, int]
@@ -113,13 +120,17 @@ class Content:
     facts: Sequence[Fact] = ()
     warnings: Sequence[str] = ()
     pictures: Mapping[int, PagePicture] = field(default_factory=dict)
+    recorded: RecordedAnswers = field(default_factory=lambda: RecordedAnswers({}))
+    links: Sequence[str] = ()
+    unlinked: Sequence[int] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Convert to the object that the script reads; ``picture_files`` has the picture data."""
         labels = self.totals.labels
         return {
             "title": self.title,
-            "digest": self.digest,
+            "reportDigest": self.digest,
+            "series": self.series,
             "perFace": self.per_face,
             "labels": labels,
             "abstain": [*Abstain],
@@ -133,7 +144,10 @@ class Content:
             "editions": [_edition_json(edition, self.totals) for edition in self.editions],
             "changes": _changes_json(self.changes),
             "changed": _changed_rows_json(self.changes, self.rows),
-            "rows": _rows_json(self.rows, labels),
+            "rows": pack_columns(self.rows, labels),
+            "recorded": _recorded_json(self.recorded),
+            "links": self.links,
+            "unlinked": self.unlinked,
             "pictures": [
                 [index, *(round(side, 1) for side in picture.view), picture.note]
                 for index, picture in self._list_pictures()
@@ -209,33 +223,9 @@ def _answer_text(row: SavedRow) -> str:
     return row.label or STATUS_TEXTS[Status(row.status)]
 
 
-def _rows_json(rows: Sequence[PageRow], labels: Sequence[str]) -> dict[str, Any]:
-    """Convert rows to columns; -1, 0 or an empty value means that a row has none."""
-    numbers = {label: number for number, label in enumerate(labels)}
-    folders: dict[str, int] = {}
-    split = [row.saved.path.rpartition("/") for row in rows]
-    return {
-        "folder": [
-            folders.setdefault(f"{folder}{slash}", len(folders)) for folder, slash, _ in split
-        ],
-        "folders": list(folders),
-        "name": [name for _, _, name in split],
-        "status": [list(Status).index(Status(row.saved.status)) for row in rows],
-        "label": [-1 if row.saved.label is None else numbers[row.saved.label] for row in rows],
-        "confidence": [
-            -1
-            if row.saved.confidence is None
-            else round(row.saved.confidence * 10**PROBABILITY_DECIMALS)
-            for row in rows
-        ],
-        "source": [
-            -1 if row.source is None else list(Source).index(Source(row.source)) for row in rows
-        ],
-        "face": [row.saved.face or 0 for row in rows],
-        "box": [
-            [] if row.box is None else [round(side * 10**PIXEL_DECIMALS) for side in row.box]
-            for row in rows
-        ],
-        "missing": [index for index, row in enumerate(rows) if row.saved.missing],
-        "error": [[index, row.error] for index, row in enumerate(rows) if row.error],
-    }
+def _recorded_json(recorded: RecordedAnswers) -> list[list[Any]]:
+    """List recorded answers: index, label, and what the model said with which confidence."""
+    return [
+        [index, answer.label, answer.said, pack_confidence(answer.confidence)]
+        for index, answer in sorted(recorded.by_row.items())
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from batch.reports.tabular import RecordReader
 
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")
+# Further columns, which not all reports have.
+_MORE = ("face", "source", "faces", *_BOX, *_SIZE, "sha256", "taken", "camera")
 _REASONS = frozenset(map(str, Reason))
 # Reason of a failure whose column `error` names no known reason.
 OTHER_REASON = "other"
@@ -56,6 +59,10 @@ class PageRow:
             depends on the whole photo.
         size: width and height of the upright photo in pixels; None if the report has none.
         error: the column ``error``.
+        faces: number of faces in the photo; None if unknown.
+        sha256: digest of the photo's bytes; None if the report has none.
+        taken: the column ``taken``.
+        camera: the column ``camera``.
     """
 
     number: int
@@ -64,6 +71,10 @@ class PageRow:
     box: PixelBox | None = None
     size: tuple[int, int] | None = None
     error: str | None = None
+    faces: int | None = None
+    sha256: bytes | None = None
+    taken: str | None = None
+    camera: str | None = None
 
     @property
     def rank(self) -> tuple[bool, float, int]:
@@ -187,8 +198,7 @@ def read_page_report(report: Path) -> PageReport:
 
 def _read_rows(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[PageRow]:
     """Yield the rows of a report, and count them in ``totals`` and ``reasons``."""
-    more = ("face", "source", *_BOX, *_SIZE)
-    columns = (*REQUIRED_COLUMNS, *(name for name in more if name in reader.columns))
+    columns = (*REQUIRED_COLUMNS, *(name for name in _MORE if name in reader.columns))
     for number, (_, values) in enumerate(read_checked_records(reader, columns)):
         row = _to_page_row(number, dict(zip(columns, values, strict=True)))
         totals.add(row.saved)
@@ -201,7 +211,7 @@ def _to_page_row(number: int, record: dict[str, Any]) -> PageRow:
     path, status, label, confidence, error = (record[name] for name in REQUIRED_COLUMNS)
     box = _read_numbers(record, _BOX)
     size = _read_numbers(record, _SIZE)
-    source = record.get("source")
+    source, sha256 = record.get("source"), record.get("sha256")
     return PageRow(
         number,
         SavedRow(path, status, label, confidence, record.get("face"), is_missing(error)),
@@ -210,6 +220,10 @@ def _to_page_row(number: int, record: dict[str, Any]) -> PageRow:
         None if box is None or source == Source.IMAGE else (box[0], box[1], box[2], box[3]),
         None if size is None else (size[0], size[1]),
         error,
+        record.get("faces"),
+        bytes.fromhex(sha256) if sha256 else None,
+        record.get("taken"),
+        record.get("camera"),
     )
 
 
@@ -237,3 +251,8 @@ def digest_report(report: Path) -> str:
         raise ReportError(f"{display_name} is a pipe or device", "write it to a file first")
     with translate_read_errors(display_name), report.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identify_series(report: Path) -> str:
+    """Identify the reports that are written to a path one after another, without its name."""
+    return hashlib.sha256(os.fsencode(os.path.normpath(report.absolute()))).hexdigest()

@@ -19,11 +19,13 @@ function rowMark(report, row) {
   return element("span", { class: `mark status-${status}` }, report.statusTexts[status]);
 }
 
-function pictureOf(report, row) {
+// Makes the picture of a row, with the boxes of all faces of the photo that the report knows; the
+// row's own box stands out. Boxes may have tags with their answers.
+function pictureOf(report, row, hasTags = false) {
   const shown = report.shown.get(row);
   if (!shown?.file)
     return element("p", { class: "placeholder" }, shown?.note ?? "No picture in this page.");
-  const [left, top, width, height] = shown.view;
+  const [, , width, height] = shown.view;
   const frame = element(
     "div",
     { class: "frame", style: `--ratio: ${width / height}` },
@@ -33,21 +35,44 @@ function pictureOf(report, row) {
       decoding: "async",
     }),
   );
-  const box = report.box(row);
-  if (box.length) {
-    const per = (value, all) => `${(value / all) * 100}%`;
-    frame.append(
-      element("span", {
-        class: "box",
-        "aria-hidden": "true",
-        style:
-          `left: ${per(box[0] - left, width)}; top: ${per(box[1] - top, height)}; ` +
-          `width: ${per(box[2], width)}; height: ${per(box[3], height)}`,
-      }),
-    );
-  }
+  const rows = report.rowsOfPhoto(row);
+  // The row's own box comes last, above the others.
+  for (const face of [...rows.filter((one) => one !== row), row])
+    frame.append(boxOf(report, face, shown.view, face === row, hasTags && rows.length > 1));
   if (shown.note) frame.append(element("span", { class: "note" }, shown.note));
   return frame;
+}
+
+// Makes the box of a row, clipped to the view; empty if none of it is in the view.
+function boxOf(report, row, [left, top, width, height], isOwn, hasTag) {
+  const box = report.box(row);
+  if (!box.length) return "";
+  const clip = (begin, length, first, all) => {
+    const start = Math.max(0, begin - first);
+    return [start / all, (Math.min(all, begin + length - first) - start) / all];
+  };
+  const [x, across] = clip(box[0], box[2], left, width);
+  const [y, down] = clip(box[1], box[3], top, height);
+  if (across <= 0 || down <= 0) return "";
+  const tag = `${report.rows.face[row]} ${outcomeText(report, row)}`;
+  const percentOf = (share) => `${share * 100}%`;
+  return element(
+    "span",
+    {
+      class: isOwn ? "box own" : "box",
+      "aria-hidden": "true",
+      style:
+        `left: ${percentOf(x)}; top: ${percentOf(y)}; ` +
+        `width: ${percentOf(across)}; height: ${percentOf(down)}`,
+    },
+    hasTag ? element("bdi", { class: "tag" }, tag) : "",
+  );
+}
+
+// The answer of a row, or its status if it has none.
+function outcomeText(report, row) {
+  const answer = report.answer(row);
+  return answer ? answerText(report, answer) : report.statusTexts[report.status(row)];
 }
 
 function answerLine(report, row) {
@@ -57,6 +82,7 @@ function answerLine(report, row) {
   if (report.label(row) && report.status(row) !== "ok") {
     line.append(element("span", { class: "muted" }, report.statusTexts[report.status(row)]));
   }
+  if (report.isReviewed(row)) line.append(element("span", { class: "muted" }, "reviewed"));
   if (report.missing.has(row)) line.append(element("span", { class: "muted" }, "missing"));
   const changed = report.changed.get(row);
   if (changed) {
@@ -100,6 +126,6 @@ function makeItem(report, answers, row, isCard, open) {
   if (report.canReview(row)) inside.append(choicesFor(row, report, answers));
   else inside.append(element("p", { class: "error muted" }, report.errors.get(row) ?? ""));
   item.append(inside);
-  item.classList.toggle("is-answered", answers.get(row) !== undefined);
+  item.classList.toggle("is-answered", answers.has(row));
   return item;
 }

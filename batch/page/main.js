@@ -22,6 +22,8 @@ function fillForm(report) {
       .slice(0, 1000)
       .map((value) => element("option", { value })),
   );
+  const hasTimes = !report.times.every(Number.isNaN);
+  byId("taken-field").hidden = !hasTimes;
   byId("change-field").hidden = !report.changes;
   const changes =
     report.changes?.counts.filter(([change, count]) => count && change !== "gone") ?? [];
@@ -32,7 +34,9 @@ function fillForm(report) {
   ]);
   fillOptions(
     byId("sort"),
-    Object.entries(SORTS).filter(([sort]) => sort !== "changed" || report.changes),
+    Object.entries(SORTS).filter(
+      ([sort]) => (sort !== "changed" || report.changes) && (sort !== "taken" || hasTimes),
+    ),
   );
 }
 
@@ -42,6 +46,8 @@ function readForm() {
   const fields = ["search", "label", "status", "folder", "review", "change", "sort"];
   return {
     ...Object.fromEntries(fields.map((id) => [id, byId(id).value])),
+    takenFrom: byId("taken-from").value,
+    takenTo: byId("taken-to").value,
     from: share("from", 0),
     to: share("to", 1),
   };
@@ -76,12 +82,13 @@ class Page {
     byId("undo").addEventListener("click", () => undo(this.answers, this.list));
     byId("download").addEventListener("click", () => downloadReview(this.report, this.answers));
     byId("help").addEventListener("click", () => byId("keys").showModal());
+    listenToFiles(this.report, this.answers);
     listenToKeys(
-      actionsOf(this.report, this.answers, this.list, this.closeup),
+      shortcutsOf(this.report, this.answers, this.list, this.closeup),
       byId("items"),
       this.closeup,
     );
-    this.answers.onChange((row) => this._answered(row));
+    this.answers.onChange((areMany) => this._answered(areMany));
     addEventListener("beforeunload", (event) => {
       if (!this.answers.isStored && !this.answers.isDownloaded) event.preventDefault();
     });
@@ -93,7 +100,8 @@ class Page {
   filter(fields) {
     byId("query").reset();
     for (const [id, value] of Object.entries(fields)) byId(id).value = value;
-    const lacksPictures = !this.query.rows(readForm()).some((row) => this.report.shown.has(row));
+    const { found } = this.query.rows(readForm());
+    const lacksPictures = !found.some((row) => this.report.shown.has(row));
     this.view(this.isGallery && !lacksPictures);
     byId("photos").scrollIntoView();
     byId("photos").focus({ preventScroll: true });
@@ -108,13 +116,17 @@ class Page {
   }
 
   refresh() {
-    const found = this.query.rows(readForm());
+    const { found, undated } = this.query.rows(readForm());
     const shown = this.isGallery ? found.filter((row) => this.report.shown.has(row)) : found;
     const others = found.length - shown.length;
     byId("count").textContent = `${counted(found.length)} of ${counted(this.report.size)} match`;
-    byId("hint").hidden = !others;
-    byId("hint").textContent =
-      `${counted(others)} of them have no picture in this page: switch to the list to see them.`;
+    const hints = [
+      undated && `${counted(undated)} ${undated > 1 ? "photos have" : "photo has"} no date.`,
+      others &&
+        `${counted(others)} of them have no picture in this page: switch to the list to see them.`,
+    ].filter(Boolean);
+    byId("hint").hidden = !hints.length;
+    byId("hint").textContent = hints.join(" ");
     this.list.show(shown);
   }
 
@@ -126,29 +138,36 @@ class Page {
     };
   }
 
-  // Updates the page after a change of the answer to `row`, or of any answers (undefined).
-  _answered(row) {
-    if (row === undefined) this.refresh();
-    const item = this.list.elementOf(row);
-    if (item) {
-      showChoice(item.querySelector(".choices"), this.answers.get(row));
-      item.classList.toggle("is-answered", this.answers.get(row) !== undefined);
+  // Updates the rows on the screen, as copies of a photo share their answers. After a single answer
+  // the row stays in sight, even if it no longer matches the filter.
+  _answered(areMany) {
+    const { answers, list } = this;
+    if (areMany) this.refresh();
+    for (const item of list.made.values()) {
+      const row = Number(item.dataset.row);
+      const choices = item.querySelector(".choices");
+      if (choices) showChoice(choices, answers.get(row), answers.canClear(row));
+      item.classList.toggle("is-answered", answers.has(row));
     }
     this._showDone();
   }
 
   _showDone() {
-    const { given, corrected, past, isStored } = this.answers;
+    const { past, isStored, dropped } = this.answers;
     const all = (this.reviewable ??= [...Array(this.report.size).keys()].filter((row) =>
       this.report.canReview(row),
     ).length);
-    byId("done").textContent = `${counted(given.size)} of ${counted(all)}`;
+    const done = this.answers.rows();
+    const corrected = done.filter((row) => this.answers.isCorrected(row)).length;
+    byId("done").textContent = `${counted(done.length)} of ${counted(all)}`;
     byId("corrected").textContent = counted(corrected);
     byId("undo").disabled = !past.length;
-    byId("download").disabled = !given.size;
-    byId("storage").hidden = isStored;
-    byId("storage").textContent =
-      "This browser does not store answers: download review.csv before you close the page.";
+    byId("download").disabled = !this.answers.newRows().length;
+    byId("storage").hidden = isStored && !dropped;
+    byId("storage").textContent = isStored
+      ? `The browser keeps ${counted(MAX_OTHERS)} answers about photos that are not in this ` +
+        `report; ${counted(dropped)} older ones are dropped.`
+      : "This browser does not store answers: download review.csv before you close the page.";
   }
 }
 

@@ -18,8 +18,15 @@ from batch.errors import ReportError, UsageError
 from batch.files.lock import hold_lock
 from batch.files.publish import is_streamed
 from batch.os_errors import translate_write_errors
+from batch.page.compact import list_folders, pack_digests
 from batch.page.content import Content, describe_run
-from batch.page.gather import PageReport, Totals, digest_report, read_page_report
+from batch.page.gather import (
+    PageReport,
+    Totals,
+    digest_report,
+    identify_series,
+    read_page_report,
+)
 from batch.page.history import (
     Changes,
     Edition,
@@ -29,8 +36,11 @@ from batch.page.history import (
     read_editions,
     read_kept_editions,
 )
+from batch.page.links import find_link_starts, find_secret_links
+from batch.page.reviewed import read_recorded_answers
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
+from batch.records import ABSTAIN_OUTPUTS
 from batch.reports.dataset_place import check_outside_datasets
 from batch.reports.output import check_destination, check_not_input, describe_output, publish_output
 
@@ -46,6 +56,7 @@ STYLES = (
 SCRIPTS = (
     "dom.js",
     "data.js",
+    "matching.js",
     "answers.js",
     "choices.js",
     "query.js",
@@ -54,6 +65,7 @@ SCRIPTS = (
     "closeup.js",
     "summary.js",
     "reviewfile.js",
+    "reviewload.js",
     "keys.js",
     "main.js",
 )
@@ -109,6 +121,7 @@ def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
 
     Raises:
         ReportError: the report or an earlier one is missing, damaged, or not a report.
+        ReviewError: the reviews file beside the report is damaged.
         UsageError: an earlier report can't be compared, a package is not installed, or the name of
             the page does not end in .html.
         OutputError: the page can't be written.
@@ -188,18 +201,26 @@ def _build_content(request: PageJob, digest: str) -> tuple[Content, KeptEditions
     earlier = kept.editions if kept else read_editions(request.previous, read.saved)
     editions, changes = _find_history(request, read, earlier)
     facts, warnings = describe_run(request.report)
+    recorded = read_recorded_answers(
+        request.report, read.rows, [*read.totals.labels, *ABSTAIN_OUTPUTS]
+    )
+    links = find_link_starts(list_folders(read.rows), request.photos, request.output)
     content = Content(
         title=path_text(Path(request.report.name)),
         digest=digest,
+        series=identify_series(request.report),
         per_face=read.saved.per_face,
         totals=read.totals,
         reasons=read.reasons,
         rows=read.rows,
         editions=editions,
         changes=changes,
-        facts=facts,
+        facts=[*facts, *recorded.list_facts()],
         warnings=warnings,
         pictures=_make_pictures(request, read),
+        recorded=recorded,
+        links=links,
+        unlinked=find_secret_links(read.rows),
     )
     return content, kept
 
@@ -242,6 +263,7 @@ def build_document(content: Content, plots: Mapping[str, str]) -> bytes:
         style="\n".join(map(_read_resource, STYLES)),
         script=script,
         rows=_pack_rows(content),
+        digests=pack_digests(content.rows),
         pictures=json.dumps([b64encode(data).decode() for data in content.picture_files()]),
         **{f"{name}_plot": plots[name] for name in ("labels", "confidence", "history")},
     )

@@ -6,7 +6,10 @@ const SORTS = {
   report: "report order",
   name: "path",
   changed: "changed first",
+  taken: "date taken",
 };
+
+const DAY = 86_400_000; // milliseconds
 
 class Query {
   constructor(report, answers) {
@@ -19,6 +22,7 @@ class Query {
     // Rows without a confidence (failed, no face) come last in both orders.
     const doubt = (row) => (report.confidence(row) < 0 ? 2 : report.confidence(row));
     const sure = (row) => report.confidence(row);
+    const time = (row) => (Number.isNaN(report.time(row)) ? Infinity : report.time(row));
     const changedRank = (row) => (report.changed.has(row) ? 0 : 1);
     this.compare = {
       doubtful: (a, b) => doubt(a) - doubt(b) || a - b,
@@ -26,18 +30,35 @@ class Query {
       report: (a, b) => a - b,
       name: (a, b) =>
         this.texts[a] < this.texts[b] ? -1 : this.texts[a] > this.texts[b] ? 1 : a - b,
+      // Rows without a date come last: both are infinite, and their difference is not a number.
+      taken: (a, b) => (time(a) < time(b) ? -1 : time(a) > time(b) ? 1 : a - b),
       changed: (a, b) => changedRank(a) - changedRank(b) || doubt(a) - doubt(b) || a - b,
     };
   }
 
-  // Returns the rows that match the fields of the form, in the order of its field `sort`.
+  // Returns the rows that match the fields of the form, in the order of its field `sort`, and the
+  // number of photos that are hidden only because they have no date.
   rows(fields) {
+    const { report } = this;
     const tests = this._tests(fields);
+    const inTime = this._timeTest(fields);
     const found = [];
-    for (let row = 0; row < this.report.size; row++) {
-      if (tests.every((test) => test(row))) found.push(row);
+    const undated = new Set();
+    for (let row = 0; row < report.size; row++) {
+      if (!tests.every((test) => test(row))) continue;
+      if (!inTime || inTime(report.time(row))) found.push(row);
+      else if (Number.isNaN(report.time(row))) undated.add(report.photos[row]);
     }
-    return fields.sort === "report" ? found : found.sort(this.compare[fields.sort]);
+    if (fields.sort !== "report") found.sort(this.compare[fields.sort]);
+    return { found, undated: undated.size };
+  }
+
+  // Both days are included; in a date that is not complete yet the field is empty.
+  _timeTest({ takenFrom, takenTo }) {
+    if (!takenFrom && !takenTo) return null;
+    const first = takenFrom ? Date.parse(takenFrom) : -Infinity;
+    const end = takenTo ? Date.parse(takenTo) + DAY : Infinity;
+    return (time) => time >= first && time < end;
   }
 
   _tests({ search, label, status, from, to, folder, review, change }) {
@@ -55,11 +76,9 @@ class Query {
       const inside = report.rows.folders.map((name) => name.startsWith(folder));
       tests.push((row) => inside[report.rows.folder[row]]);
     }
-    if (review === "open") tests.push((row) => report.canReview(row) && !answers.given.has(row));
-    if (review === "done") tests.push((row) => answers.given.has(row));
-    if (review === "corrected") {
-      tests.push((row) => answers.given.has(row) && answers.get(row) !== report.answer(row));
-    }
+    if (review === "open") tests.push((row) => report.canReview(row) && !answers.has(row));
+    if (review === "done") tests.push((row) => answers.has(row));
+    if (review === "corrected") tests.push((row) => answers.isCorrected(row));
     if (change === "any") tests.push((row) => report.changed.has(row));
     else if (change) tests.push((row) => report.changed.get(row)?.change === change);
     return tests;

@@ -2,6 +2,7 @@
 
 const REVIEW_COLUMNS = [
   "path",
+  "sha256",
   "face",
   "face_left",
   "face_top",
@@ -12,21 +13,33 @@ const REVIEW_COLUMNS = [
   "label",
 ];
 
+// Converts a digest from base64 without padding to hexadecimal, and back.
+function hexOf(digest) {
+  const bytes = [...atob(digest)].map((letter) => letter.charCodeAt(0));
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+function digestOf(hex) {
+  const bytes = (hex.match(/../g) ?? []).map((byte) => parseInt(byte, 16));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("=", "");
+}
+
 function csvField(text) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
+// The answers that the reviews file does not have yet: an old page overrides no newer answer.
 function reviewText(report, answers) {
   const lines = [REVIEW_COLUMNS];
-  for (const row of [...answers.given.keys()].sort((a, b) => a - b)) {
+  for (const row of answers.newRows()) {
     const box = report.box(row);
     const sides = box.length ? box.map((side) => side.toFixed(1)) : ["", "", "", ""];
-    const confidence = report.confidence(row);
+    const confidence = report.saidConfidence(row);
     lines.push([
       report.path(row),
+      hexOf(report.digest(row)),
       String(report.rows.face[row] || ""),
       ...sides,
-      report.answer(row),
+      report.said(row) ?? "",
       confidence < 0 ? "" : confidence.toFixed(4),
       answers.get(row),
     ]);

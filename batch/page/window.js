@@ -34,9 +34,6 @@ class ListWindow {
   get row() {
     return this.rows[this.current];
   }
-  elementOf(row) {
-    return [...this.made.values()].find((item) => Number(item.dataset.row) === row);
-  }
 
   draw() {
     const { least, height } = this.measure();

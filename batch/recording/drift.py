@@ -25,6 +25,8 @@ MIN_PHOTOS = 100
 MAX_SHARE_CHANGE = 0.9
 # Changes of subject hardly affect the mean confidence; a broken camera or model does.
 MAX_CONFIDENCE_DROP = 0.05
+# Where a model's answer can come from.
+_MODEL_SOURCES = (Source.FACE, Source.IMAGE, Source.BOTH)
 # Probability that a check warns by chance: once in 27 years of nightly runs.
 FALSE_ALARM_RATE = 1e-4
 # Standard deviations that a normal variable exceeds on either side with that probability.
@@ -129,7 +131,7 @@ class ProfileBuilder:
         """Return the profile of the rows added so far."""
         return Profile(
             by_label={label: self._by_label[label] for label in self.labels},
-            by_source={source.value: self._by_source[source.value] for source in Source},
+            by_source={source.value: self._by_source[source.value] for source in _MODEL_SOURCES},
             answers=self._answers,
             confidence=self._sum,
             confidence_squared=self._squares,

@@ -59,6 +59,12 @@ MISSING = Metric(
     "batch_label_photos_missing", (), "Files that are gone and stay in the last run's report."
 )
 GONE = Metric("batch_label_photos_gone", (), "Files that are gone and left the last run's report.")
+REVIEWED = Metric(
+    "batch_label_photos_reviewed", (), "Photos of the last run with an answer that a person gave."
+)
+UNMATCHED_REVIEWS = Metric(
+    "batch_label_reviews_unmatched", (), "People's answers that no row of the report has used."
+)
 DRIFT = Metric("batch_label_drift_warnings", (), "Warnings of drift that the last run gave.")
 INFO = Metric(
     "batch_label_run_info", ("version", "provider"), "What the last run ran with; always 1."
@@ -66,7 +72,7 @@ INFO = Metric(
 METRICS = (
     *(STARTED, DURATION, EXIT_CODE, LAST_SUCCESS),
     *(FOUND, PHOTOS, FAILURES, ACCEPTED, LABELLED, REUSED),
-    *(MISSING, GONE, DRIFT, INFO),
+    *(MISSING, GONE, REVIEWED, UNMATCHED_REVIEWS, DRIFT, INFO),
 )
 
 
@@ -126,6 +132,8 @@ def _collect_samples(
         REUSED: {(): counts.reused},
         MISSING: {(): counts.missing},
         GONE: {(): counts.gone},
+        REVIEWED: {(): counts.reviewed},
+        UNMATCHED_REVIEWS: {(): counts.unmatched_reviews},
         DRIFT: {(): len(record.drift.warnings) if record.drift else 0},
         INFO: {run: 1},
     }

@@ -83,6 +83,7 @@ class Recorder:
         self._clock = monotonic_seconds()
         self.settings = flatten_options(job)
         del self.settings["photos"]  # the record has them as ``inputs``
+        del self.settings["reviews"]  # not an option
         self.has_destination = self.has_metrics = False
         self.engine: Engine | None = None
         self.sharded: ShardedFiles | None = None
@@ -182,6 +183,8 @@ def _to_counts(tally: Tally) -> RunCounts:
         by_reason={reason.value: count for reason, count in sorted(tally.by_reason.items())},
         by_label=tally.by_label,
         accepted=tally.accepted,
+        reviewed=tally.reviewed,
+        unmatched_reviews=tally.unmatched_reviews,
     )
 
 

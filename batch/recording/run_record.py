@@ -91,6 +91,8 @@ class RunCounts:
         by_reason: failed files by the reason of the failure.
         by_label: files of status ``ok`` by label.
         accepted: failed files accepted with ``--accept-failures``.
+        reviewed: files in ``by_status`` with an answer that a person gave.
+        unmatched_reviews: people's answers that no row of the report has used.
     """
 
     found: int = 0
@@ -107,6 +109,8 @@ class RunCounts:
     by_reason: Mapping[str, int] = field(default_factory=dict)
     by_label: Mapping[str, int] = field(default_factory=dict)
     accepted: int = 0
+    reviewed: int = 0
+    unmatched_reviews: int = 0
 
 
 @dataclass(frozen=True)

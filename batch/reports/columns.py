@@ -94,16 +94,21 @@ def flatten_row(
 
 
 def _flatten(row: Row, outputs: Sequence[str], per_face: bool) -> Iterator[dict[str, Value]]:
-    if not per_face:
-        yield _to_record(row, row.status, row.answer, outputs)
+    if not has_face_records(row, per_face):
+        record = _to_record(row, row.status, row.answer, outputs)
+        yield record | {"face": None} if per_face else record
         return
-    if not row.faces or row.status is Status.NO_PERSON:
-        yield _to_record(row, row.status, row.answer, outputs) | {"face": None}
-        return
-    of_face = {"source": Source.FACE.value}
     for number, answer in enumerate(row.faces, start=1):
+        source = Source.REVIEW if answer.reviewed else Source.FACE
         record = _to_record(row, answer.status, answer, outputs)
-        yield record | of_face | {"face": number}
+        yield record | {"source": source.value, "face": number}
+
+
+def has_face_records(row: Row, per_face: bool) -> bool:
+    """Tell whether a row becomes one record per face instead of one about the photo."""
+    # A review may have changed the status `no_person`, but the faces stay false positives.
+    about_photo = row.status is Status.NO_PERSON or row.source is Source.REVIEW
+    return per_face and bool(row.faces) and not about_photo
 
 
 @lru_cache(maxsize=2 * MAX_LABELS)

@@ -6,6 +6,8 @@ import re
 
 from batch.cli.report import DEFAULT_GALLERY, MAX_GALLERY, report
 from batch.page.thumbnails import MAX_PICTURE_SIDE
+from batch.reading.reviews import REVIEW_COLUMNS
+from batch.reviewing.reviews_file import MIN_FACE_OVERLAP
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")
@@ -30,7 +32,7 @@ def test_the_options() -> None:
 
 def test_the_keys() -> None:
     script = (PAGE / "keys.js").read_text(encoding="utf-8")
-    shown = re.findall(r'^  \["(.*?)", "(.*?)"\],$', script, re.MULTILINE)
+    shown = re.findall(r'keys: "(.*?)",\s+does: "(.*?)"', script)
     own = [(key.encode().decode("unicode_escape"), does) for key, does in shown]
     assert [(key.replace("`", ""), does) for key, does in table("Key | Does")] == own
 
@@ -41,6 +43,25 @@ def test_the_columns_of_review_csv() -> None:
     assert listed
     columns = re.findall(r'"(\w+)"', listed[1])
     assert [name.strip("`") for name, _ in table("Column | Meaning")] == columns
+    assert tuple(columns) == REVIEW_COLUMNS
+
+
+def test_the_limits_of_the_script() -> None:
+    limits = (REPOSITORY / "docs" / "limits.md").read_text(encoding="utf-8")
+    constants = {
+        name: eval(value.replace("_", ""))
+        for script in ("answers.js", "reviewload.js", "matching.js")
+        for name, value in re.findall(
+            r"^const (\w+) = ([\d_.* ]+);",
+            (PAGE / script).read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    }
+    assert f"are not in it | {constants['MAX_OTHERS']:,} |" in limits
+    assert f"loaded into a page | {constants['MAX_REVIEW_BYTES']:,} bytes |" in limits
+    # The page and the command match faces by the same rule, which the document states.
+    assert constants["MIN_OVERLAP"] == MIN_FACE_OVERLAP
+    assert f"overlaps by {MIN_FACE_OVERLAP:.0%}".replace("%", " %") in TEXT
 
 
 def test_the_size_of_pictures() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from batch.reading.reviews import REVIEW_COLUMNS, ReviewError, is_review
 from tests.fuzz.cases import (
     Case,
     check_line,
@@ -14,21 +15,19 @@ from tests.fuzz.cases import (
 )
 from tests.fuzz.text_mutations import BYTES, LINES
 from trainer.datasets.review import (
-    REVIEW_COLUMNS,
     Review,
-    ReviewError,
-    is_review,
     read_review,
     select_photo_verdicts,
 )
 
+SHA256 = "0a" * 32
 ROWS = (
-    "photos/a.jpg,,,,,,happy,0.91,sad",
-    "photos/b.jpg,1,10,20,30,40,happy,0.5,happy",
-    "photos/b.jpg,2,50.5,20,30,40,,,neither",
-    '"photos/c,d.jpg",,,,,,no_person,0.7,happy',
-    "photos/gr\u00f6\u00dfe.jpg,1,1,2,3,4,sad,0.6,not_a_person",
-    "zip://in/e.jpg::photos.zip,,,,,,sad,0.6,no_person",
+    f"photos/a.jpg,{SHA256},,,,,,happy,0.91,sad",
+    f"photos/b.jpg,{SHA256},1,10,20,30,40,happy,0.5,happy",
+    f"photos/b.jpg,{SHA256},2,50.5,20,30,40,,,neither",
+    '"photos/c,d.jpg",,,,,,,no_person,0.7,happy',
+    "photos/gr\u00f6\u00dfe.jpg,,1,1,2,3,4,sad,0.6,not_a_person",
+    "zip://in/e.jpg::photos.zip,,,,,,,sad,0.6,no_person",
 )
 
 

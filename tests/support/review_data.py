@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
 from PIL import Image
 
+from batch.reading.reviews import REVIEW_COLUMNS
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
-from trainer.datasets.review import REVIEW_COLUMNS
 from trainer.datasets.samples import assign_split
 
 Row = dict[str, object]
@@ -46,3 +46,15 @@ def write_snapshots(folder: Path, mood: Mood, learn: int, held: int, first_seed:
         else:
             path.unlink()
     raise AssertionError
+
+
+def review_rows(report: Path, answers: Mapping[str, str], face: str = "") -> list[Row]:
+    """Make the rows of a review as the page of a CSV report does: right labels by path."""
+    with report.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("face", "") == face]
+    return [
+        {name: row[name] for name in REVIEW_COLUMNS if name in row}
+        | {"said": row["label"] or row["status"], "label": answers[row["path"]]}
+        for row in rows
+        if row["path"] in answers
+    ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from batch.errors import InputError
 from batch.path_text import parse_path_text
-from batch.records import Status
+from batch.records import Source, Status
 from trainer.datasets.dataset import (
     Dataset,
     Split,
@@ -43,6 +43,7 @@ def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
 
     At most ``MAX_PSEUDO_SHARE`` times the number of the data's own photos are added, chosen by the
     digests of their files. Near duplicates of the data's own and of reviewed photos are skipped.
+    People's answers in the report are skipped too: ``add_review`` holds some of these out.
 
     Raises:
         InputError: the file is not a report, or has no photo for one of the labels.
@@ -77,9 +78,14 @@ def _read_sure_labels(report: Path) -> Iterator[tuple[Path, str]]:
             rows = csv.DictReader(file)
             if REPORT_COLUMNS - set(rows.fieldnames or ()):
                 raise InputError(f"{report} does not have the columns of a report", REPORT_REMEDY)
+            reviewed = 0
             for row in rows:
-                if row["status"] == Status.OK:
+                if row.get("source") == Source.REVIEW:
+                    reviewed += 1
+                elif row["status"] == Status.OK:
                     yield Path(parse_path_text(row["path"])), row["label"]
+            if reviewed:
+                logger.info("%s: %d rows with a person's answer skipped", report, reviewed)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{report} can't be read as a report ({error})", REPORT_REMEDY) from error
 

@@ -23,6 +23,7 @@ from trainer.datasets.review import Review, Verdict, read_review, select_photo_v
 from trainer.datasets.samples import Sample, Skipped, assign_split, build_split
 
 ELSEWHERE_REASON = "it is in a store or an archive: label and review a copy in a folder"
+CHANGED_REASON = "the photo has changed since it was reviewed"
 # Names of skipped samples that are logged for each reason.
 MAX_NAMES = 5
 TRAIN_SPLIT = "train"
@@ -235,10 +236,11 @@ def _crop_samples(
         box = verdict.box
         if isinstance(data, Failure) or isinstance(photo, Failure):
             yield verdict.name, photo.detail if isinstance(photo, Failure) else ""
+        elif verdict.sha256 not in ("", digest := hashlib.sha256(data).hexdigest()):
+            yield verdict.name, CHANGED_REASON
         elif box and not _contains_box(photo, box):
             yield verdict.name, "the face is outside of the photo, which has changed"
         else:
-            digest = hashlib.sha256(data).hexdigest()
             yield ReviewedSample(
                 name=verdict.name,
                 label=find_label(verdict.label, labels) or 0,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batch.errors import InputError, UsageError
+from batch.reading.reviews import is_review
 from batch.records import Abstain, Region
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.datasets.drawn_faces import STARTER_NAME, load_starter
@@ -29,7 +30,7 @@ from trainer.datasets.labelled_files import (
     load_label_table,
 )
 from trainer.datasets.pseudo_labels import add_pseudo_labels
-from trainer.datasets.review import Review, is_review
+from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import add_review
 from trainer.datasets.samples import LabelledFile
 

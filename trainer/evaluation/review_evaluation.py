@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from batch.vision.decide import decide
 from batch.vision.read_file import read_file
 from trainer.datasets.review import Review, Verdict, read_review, select_photo_verdicts
 from trainer.datasets.reviewed_samples import (
+    CHANGED_REASON,
     TRAIN_SPLIT,
     check_labels,
     find_label,
@@ -27,7 +28,7 @@ from trainer.datasets.reviewed_samples import (
     read_reviewed,
     select_known_labels,
 )
-from trainer.datasets.samples import assign_split
+from trainer.datasets.samples import Skipped, assign_split
 from trainer.evaluation.evaluate import get_thresholds
 from trainer.evaluation.exported_models import derive_framing, predict_model, resolve_default_name
 from trainer.evaluation.metrics import (
@@ -116,7 +117,8 @@ def evaluate_review_end_to_end(model: str, review: Review, split: str) -> Review
     check_labels(photos, outputs)
     known, unknown = select_known_labels(photos, outputs)
     log_skipped([*unsuited, *unknown])
-    chosen = {verdict.path: verdict for verdict in known if _is_in_split(verdict.path, split)}
+    chosen, changed = _select_split(known, split)
+    log_skipped(changed)
     _check_not_empty(len(chosen), review)
     found = {row.path: row.answer for row in batch.label(list(chosen), options)}
     confirms = [verdict.confirms for verdict in chosen.values()]
@@ -179,11 +181,22 @@ def _check_not_empty(found: int, review: Review) -> None:
         )
 
 
-def _is_in_split(path: Location, split: str) -> bool:
-    data = None if isinstance(path, Url) else read_file(path)
-    if data is None or isinstance(data, Failure):
-        return False
-    return split == ALL_SPLITS or assign_split(hashlib.sha256(data).hexdigest()) != TRAIN_SPLIT
+def _select_split(
+    verdicts: Iterable[Verdict], split: str
+) -> tuple[dict[Location, Verdict], list[Skipped]]:
+    """Select the verdicts in a split, by path; photos that have changed are returned apart."""
+    chosen: dict[Location, Verdict] = {}
+    changed: list[Skipped] = []
+    for verdict in verdicts:
+        data = None if isinstance(verdict.path, Url) else read_file(verdict.path)
+        if data is None or isinstance(data, Failure):
+            continue
+        digest = hashlib.sha256(data).hexdigest()
+        if verdict.sha256 not in ("", digest):
+            changed.append((verdict.name, CHANGED_REASON))
+        elif split == ALL_SPLITS or assign_split(digest) != TRAIN_SPLIT:
+            chosen[verdict.path] = verdict
+    return chosen, changed
 
 
 def _is_right(answer: Answer | None, verdict: Verdict) -> bool:

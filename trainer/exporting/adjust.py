@@ -25,16 +25,15 @@ from batch.location import Location
 from batch.models.contract import to_metadata
 from batch.models.model import Model, ModelSpec
 from batch.reading.fields import read_checked_records
+from batch.reading.reviews import BOX_COLUMNS, parse_box
 from batch.reading.saved import open_reader
-from batch.records import ABSTAIN_OUTPUTS, Region
+from batch.records import ABSTAIN_OUTPUTS, Region, Source
 from batch.reports.readers import REMEDY, record_error
 from trainer.datasets.dataset import Pixels, Split
 from trainer.datasets.duplicates import find_near_duplicates
 from trainer.datasets.review import (
-    BOX_COLUMNS,
     Review,
     Verdict,
-    parse_box,
     read_review,
     resolve_location,
 )
@@ -104,15 +103,18 @@ def read_unreviewed(report: Path, review: Review, reviewed: ReviewedData) -> Pix
 
 
 def _read_answers(report: Path, photos: Path) -> Iterator[Verdict]:
-    """Read a report's answers as verdicts that confirm them."""
+    """Read the answers that the model gave in a report as verdicts that confirm them."""
     with open_reader(report) as reader:
         wanted = ["path", "status", "label", *BOX_COLUMNS]
-        wanted += ["face"] if "face" in reader.columns else []
+        has_source = "source" in reader.columns
+        wanted += [name for name in ("face", "source") if name in reader.columns]
         absent = [name for name in wanted if name not in reader.columns]
         if absent:
             raise InputError(f"{reader.display_name} lacks {', '.join(absent)}", REMEDY)
         for number, (path, status, label, *place) in read_checked_records(reader, wanted):
             answer = status if label is None and status in ABSTAIN_OUTPUTS else label
+            if has_source and place.pop() == Source.REVIEW:
+                continue  # a person gave this answer
             try:
                 if answer is not None:
                     yield _to_verdict(resolve_location(path, photos), answer, place)

@@ -30,16 +30,17 @@ def test_notes_are_read_as_they_were_saved(journal: Journal) -> None:
     journal.plan_run([], fresh=True, verify=False)
     notes = JournalNotes(journal)
     assert notes.starts_over
-    notes.save(reference={"runs": 1}, basis={"models": "a"}, inputs="[]", report=REPORT)
+    notes.save(reference={"runs": 1}, basis={"models": "a"}, inputs="[]", reviews=2, report=REPORT)
     assert (notes.reference, notes.inputs, notes.report) == ('{"runs": 1}', "[]", REPORT)
     assert notes.basis == {"models": "a"}
+    assert notes.reviews == 2
     assert not notes.starts_over
 
 
 def test_a_report_stays_noted_until_it_is_cleared(journal: Journal) -> None:
     notes = JournalNotes(journal)
     for report in (REPORT, None):
-        notes.save(reference={}, basis={}, inputs="", report=report)
+        notes.save(reference={}, basis={}, inputs="", reviews=0, report=report)
         assert notes.report == REPORT
     notes.clear_report()
     assert notes.report is None

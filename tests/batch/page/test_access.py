@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from batch.page.thumbnails import PHOTO_CHANGED, PHOTO_GONE
+from batch.records import Capture
+from tests.batch.page.test_faces import make_group
 from tests.support.browser import DESKTOP, PHONE, BrowserPage, open_page
 from tests.support.page_rows import (
     EVERY_ROW,
@@ -91,6 +94,40 @@ def test_axe_finds_no_serious_fault(
             assert faults(shown) == []
 
 
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_in_faces_dates_and_loaded_files(
+    browser: Browser,
+    tmp_path: Path,
+    astronaut: Image.Image,
+    viewport: dict[str, int],
+    scheme: str,
+) -> None:
+    capture = Capture("2026-01-31T18:04:05+01:00", "Canon EOS R5")
+    group = replace(make_group("group.jpg"), capture=capture)
+    rows = [group, replace(make_answered_row("one.jpg", 0.9), width=400, height=300)]
+    write_photos(tmp_path, rows, astronaut.resize((400, 300)))
+    report = write_report(tmp_path / "r.csv", rows, OUTPUTS, per_face=True)
+    (tmp_path / "other.csv").write_text("path\na.jpg\n")
+    with open_page(
+        browser, make_report_page(report)[0], viewport=viewport, color_scheme=scheme
+    ) as shown:
+        shown.page.locator("#filters").evaluate("details => { details.open = true; }")
+        shown.fill(sort="taken", **{"taken-to": "2026-01-31"})
+        assert shown.text("#hint") == "1 photo has no date."
+        shown.page.set_input_files("#load-files", tmp_path / "other.csv")
+        shown.page.wait_for_selector("#loaded:not([hidden])")
+        shown.names()
+        shown.page.locator("#items .choices button").first.click()
+        assert faults(shown) == []
+        shown.page.locator("#items .picture").first.click()
+        assert shown.page.locator("#closeup .tag").count() == 2
+        assert shown.page.get_by_role("link", name="Open the original").count() == 1
+        assert faults(shown) == []
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert shown.page.evaluate(wide) == 0
+
+
 def test_the_check_finds_low_contrast(browser: Browser, page: Path) -> None:
     with open_page(browser, page) as shown:
         shown.page.locator("#lead").evaluate("lead => { lead.style.color = '#eee'; }")
@@ -106,10 +143,18 @@ def test_a_phone_shows_one_column_for_thumbs(browser: Browser, page: Path) -> No
             "items => items.map((item) => item.getBoundingClientRect().left)"
         )
         assert len(set(lefts)) == 1
-        for place in (".choices button", "#as-list", "#undo", "#download"):
+        for place in (".choices button:visible", "#as-list", "#undo", "#load", "#download"):
             assert min(shown.page.locator(place).evaluate_all(MEASURE)) >= THUMB, place
         shown.page.tap("#items li .choices button >> nth=0")
         assert shown.text("#done").startswith("1 of ")
+        clear = shown.page.locator(".choices .clear:visible")
+        assert clear.count() == 1
+        assert clear.evaluate_all(MEASURE)[0] >= THUMB
+        tops = shown.page.locator(".review button:visible").evaluate_all(
+            "buttons => buttons.map((button) => button.getBoundingClientRect().top)"
+        )
+        assert len(tops) == 3
+        assert len(set(tops)) == 1, "the controls of the review take one line"
 
 
 def test_the_page_follows_the_system_s_colours(browser: Browser, page: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from tests.support.page_rows import (
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog
 
-HEADER = "path,face,face_left,face_top,face_width,face_height,said,confidence,label"
+HEADER = "path,sha256,face,face_left,face_top,face_width,face_height,said,confidence,label"
 NO_STORAGE = """Object.defineProperty(window, "localStorage", {
     get() { throw new DOMException("no", "SecurityError"); },
 });"""
@@ -67,9 +68,9 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
         assert done(shown) == "3 of 5, 2"
         assert downloaded(shown) == (
             f"{HEADER}\n"
-            "album/a.jpg,,170.0,60.0,110.0,130.0,happy,0.9500,happy\n"
-            "other/d.jpg,,,,,,sad,0.6200,happy\n"
-            "other/e.jpg,,,,,,,,no_person\n"
+            "album/a.jpg,,,170.0,60.0,110.0,130.0,happy,0.9500,happy\n"
+            "other/d.jpg,,,,,,,sad,0.6200,happy\n"
+            "other/e.jpg,,,,,,,,,no_person\n"
         )
 
 
@@ -113,10 +114,10 @@ def test_abstentions_are_confirmed_and_corrected_as_labels_are(
         assert shown.names() == ["a.jpg", "d.jpg"]
         assert downloaded(shown) == (
             f"{HEADER}\n"
-            "album/a.jpg,,170.0,60.0,110.0,130.0,happy,0.9500,no_person\n"
-            "other/d.jpg,,,,,,sad,0.6200,neither\n"
-            "album/h.jpg,,170.0,60.0,110.0,130.0,neither,0.9000,neither\n"
-            "other/i.jpg,,,,,,no_person,0.4000,no_person\n"
+            "album/a.jpg,,,170.0,60.0,110.0,130.0,happy,0.9500,no_person\n"
+            "other/d.jpg,,,,,,,sad,0.6200,neither\n"
+            "album/h.jpg,,,170.0,60.0,110.0,130.0,neither,0.9000,neither\n"
+            "other/i.jpg,,,,,,,no_person,0.4000,no_person\n"
         )
 
 
@@ -145,8 +146,11 @@ def test_answers_can_be_undone_and_cleared(browser: Browser, page: Path) -> None
         assert done(shown) == "0 of 5, 0"
         assert shown.page.locator("#undo").is_disabled()
         press(shown, "b.jpg", "sad")
-        press(shown, "b.jpg", "sad")  # a second press takes it back
+        press(shown, "b.jpg", "sad")  # a second press changes nothing
+        assert done(shown) == "1 of 5, 0"
+        shown.page.get_by_role("button", name="Clear the answer for b.jpg").click()
         assert done(shown) == "0 of 5, 0"
+        assert shown.page.get_by_role("button", name="Clear the answer").count() == 0
         shown.page.keyboard.press("u")
         assert done(shown) == "1 of 5, 0"
         pressed = shown.page.locator("li", has_text="b.jpg").locator("[aria-pressed=true]")
@@ -156,7 +160,6 @@ def test_answers_can_be_undone_and_cleared(browser: Browser, page: Path) -> None
 def test_answers_outlive_a_reload_and_belong_to_their_report(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
-    same, _ = make_report_page(write_report(tmp_path / "same.csv"))
     other, _ = make_report_page(write_report(tmp_path / "other.csv", ROWS[:4]))
     with open_page(browser, page) as shown:
         press(shown, "c.jpg", "no person")
@@ -164,7 +167,7 @@ def test_answers_outlive_a_reload_and_belong_to_their_report(
         assert done(shown) == "1 of 5, 1"
         shown.page.goto(other.as_uri())
         assert done(shown) == "0 of 4, 0"
-        shown.page.goto(same.as_uri())
+        shown.page.goto(page.as_uri())
         assert done(shown) == "1 of 5, 1"
         assert "album/c.jpg" in downloaded(shown)
 
@@ -182,26 +185,108 @@ def test_two_windows_of_a_page_share_their_answers(browser: Browser, page: Path)
         assert not other.complaints
 
 
-@pytest.mark.parametrize("kept", ["{", "17", '[[999,"sad"],[0,"glad"],[1,"happy"]]'])
-def test_damaged_answers_are_ignored(browser: Browser, page: Path, kept: str) -> None:
+@pytest.mark.parametrize(
+    ("kept", "count"),
+    [
+        ("{", 0),
+        ("17", 0),
+        ('[17, null, ["", "album/a.jpg", 0, 5, "sad"], ["", 7, 0, [], "sad"]]', 0),
+        ('[["", "album/a.jpg", 0, [], "glad"], ["", "album/b.jpg", 0, [], "happy"]]', 1),
+    ],
+)
+def test_damaged_answers_are_ignored(browser: Browser, page: Path, kept: str, count: int) -> None:
     with open_page(browser, page) as shown:
         shown.page.evaluate(
             "kept => Object.keys(localStorage).forEach((key) => localStorage.setItem(key, kept))",
             kept,
         )
         shown.page.reload()
-        assert done(shown) == ("1 of 5, 1" if "happy" in kept else "0 of 5, 0")
+        assert done(shown) == f"{count} of 5, {count}"
 
 
-def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path) -> None:
+@pytest.mark.parametrize("kept", ["{", '[[999,"sad"],[0,"glad"],[4,"not_a_person"]]'])
+def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path, kept: str) -> None:
+    digest = hashlib.sha256(page.with_suffix(".csv").read_bytes()).hexdigest()
     with open_page(browser, page) as shown:
         shown.page.evaluate(
-            """() => Object.keys(localStorage).forEach((key) =>
-                localStorage.setItem(key, '[[4,"not_a_person"]]'))"""
+            """([digest, kept]) => {
+                localStorage.clear();
+                localStorage.setItem(`batch-label review ${digest}`, kept);
+            }""",
+            [digest, kept],
         )
         shown.page.reload()
-        assert done(shown) == "1 of 5, 1"
-        assert downloaded(shown).endswith("other/e.jpg,,,,,,,,no_person\n")
+        if "person" in kept:
+            assert done(shown) == "1 of 5, 1"
+            assert downloaded(shown).endswith("other/e.jpg,,,,,,,,,no_person\n")
+        else:
+            assert done(shown) == "0 of 5, 0"
+
+
+def test_pressing_enter_or_space_on_an_answer_never_takes_it_back(
+    browser: Browser, page: Path
+) -> None:
+    with open_page(browser, page) as shown:
+        keyboard = shown.page.keyboard
+        press(shown, "b.jpg", "sad")  # the button keeps the focus
+        for key in ("Enter", "Space", "Enter"):
+            keyboard.press(key)
+            assert done(shown) == "1 of 5, 0", key
+        assert not shown.page.locator("#closeup").is_visible()
+        shown.page.locator("li", has_text="b.jpg").focus()
+        keyboard.press("Enter")
+        shown.page.locator("#closeup").get_by_role("button", name="sad", exact=True).focus()
+        for key in ("Enter", "Space"):
+            keyboard.press(key)
+            assert done(shown) == "1 of 5, 0", key
+        keyboard.press("Delete")
+        assert done(shown) == "0 of 5, 0"
+
+
+def test_every_listed_key_acts_and_no_other_changes_an_answer(browser: Browser, page: Path) -> None:
+    with open_page(browser, page) as shown:
+        keyboard = shown.page.keyboard
+        shown.page.click("#help")
+        listed = shown.page.locator("#key-list kbd").all_text_contents()
+        keyboard.press("Escape")
+        names = {"\u2190": "ArrowLeft", "\u2192": "ArrowRight", "\u2191": "ArrowUp",
+                 "\u2193": "ArrowDown", "to": "2"}  # fmt: skip
+        keys = [names.get(key, key) for text in listed for key in text.replace(",", "").split()]
+        shown.page.evaluate(
+            """() => addEventListener("keydown", (event) => {
+                window.isHandled = event.defaultPrevented;
+            })"""
+        )
+
+        def is_handled(key: str) -> bool:
+            keyboard.press("Escape")
+            shown.page.locator("li", has_text="b.jpg").focus()
+            if key == "Escape":
+                keyboard.press("Enter")
+            keyboard.press(key)
+            return bool(shown.page.evaluate("window.isHandled"))
+
+        # The report has two labels, so the ninth key has none.
+        assert [key for key in keys if not is_handled(key)] == ["9"]
+        others = {*"bcdefghilmopqrstvwxyz", *"ABCJKNU", " ", "Tab", "Insert", "PageUp", "F2"}
+        assert {key for key in others if is_handled(key)} == set()
+
+
+def test_an_answer_of_a_list_is_taken_back_by_its_control_alone(
+    browser: Browser, tmp_path: Path
+) -> None:
+    labels = tuple(f"mood {number}" for number in range(5))
+    shares = dict.fromkeys(labels, 0.2)
+    answer = Answer(Status.OK, "mood 3", 0.2, shares)
+    row = Row(Path("a.jpg"), Status.OK, answer, Source.IMAGE, (), 9, 9)
+    page, _ = make_report_page(write_report(tmp_path / "r.csv", [row], labels))
+    with open_page(browser, page) as shown:
+        select = shown.page.locator("li select")
+        select.select_option("mood 1")
+        assert select.locator("option").first.get_attribute("disabled") is not None
+        shown.page.get_by_role("button", name="Clear the answer for a.jpg").click()
+        assert done(shown) == "0 of 1, 0"
+        assert shown.page.evaluate("document.activeElement.tagName") == "SELECT"
 
 
 def test_a_browser_without_storage_warns(browser: Browser, page: Path) -> None:
@@ -250,6 +335,7 @@ def test_faces_have_numbers_and_odd_names_are_quoted(browser: Browser, tmp_path:
         rows = list(csv.DictReader(io.StringIO(downloaded(shown))))
     assert rows[0] == {
         "path": 'a, "b".jpg',
+        "sha256": "",
         "face": "2",
         "face_left": "-3.5",
         "face_top": "5.0",

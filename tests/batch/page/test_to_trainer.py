@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.path_text import parse_path_text, path_text, printable_text
+from batch.reading.reviews import BOX_COLUMNS
 from batch.records import Abstain, Box, Region
 from tests.batch.page.test_review import downloaded, press
 from tests.conftest import REPOSITORY, Command
@@ -21,7 +22,7 @@ from tests.support.browser import open_page
 from tests.support.review_data import is_held
 from tests.support.trainer_data import write_folders
 from trainer.datasets.dataset import Framing
-from trainer.datasets.review import BOX_COLUMNS, Review
+from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import ReviewedData, read_reviewed
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,21 @@ def test_each_label_gets_the_same_number_of_pseudo_labels(data: Dataset, report:
     assert beside is not None
     assert beside.votes.sum(axis=0).tolist() == [4.0, 4.0]
     assert beside.pixels.shape == (8, 32, 32, 3)
+
+
+def test_the_answers_of_people_are_no_pseudo_labels(
+    data: Dataset, report: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = report.read_text().splitlines()
+    sources = ["source", *["face"] * 9, "review", *["both"] * 8]
+    # The labels of four sad photos are a model's, and one of these is now a person's.
+    text = "".join(f"{line},{one}\n" for line, one in zip(lines, sources, strict=True))
+    report.write_text(text)
+    with caplog.at_level(logging.INFO):
+        beside = add_pseudo_labels(data, report).pseudo_labelled
+    assert beside is not None
+    assert beside.votes.sum(axis=0).tolist() == [3.0, 3.0]
+    assert "1 rows with a person's answer skipped" in caplog.text
 
 
 def test_pseudo_labels_are_part_of_the_fingerprint(data: Dataset, report: Path) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from batch.path_text import path_text
@@ -10,9 +9,7 @@ from batch.records import Box
 from tests.support.review_data import Row, write_review
 from trainer.datasets.dataset import Framing
 from trainer.datasets.review import (
-    REVIEW_COLUMNS,
     Review,
-    ReviewError,
     read_review,
     select_photo_verdicts,
 )
@@ -23,11 +20,6 @@ BOXED: Row = {"face_left": "-1.5", "face_top": 2, "face_width": "30.5", "face_he
 
 def make_review(folder: Path, *rows: Row) -> Review:
     return Review((write_review(folder / "review.csv", rows),), folder / "photos")
-
-
-def test_the_columns_are_those_of_the_contract() -> None:
-    header = "path,face,face_left,face_top,face_width,face_height,said,confidence,label"
-    assert ",".join(REVIEW_COLUMNS) == header
 
 
 def test_a_face_and_a_photo_are_read(tmp_path: Path) -> None:
@@ -67,44 +59,6 @@ def test_the_last_verdict_counts(tmp_path: Path) -> None:
     assert [(v.path.name, v.label) for v in verdicts] == [("a", "happy"), ("b", "sad")]
     swapped = read_review(Review((second, first), tmp_path))
     assert {v.path.name: v.label for v in swapped} == {"a": "happy", "b": "b"}
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ({"path": "", "label": "sad"}, "line 2 has no path"),
-        ({"path": "a", "label": ""}, "line 2 has no label"),
-        ({"path": "a", "label": "sad", "face": "first"}, r"line 2 is invalid \(invalid"),
-        ({"path": "a", "label": "sad", "face_left": 1}, "line 2 is invalid"),
-        ({"path": "a", "label": "sad", **BOXED, "face_width": 0}, "0 x 40 pixels are not a face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_top": "nan"}, "pixels are not a face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_left": 1e308}, "pixels are not a face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_height": 1e10}, "pixels are not a face"),
-        ({"path": "a", "label": "sad", "face": 10**12}, "is not the number of a face"),
-        ({"path": "a", "label": "sad", "face": -1}, "is not the number of a face"),
-        ({"path": "a\\x00b", "label": "sad"}, "has a NUL"),
-        ({"path": "a\0b", "label": "sad"}, "has a NUL|contains NUL"),
-        ({"path": "a\\q", "label": "sad"}, "is not an escape"),
-    ],
-)
-def test_an_invalid_line_is_named(tmp_path: Path, row: Row, said: str) -> None:
-    with pytest.raises(ReviewError, match=said):
-        read_review(make_review(tmp_path, row))
-
-
-def test_a_file_that_is_not_a_review_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "results.csv"
-    with pytest.raises(ReviewError, match=r"results\.csv can't be read \(No such file"):
-        read_review(Review((file,), tmp_path))
-    file.write_text("path,status,label\na,ok,sad\n")
-    with pytest.raises(ReviewError, match=r"results\.csv does not have the columns path,face"):
-        read_review(Review((file,), tmp_path))
-    file.write_text(",".join(REVIEW_COLUMNS) + "\na,b\n")
-    with pytest.raises(ReviewError, match="line 2 has 2 cells, not 9"):
-        read_review(Review((file,), tmp_path))
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ReviewError, match="can't be read as a review"):
-        read_review(Review((file,), tmp_path))
 
 
 def test_reviews_of_earlier_releases_are_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,18 @@ def test_skipped_samples_are_logged_with_the_reason(
     assert len(found.skipped) == 7
     assert "held out, 7 skipped" in caplog.text
     assert "1: No such file or directory (" in caplog.text
+
+
+def test_a_photo_that_changed_since_it_was_reviewed_is_skipped(
+    tmp_path: Path, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    same, changed, *_ = rows = make_rows(pictures[:3])
+    same["sha256"] = hashlib.sha256(pictures[0].read_bytes()).hexdigest()
+    changed["sha256"] = "0a" * 32
+    with caplog.at_level(logging.INFO):
+        found = reviewed(tmp_path, *rows)
+    assert len(found.learn) + len(found.held) == 2
+    assert "1: the photo has changed since it was reviewed (" in caplog.text
 
 
 def test_a_review_without_a_usable_photo_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:

@@ -104,6 +104,20 @@ def test_end_to_end_labels_the_photos_again(tmp_path: Path, astronaut: Image.Ima
         evaluate_review_end_to_end("happy-sad", foreign, "all")
 
 
+def test_end_to_end_skips_photos_that_changed_since_they_were_reviewed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows: list[Row] = [
+        {"path": str(plain(tmp_path, level, held=True)), "said": "sad", "label": "no_person"}
+        for level in (10, 250)
+    ]
+    rows[0]["sha256"] = "0a" * 32
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    with caplog.at_level(logging.INFO):
+        assert evaluate_review_end_to_end("people", review, "all").corrections == 1
+    assert "1: the photo has changed since it was reviewed (" in caplog.text
+
+
 def test_end_to_end_labels_the_photos_of_the_split_alone(tmp_path: Path) -> None:
     review = review_of(
         tmp_path,

@@ -243,6 +243,12 @@ def test_unreviewed_photos_of_the_report_are_selected(tmp_path: Path, tiny: Mode
     answered = [line for line in lines if ",neither," in line]
     report.write_text(REPORT + "\n".join(answered) + "\n")
     assert len(read_unreviewed(report, review, reviewed)) == 5
+    # A person's answer in the report is not the model's.
+    people = [
+        f"{line},{source}" for line, source in zip(answered, ["review"] + ["face"] * 4, strict=True)
+    ]
+    report.write_text("\n".join([REPORT.rstrip() + ",source", *people]) + "\n")
+    assert len(read_unreviewed(report, review, reviewed)) == 4
     # A copy of a reviewed photo is skipped, although its path and bytes are others.
     Image.open(night[0]).point(lambda level: max(0, level - 2)).save(tmp_path / "copy.png")
     report.write_text(REPORT + "\n".join([*answered, "copy.png,ok,happy,1,0,0,32,32"]) + "\n")
