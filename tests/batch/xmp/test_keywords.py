@@ -107,6 +107,15 @@ def test_without_the_record_paths_below_the_root_tell_what_was_added() -> None:
     assert "happy" in list_values(update_sidecar(made, make_content("sad")), "dc:subject")
 
 
+def test_without_the_paths_the_record_tells_what_was_added() -> None:
+    made = update_sidecar(FLAT, make_content("happy")).decode()
+    for name in ("lr:hierarchicalSubject", "digiKam:TagsList"):
+        made = re.sub(f"<{name}>.*?</{name}>", "", made)
+    assert read_keywords(made.encode(), "expression") == ()
+    removed = remove_content(made.encode(), "expression")
+    assert removed == FLAT
+
+
 def test_a_correction_below_the_root_is_replaced() -> None:
     made = update_sidecar(DIGIKAM, make_content("happy"))
     corrected = made.replace(b"expression|happy</rdf:li>", b"expression|sad</rdf:li>", 1)
