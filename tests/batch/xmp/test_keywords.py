@@ -116,6 +116,18 @@ def test_without_the_paths_the_record_tells_what_was_added() -> None:
     assert removed == FLAT
 
 
+def test_a_word_of_another_path_that_was_no_flat_keyword_goes_again() -> None:
+    before = DIGIKAM.replace(b"<rdf:li>Anna</rdf:li>", b"")
+    content = make_content("Anna")
+    made = update_sidecar(before, content)
+    assert "Anna" in list_values(made, "dc:subject")
+    assert update_sidecar(made, content) is made
+    removed = remove_content(made, "expression")
+    assert removed is not None
+    assert "Anna" not in list_values(removed, "dc:subject")
+    assert list_values(removed, "digiKam:TagsList")[0] == "People/Anna"
+
+
 def test_a_correction_below_the_root_is_replaced() -> None:
     made = update_sidecar(DIGIKAM, make_content("happy"))
     corrected = made.replace(b"expression|happy</rdf:li>", b"expression|sad</rdf:li>", 1)
