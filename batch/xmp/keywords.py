@@ -193,7 +193,8 @@ class Keywords:
 
     def _list_recorded_roots(self) -> set[str]:
         entries = [*self._added.read(), *self._kept.read()]
-        return {entry.rpartition(SEPARATOR)[0] for entry in entries}
+        # An entry without a root is none of batch-label's.
+        return {root for entry in entries if (root := entry.rpartition(SEPARATOR)[0])}
 
     def _read_record(self, record: ValueList, root: str) -> list[str]:
         entries = [entry.rpartition(SEPARATOR) for entry in record.read()]

@@ -248,3 +248,14 @@ def test_a_keyword_that_programs_would_change_is_refused(keyword: str) -> None:
         update_sidecar(None, make_content(f"{keyword}|happy"))
     with pytest.raises(SidecarError, match="choose another label or root"):
         update_sidecar(None, make_content("happy", root=f"mood|{keyword}|x"))
+
+
+def test_a_record_without_a_root_names_no_keyword_of_ours() -> None:
+    record = (
+        '<b:AddedKeywords xmlns:b="urn:batch-label:xmp:1.0/"><rdf:Bag><rdf:li>beach</rdf:li>'
+        "</rdf:Bag></b:AddedKeywords></rdf:Description>"
+    )
+    before = FLAT.replace(b"</rdf:Description>", record.encode())
+    made = update_sidecar(before, make_content("happy"))
+    assert "beach" in list_values(made, "dc:subject")
+    assert update_sidecar(made, make_content("happy")) is made
