@@ -170,15 +170,16 @@ class Keywords:
             # Programs that know no paths may write one as a flat keyword.
             flat = (word for word in self._subject.read() if len(split_path(word)) > 1)
             owned.update(word for word in flat if is_below(word, root))
-            owned.update(self._read_record(self._added, root))
-        for root in roots:
-            owned.difference_update(self._read_record(self._kept, root))
-        # A word that is also part of another path is there because of that path.
+        # A word that is also part of another path may be there because of that path.
         for hierarchy in (self._paths, self._tags):
             below = {path for root in roots for path in hierarchy.list_below(root)}
             for path in hierarchy.values.read():
                 if path not in below:
                     owned.difference_update(split_path(path))
+        for root in roots:
+            owned.update(self._read_record(self._added, root))
+        for root in roots:
+            owned.difference_update(self._read_record(self._kept, root))
         return owned
 
     def _list_path_words(self, root: str) -> set[str]:
@@ -192,7 +193,8 @@ class Keywords:
 
     def _list_recorded_roots(self) -> set[str]:
         entries = [*self._added.read(), *self._kept.read()]
-        return {entry.rpartition(SEPARATOR)[0] for entry in entries}
+        # An entry without a root is none of batch-label's.
+        return {root for entry in entries if (root := entry.rpartition(SEPARATOR)[0])}
 
     def _read_record(self, record: ValueList, root: str) -> list[str]:
         entries = [entry.rpartition(SEPARATOR) for entry in record.read()]

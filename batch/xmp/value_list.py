@@ -84,7 +84,7 @@ class ValueList:
             items = [item for item in _list_items(array) if read_text(item) in values]
             for item in items:
                 remove_child(item)
-            if items and not len(array):
+            if not len(array):
                 self._packet.remove_property(element)
 
     def _find_array(self) -> _Element | None:

@@ -107,6 +107,27 @@ def test_without_the_record_paths_below_the_root_tell_what_was_added() -> None:
     assert "happy" in list_values(update_sidecar(made, make_content("sad")), "dc:subject")
 
 
+def test_without_the_paths_the_record_tells_what_was_added() -> None:
+    made = update_sidecar(FLAT, make_content("happy")).decode()
+    for name in ("lr:hierarchicalSubject", "digiKam:TagsList"):
+        made = re.sub(f"<{name}>.*?</{name}>", "", made)
+    assert read_keywords(made.encode(), "expression") == ()
+    removed = remove_content(made.encode(), "expression")
+    assert removed == FLAT
+
+
+def test_a_word_of_another_path_that_was_no_flat_keyword_goes_again() -> None:
+    before = DIGIKAM.replace(b"<rdf:li>Anna</rdf:li>", b"")
+    content = make_content("Anna")
+    made = update_sidecar(before, content)
+    assert "Anna" in list_values(made, "dc:subject")
+    assert update_sidecar(made, content) is made
+    removed = remove_content(made, "expression")
+    assert removed is not None
+    assert "Anna" not in list_values(removed, "dc:subject")
+    assert list_values(removed, "digiKam:TagsList")[0] == "People/Anna"
+
+
 def test_a_correction_below_the_root_is_replaced() -> None:
     made = update_sidecar(DIGIKAM, make_content("happy"))
     corrected = made.replace(b"expression|happy</rdf:li>", b"expression|sad</rdf:li>", 1)
@@ -227,3 +248,14 @@ def test_a_keyword_that_programs_would_change_is_refused(keyword: str) -> None:
         update_sidecar(None, make_content(f"{keyword}|happy"))
     with pytest.raises(SidecarError, match="choose another label or root"):
         update_sidecar(None, make_content("happy", root=f"mood|{keyword}|x"))
+
+
+def test_a_record_without_a_root_names_no_keyword_of_ours() -> None:
+    record = (
+        '<b:AddedKeywords xmlns:b="urn:batch-label:xmp:1.0/"><rdf:Bag><rdf:li>beach</rdf:li>'
+        "</rdf:Bag></b:AddedKeywords></rdf:Description>"
+    )
+    before = FLAT.replace(b"</rdf:Description>", record.encode())
+    made = update_sidecar(before, make_content("happy"))
+    assert "beach" in list_values(made, "dc:subject")
+    assert update_sidecar(made, make_content("happy")) is made

@@ -129,6 +129,21 @@ def test_regions_are_removed_without_the_record() -> None:
         assert b"<mwg-rs:" not in left
 
 
+def test_regions_that_were_there_and_empty_stay(tmp_path: Path) -> None:
+    start, end = (
+        DIGIKAM.index(b"      <rdf:li>\n       <rdf:Desc"),
+        DIGIKAM.index(b"     </rdf:Bag>\n    </mwg"),
+    )
+    emptied = (DIGIKAM[:start] + DIGIKAM[end:]).replace(
+        b"     <rdf:Bag>\n     </rdf:Bag>\n    </mwg", b"     <rdf:Bag/>\n    </mwg"
+    )
+    made = update_sidecar(emptied, make_content("happy", faces=(LEFT,)))
+    removed = remove_content(made, "expression")
+    assert removed is not None
+    assert read_regions(removed, tmp_path) == read_regions(emptied, tmp_path)
+    assert "AppliedToDimensions" in read_regions(removed, tmp_path)
+
+
 def test_a_region_that_got_a_name_is_someone_s(tmp_path: Path) -> None:
     made = update_sidecar(FLAT, make_content("happy", faces=(LEFT,)))
     named = made.replace(b"<mwg-rs:Type>", b"<mwg-rs:Name>Ben</mwg-rs:Name><mwg-rs:Type>")
@@ -156,7 +171,7 @@ def test_a_region_that_someone_adds_behind_comes_first_after_the_next_update() -
     moved = made[:start] + made[start_of_ours:end_of_ours] + made[start:start_of_ours]
     moved += made[end_of_ours:]
     again = update_sidecar(moved.encode(), content).decode()
-    assert again.index("Anna") < again.index("expression|happy</mwg-rs:Description>")
+    assert again.index('mwg-rs:Name="Anna"') < again.index("expression|happy</mwg-rs:Description>")
 
 
 def test_a_camera_s_focus_area_does_not_stand_for_a_face(tmp_path: Path) -> None:
