@@ -25,6 +25,8 @@ from trainer.training.augment import augment, jitter_boxes
 from trainer.training.checkpoint import (
     EpochMetrics,
     TrainingState,
+    find_best_epoch,
+    is_finished,
     load_trained_network,
     restore_checkpoint,
     save_checkpoint,
@@ -110,7 +112,7 @@ def train(
     if not config.epochs:  # only the probe is fitted
         save_checkpoint(run, data, config, state)
 
-    while not _is_finished(state, config):
+    while not is_finished(state.history, config):
         epoch = len(state.history) + 1
         rate, loss, accuracy = 0.0, 0.0, 0.0
         network.train()
@@ -151,7 +153,7 @@ def train(
         state.history.append(
             EpochMetrics(epoch, rate, loss, accuracy, *evaluate_loss(ema, validation))
         )
-        if config.patience and _find_best_epoch(state) == epoch:
+        if config.patience and find_best_epoch(state.history) == epoch:
             state.best.update(copy.deepcopy(ema.state_dict()))
         save_checkpoint(run, data, config, state)
         trackers.log_history(state.history)
@@ -234,18 +236,6 @@ def evaluate_test_split(data: Dataset, config: Config, run: Path) -> dict[str, f
         "balanced_accuracy": float(balanced_accuracy(counts)),
         "macro_f1": float(macro_f1(counts)),
     }
-
-
-def _is_finished(state: TrainingState, config: Config) -> bool:
-    done = len(state.history)
-    waited = done - _find_best_epoch(state)
-    return done == config.epochs or (config.patience > 0 and waited >= config.patience)
-
-
-def _find_best_epoch(state: TrainingState) -> int:
-    """Return the number of the epoch with the lowest validation loss, 0 before the first."""
-    best = min(state.history, key=lambda epoch: epoch.validation_loss, default=None)
-    return best.epoch if best else 0
 
 
 def _iter_batches(
