@@ -170,9 +170,10 @@ def read_progress(run: Path, data: Dataset, config: Config) -> Progress:
     fingerprint, settings = json.loads(stored["identity"])
     other_fingerprint, others = json.loads(_describe_training(data, config))
     differences = ["other data"] if fingerprint != other_fingerprint else []
-    changed = [name for name in others if settings.get(name) != others[name]]
-    if changed or settings.keys() - others.keys():
-        names = [*changed, *sorted(settings.keys() - others.keys())]
+    names = [name for name in others if settings.get(name, others[name]) != others[name]]
+    if not differences and settings.keys() != others.keys():  # of another release
+        names += sorted(settings.keys() ^ others.keys())
+    if names:
         differences.append(f"other settings ({', '.join(names)})")
     return Progress(len(history), is_finished(history, config), tuple(differences))
 

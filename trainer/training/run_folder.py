@@ -84,12 +84,14 @@ def choose_run(run: Path, data: Dataset, config: Config) -> Path:
         return folder
     numbered = (run.with_name(f"{run.name}-{number}") for number in itertools.count(2))
     new = next(folder for folder in numbered if not folder.exists() or _is_abandoned(folder))
+    latest = find_latest_run(run)
+    before = latest if latest in progress else runs[-1]
     _note_latest(run, new)
     logger.info(
         "%s: new training, because %s has %s; that one is kept",
         new,
-        runs[-1],
-        " and ".join(progress[runs[-1]].differences),
+        before,
+        " and ".join(progress[before].differences),
     )
     return new
 
