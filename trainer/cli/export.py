@@ -139,7 +139,7 @@ def export(
 ) -> None:
     """Export a trained network as a model file."""
     from trainer.datasets.sources import choose_source, load_dataset
-    from trainer.evaluation.tables import format_evaluation
+    from trainer.evaluation.tables import MIN_SAMPLES, format_evaluation
     from trainer.exporting.export import ExportOptions, export_model
     from trainer.exporting.model_card import write_card
     from trainer.exporting.publish_model import publish_model
@@ -183,6 +183,13 @@ def export(
     if credit:
         labelled = replace(labelled, credit=credit)
     exported = export_model(trained, labelled, options)
+    if exported.validation < MIN_SAMPLES:
+        click.echo(
+            f"WARNING: the temperature ({exported.calibration.temperature:g}) and the thresholds "
+            f"are chosen on {exported.validation} samples, fewer than {MIN_SAMPLES}, so they may "
+            f"be far off; add photos, or use `trainer crossvalidate`",
+            err=True,
+        )
     card = write_card(exported, trained, labelled, license_id)
     publish_model(exported.graph, card, output)
     click.echo(format_evaluation(exported.test))

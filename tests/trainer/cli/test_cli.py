@@ -292,6 +292,7 @@ def test_an_unfinished_training_is_exported_only_if_asked_for(
     assert not (tmp_path / "mine.onnx").exists()
     exported = trainer(*export, "--unfinished")
     assert exported.exit_code == 0, exported.output
+    assert "are chosen on 9 samples, fewer than 30, so they may be far off" in exported.output
     assert "WARNING: The training was not finished: 2 of 12 epochs." in exported.output
     card = (tmp_path / "mine.md").read_text()
     assert "> **Warning: The training was not finished: 2 of 12 epochs.**" in card
