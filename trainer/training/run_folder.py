@@ -16,6 +16,7 @@ from pathlib import Path
 
 from batch.errors import InputError, LockedError
 from batch.files.lock import hold_lock
+from batch.os_errors import translate_write_errors
 from trainer.datasets.dataset import Dataset
 from trainer.datasets.sources import SOURCE_FILE
 from trainer.training.checkpoint import CHECKPOINT_FILE, read_progress
@@ -33,15 +34,16 @@ def lock_run(run: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another training does.
-        OutputError: the folder can't be written.
+        OutputError: the folder can't be made, or the block raised an ``OSError``.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    remedy = "choose another --run"
+    with translate_write_errors(f"run folder {run}", remedy), ExitStack() as stack:
+        run.mkdir(parents=True, exist_ok=True)
         try:
             stack.enter_context(hold_lock(str(run / CHECKPOINT_FILE), noun="training run"))
         except LockedError as error:
             raise LockedError(
-                f"another training is using {run}", "wait for it to end, or choose another --run"
+                f"another training is using {run}", f"wait for it to end, or {remedy}"
             ) from error
         yield
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import InputError, LockedError
+from batch.errors import InputError, LockedError, OutputError
 from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_run
 from trainer.datasets.dataset import Dataset, select_samples
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
@@ -130,3 +130,12 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     with lock_run(tmp_path / "run"):
         pass
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with (
+        pytest.raises(OutputError, match=r"run folder .*file/run can't be written .*another --run"),
+        lock_run(tmp_path / "file" / "run"),
+    ):
+        pass
