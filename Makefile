@@ -112,11 +112,11 @@ data: $(VENV)/train.done ## Download FER+ into data/ferplus
 	$(BIN)/trainer data
 
 .PHONY: train
-train: $(VENV)/train.done ## Train a network on DATA into runs/NAME
+train: $(VENV)/train.done ## Train a network on DATA into runs/NAME (runs/NAME-2, ... if that has other data)
 	$(BIN)/trainer train $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" $(TRAIN)
 
 .PHONY: export
-export: $(VENV)/train.done ## Export the run as your model NAME, or to CANDIDATE=file.onnx
+export: $(VENV)/train.done ## Export the newest run of NAME as your model NAME, or to CANDIDATE=file.onnx
 	$(BIN)/trainer export $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" --name "$$NAME" $(call option,--output,CANDIDATE)
 
 .PHONY: evaluate

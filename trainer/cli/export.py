@@ -27,6 +27,7 @@ from trainer.cli.shared_options import (
 
 if TYPE_CHECKING:
     from batch.models.fusion import Fusion
+    from trainer.training.checkpoint import TrainedNetwork
 
 
 def _parse_correction(
@@ -47,7 +48,13 @@ def _parse_correction(
 
 
 @click.command()
-@run_option("runs/face", "The folder of the training run.")
+@run_option(
+    "runs/face",
+    "The --run folder of the training; the newest of DIR, DIR-2, ... is exported.",
+)
+@click.option(
+    "--unfinished", is_flag=True, help="Export a training that has not run all of its epochs."
+)
 @optional_data_option("the data of the run")
 @abstain_option
 @beside_option
@@ -110,6 +117,7 @@ def _parse_correction(
 )
 def export(
     run_folder: Path,
+    unfinished: bool,
     data: Path | None,
     abstain: dict[str, str],
     beside: Path | None,
@@ -131,12 +139,13 @@ def export(
 ) -> None:
     """Export a trained network as a model file."""
     from trainer.datasets.sources import choose_source, load_dataset
-    from trainer.evaluation.tables import format_evaluation
+    from trainer.evaluation.tables import MIN_SAMPLES, format_evaluation
     from trainer.exporting.export import ExportOptions, export_model
     from trainer.exporting.model_card import write_card
     from trainer.exporting.publish_model import publish_model
     from trainer.exporting.weight_formats import WeightFormat
     from trainer.training.checkpoint import load_trained_network
+    from trainer.training.run_folder import find_latest_run
 
     show_progress()
     if output is None:
@@ -155,16 +164,43 @@ def export(
         mirrored=mirrored,
         fusion=_read_fusion(fusion) if fusion else None,
     )
-    trained = load_trained_network(run_folder)
-    source, review = choose_source(data, run_folder), make_review(review_files, photos)
+    folder = find_latest_run(run_folder)
+    trained = load_trained_network(folder)
+    missing = _describe_missing_epochs(trained)
+    if missing and not unfinished:
+        raise UsageError(
+            f"the training in {folder} is not finished: {missing}",
+            "give the same `trainer train` command again to resume it, or export it as it is with "
+            "--unfinished",
+        )
+    click.echo(f"Exporting the training in {folder}", err=True)
+    source, review = choose_source(data, folder), make_review(review_files, photos)
     labelled = load_dataset(source, trained.framing, beside, review, abstain)
+    if missing:
+        warning = f"The training was not finished: {missing}."
+        labelled = replace(labelled, warning=f"{warning} {labelled.warning}".rstrip())
+        click.echo(f"WARNING: {warning}", err=True)
     if credit:
         labelled = replace(labelled, credit=credit)
     exported = export_model(trained, labelled, options)
+    if exported.validation < MIN_SAMPLES:
+        click.echo(
+            f"WARNING: the temperature ({exported.calibration.temperature:g}) and the thresholds "
+            f"are chosen on {exported.validation} samples, fewer than {MIN_SAMPLES}, so they may "
+            f"be far off; add photos, or use `trainer crossvalidate`",
+            err=True,
+        )
     card = write_card(exported, trained, labelled, license_id)
     publish_model(exported.graph, card, output)
     click.echo(format_evaluation(exported.test))
     click.echo(f"\nThe model is {output}")
+
+
+def _describe_missing_epochs(trained: TrainedNetwork) -> str:
+    """Describe an unfinished training as text; empty for a finished one."""
+    if trained.is_finished:
+        return ""
+    return f"{len(trained.history)} of {trained.config.epochs} epochs"
 
 
 def _read_fusion(path: Path) -> Fusion:

@@ -25,8 +25,8 @@ Command = Callable[..., None]
 # The folder that `trainer data` downloads to.
 FERPLUS_FOLDER = Path("data/ferplus")
 DATA_HELP = (
-    "FER+ (folder or zip file), a folder with a sub-folder of photos for each class, or a table "
-    "(CSV) of photos and labels."
+    "FER+ (folder or zip file), a folder with a sub-folder of photos for each class, such "
+    "folders in train/, val/ and test/, or a table (CSV) of photos and labels."
 )
 
 

@@ -19,7 +19,7 @@ from trainer.cli.shared_options import (
     run_option,
     show_progress,
 )
-from trainer.training.tracking import DEFAULT_TRACKERS, TRACKERS, Trackers
+from trainer.training.tracking import DEFAULT_TRACKERS, TRACKERS, Trackers, import_trackers
 
 CURVES_FILE = "curves.png"
 # The files of a run that trackers keep.
@@ -46,7 +46,8 @@ def _parse_tracker_names(
 @config_option
 @run_option(
     "runs/face",
-    "The folder for checkpoint, metrics and logs; an interrupted run is resumed from it.",
+    "The folder for checkpoint, metrics and logs. An interrupted training resumes; one on other "
+    "data or with other settings goes to DIR-2, DIR-3, ... beside it.",
 )
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the data.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of all random numbers.")
@@ -84,23 +85,27 @@ def train(
     from trainer.training.config import load_config
     from trainer.training.loop import evaluate_test_split
     from trainer.training.loop import train as train_network
+    from trainer.training.run_folder import choose_run, find_latest_run, lock_run
 
     show_progress()
-    trackers = Trackers(tracker_names, run_folder)
+    import_trackers(tracker_names)  # before the data are read
     settings = {"epochs": epochs, "seed": seed, "threads": threads}
     config = load_config(config_file, settings)
-    source = choose_source(data, run_folder)
+    source = choose_source(data, find_latest_run(run_folder))
     review = make_review(review_files, photos)
     labelled = load_dataset(source, make_framing(**framing), beside, review, abstain)
-    if not (run_folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
-        record_source(run_folder, source, labelled)
-    with trackers:
-        history = train_network(labelled, config, run_folder, trackers)
-        if history:
-            plot_curves(history, run_folder / CURVES_FILE)
-        files = [run_folder / name for name in RESULT_FILES]
-        trackers.log_result(
-            history,
-            evaluate_test_split(labelled, config, run_folder),
-            [path for path in files if path.is_file()],
-        )
+    with lock_run(run_folder):
+        folder = choose_run(run_folder, labelled, config)
+        if not (folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
+            record_source(folder, source, labelled)
+        with Trackers(tracker_names, folder) as trackers:
+            history = train_network(labelled, config, folder, trackers)
+            if history:
+                plot_curves(history, folder / CURVES_FILE)
+            files = [folder / name for name in RESULT_FILES]
+            trackers.log_result(
+                history,
+                evaluate_test_split(labelled, config, folder),
+                [path for path in files if path.is_file()],
+            )
+    click.echo(f"The run is {folder}")

@@ -52,17 +52,8 @@ def find_near_duplicates(pixels: Pixels, others: Pixels) -> Indices:
         The index of the first near duplicate among the others, or -1: int64 [n].
     """
     found = np.full(len(pixels), len(others))
-    waves, other_waves = _compute_dct(pixels), _compute_dct(others)
-    # Mirroring negates the odd frequencies.
-    mirrored = other_waves * np.float32(-1) ** np.arange(HASH_SIDE + 1)
-    for turned in (other_waves, mirrored):
-        shapes, other_shapes = _normalise_dct(waves), _normalise_dct(turned)
-        for left, right in _find_close_hashes(
-            _hash_dct(waves), _hash_dct(turned), MAX_HASH_DISTANCE
-        ):
-            correlation = (shapes[left] * other_shapes[right]).sum(axis=1)
-            alike = correlation >= MIN_CORRELATION
-            np.minimum.at(found, left[alike], right[alike])
+    for left, right in _find_alike_pairs(pixels, others):
+        np.minimum.at(found, left, right)
     return np.where(found < len(others), found, -1)
 
 
@@ -110,7 +101,7 @@ def group_near_duplicates(hashes: Hashes, distance: int = MAX_HASH_DISTANCE) -> 
 
     For photos only: among 570 web photos all 24 pairs within 12 bits were copies, and the closest
     pair that was not differs in 14 bits. Pictures that look alike, such as faces, need
-    ``find_near_duplicates``.
+    ``group_alike_faces``.
 
     Args:
         hashes: uint64 [n].
@@ -120,6 +111,23 @@ def group_near_duplicates(hashes: Hashes, distance: int = MAX_HASH_DISTANCE) -> 
         The index of the first picture of each one's group, int64 [n].
     """
     return _connect_components(len(hashes), list(_find_close_hashes(hashes, hashes, distance)))
+
+
+def group_alike_faces(pixels: Pixels) -> Indices:
+    """Group faces, so that near duplicates as in ``find_near_duplicates`` are in the same group.
+
+    By their hashes alone 6,426 different faces of FER+'s 33,632 would be in one group; the largest
+    has 15 here. In 1,282 portraits without copies no two faces share a group; by their hashes alone
+    166 would. For whole photos this is too strict: it misses copies that are cropped, 11 of the 18
+    pairs of 564 web photos.
+
+    Args:
+        pixels: uint8 [n, H, W, C].
+
+    Returns:
+        The index of the first picture of each one's group, int64 [n].
+    """
+    return _connect_components(len(pixels), list(_find_alike_pairs(pixels, pixels)))
 
 
 def merge_groups(numbers: Indices, names: Texts) -> Indices:
@@ -150,6 +158,24 @@ def _connect_components(count: int, pairs: Sequence[tuple[Indices, Indices]]) ->
     _, components = connected_components(graph, directed=False)
     _, firsts = np.unique(components, return_index=True)
     return np.asarray(firsts[components], np.int64)
+
+
+def _find_alike_pairs(pixels: Pixels, others: Pixels) -> Iterator[tuple[Indices, Indices]]:
+    """Yield the indices of all near duplicates, mirrored or not, in batches.
+
+    Their hashes are close and their low frequencies correlate.
+    """
+    waves, other_waves = _compute_dct(pixels), _compute_dct(others)
+    # Mirroring negates the odd frequencies.
+    mirrored = other_waves * np.float32(-1) ** np.arange(HASH_SIDE + 1)
+    for turned in (other_waves, mirrored):
+        shapes, other_shapes = _normalise_dct(waves), _normalise_dct(turned)
+        for left, right in _find_close_hashes(
+            _hash_dct(waves), _hash_dct(turned), MAX_HASH_DISTANCE
+        ):
+            correlation = (shapes[left] * other_shapes[right]).sum(axis=1)
+            alike = correlation >= MIN_CORRELATION
+            yield left[alike], right[alike]
 
 
 def _compute_dct(pixels: Pixels) -> Levels:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from batch.errors import InputError
 from trainer.datasets.dataset import Dataset, Framing, select_abstain_classes, sort_classes
-from trainer.datasets.samples import SPLIT_NAMES, LabelledFile, Skipped, build_dataset
+from trainer.datasets.samples import (
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    LabelledFile,
+    Skipped,
+    build_dataset,
+)
 
 # Map from a name in the data to its abstain class.
 AbstainNames = Mapping[str, str]
@@ -19,6 +28,18 @@ REQUIRED_COLUMNS = ("path", "label")
 SPLIT, WEIGHT, KIND, GROUP = "split", "weight", "kind", "group"
 OPTIONAL_COLUMNS = (SPLIT, WEIGHT, KIND, GROUP)
 MIN_WEIGHT, MAX_WEIGHT = 0.001, 100.0
+# The split that a folder of this name holds, if it and all folders beside it hold class folders.
+SPLIT_FOLDERS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+
+logger = logging.getLogger(__name__)
 
 
 class LabelTableError(InputError):
@@ -28,15 +49,61 @@ class LabelTableError(InputError):
 def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
     """Read a folder whose sub-folders are the classes, see ``list_folder_files``.
 
-    The digest of a file's bytes decides its split (80 % train, 10 % validation, 10 % test), so that
-    adding photos does not move others to another split.
+    If the folder has no split folders, the digest of a file's bytes decides its split (80 % train,
+    10 % validation, 10 % test), so that adding photos does not move others to another split, see
+    ``spread_classes``. Files that are in no class folder are skipped.
 
     Raises:
-        InputError: the folder does not exist, there are fewer than two labels, or a class has no
-            usable photo.
+        InputError: the folder does not exist, there are fewer than two labels, a class has no
+            usable photo, or folders named like splits can't be used.
     """
     classes, files = list_folder_files(root, abstain)
-    return build_dataset(root.resolve().name, classes, files, framing)
+    splits = find_split_folders(root)
+    if splits:
+        _log_splits(root, splits)
+    places = (root, *splits)
+    loose = [
+        (path.relative_to(root).as_posix(), "in no class folder")
+        for place in places
+        for path in sorted(place.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    ]
+    return build_dataset(root.resolve().name, classes, files, framing, loose)
+
+
+def find_split_folders(root: Path) -> dict[Path, str]:
+    """Find the folders of a folder that are splits: the split of each by path, empty for none.
+
+    They are splits if all have names of ``SPLIT_FOLDERS`` and hold folders, the classes.
+
+    Raises:
+        InputError: all have such names but not all hold folders or none is the training split, or
+            several splits are beside other folders.
+    """
+    folders = _list_folders(root)
+    named = {f: SPLIT_FOLDERS[f.name.casefold()] for f in folders if _is_named_like_split(f)}
+    nested = {folder: split for folder, split in named.items() if _list_folders(folder)}
+    others = [folder.name for folder in folders if folder not in named]
+    if others:
+        if len(set(nested.values())) < 2:
+            return {}
+        raise InputError(
+            f"{root} has splits ({_join_names(nested)}) beside other folders ({', '.join(others)})",
+            "move the others away or, if all of them are classes, give a table of photos",
+        )
+    flat = [folder for folder in named if folder not in nested]
+    if flat:
+        raise InputError(
+            f"{root} has folders named like splits ({_join_names(flat)}) without class folders",
+            "make a sub-folder for each class in them, or move them away; if they are classes, "
+            "rename them",
+        )
+    if named and TRAIN not in named.values():
+        raise InputError(
+            f"{root} has the splits {_join_names(named)}, but no folder train",
+            "add it or, if these are classes, rename them",
+        )
+    return named
 
 
 def list_folder_files(
@@ -46,17 +113,20 @@ def list_folder_files(
 
     The folders ``neither`` and ``no_person``, and those named by ``abstain``, are the abstain
     classes. A file's kind is its class and the sub-folder that it is in, such as
-    ``no_person/pets``.
+    ``no_person/pets``. In split folders (``find_split_folders``) the classes are a level deeper. If
+    there is none for validation or test, the digests of the training files decide which go there.
 
     Raises:
-        InputError: the folder does not exist, or there are fewer than two labels.
+        InputError: the folder does not exist, there are fewer than two labels, folders named like
+            splits can't be used, or a class is not in the training split.
     """
     if not root.is_dir():
         raise InputError(
             f"{root} is not a folder", "give a folder with a sub-folder for each class"
         )
     names = abstain or {}
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    splits = find_split_folders(root)
+    folders = [folder for place in splits or (root,) for folder in _list_folders(place)]
     classes = sort_classes(names.get(folder.name, folder.name) for folder in folders)
     labels = len(classes) - len(select_abstain_classes(classes))
     if labels < 2:
@@ -64,15 +134,21 @@ def list_folder_files(
             f"{root} has {labels} sub-folders for labels",
             "make at least two, such as happy and sad",
         )
+    if splits:
+        _check_classes(root, folders, splits, names)
+    missing = tuple(split for split in SPLIT_NAMES if split not in splits.values())
     files = [
         LabelledFile(
             path,
             path.relative_to(root).as_posix(),
             classes.index(class_),
+            split="" if missing and split == TRAIN else split,
+            choices=(TRAIN, *missing) if splits else SPLIT_NAMES,
             kind=str(PurePosixPath(class_, path.relative_to(folder).parent.as_posix())),
         )
         for folder in folders
         for class_ in [names.get(folder.name, folder.name)]
+        for split in [splits.get(folder.parent, "")]
         for path in _list_files(folder)
     ]
     return classes, files
@@ -142,6 +218,41 @@ def list_table_files(
         for row in rows
     ]
     return classes, files, skipped
+
+
+def _list_folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _is_named_like_split(folder: Path) -> bool:
+    return folder.name.casefold() in SPLIT_FOLDERS
+
+
+def _join_names(folders: Iterable[Path]) -> str:
+    return ", ".join(folder.name for folder in folders)
+
+
+def _check_classes(
+    root: Path, folders: Iterable[Path], splits: Mapping[Path, str], names: AbstainNames
+) -> None:
+    """Check that every class of a held-out split is in the training split too."""
+    trained = {names.get(f.name, f.name) for f in folders if splits[f.parent] == TRAIN}
+    for folder in folders:
+        if names.get(folder.name, folder.name) not in trained:
+            raise InputError(
+                f"{folder} has no folder of its class in the training split of {root}",
+                "add photos of the class there, or move this folder away",
+            )
+
+
+def _log_splits(root: Path, splits: Mapping[Path, str]) -> None:
+    missing = [split for split in SPLIT_NAMES if split not in splits.values()]
+    logger.info(
+        "%s: the folders %s are its splits%s",
+        root,
+        _join_names(splits),
+        f"; {' and '.join(missing)} photos are taken from the training split" if missing else "",
+    )
 
 
 def _list_files(folder: Path) -> list[Path]:

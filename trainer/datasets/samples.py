@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from trainer.datasets.duplicates import drop_near_duplicates
 
 # A picture with both sides of at most this many pixels is treated as a face crop.
 MAX_FACE_CROP_SIDE = 64
-SPLIT_NAMES = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = SPLIT_NAMES = ("train", "validation", "test")
 # Shares of all photos; the rest is the test split.
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
+# A class of this many photos has at least one in each split.
+MIN_SPREAD = 5
 OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not recorded."
 
 Cropper = Callable[[Photo], Pixels | None]
@@ -40,6 +43,7 @@ class LabelledFile:
         name: name in messages.
         label: index of its class.
         split: train, validation or test; if empty, the group or else the file's bytes decide.
+        choices: the splits among which they decide.
         weight: weight in the training loss.
         kind: kind of picture, for tables.
         group: group whose samples share a split and a fold; empty for none.
@@ -49,6 +53,7 @@ class LabelledFile:
     name: str
     label: int
     split: str = ""
+    choices: tuple[str, ...] = SPLIT_NAMES
     weight: float = 1.0
     kind: str = ""
     group: str = ""
@@ -67,6 +72,7 @@ class Sample:
         weight: weight in the training loss.
         kind: kind of picture, for tables.
         group: group whose samples share a split and a fold; empty for none.
+        choices: the splits that it may be moved to, see ``spread_classes``.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Sample:
     weight: float = 1.0
     kind: str = ""
     group: str = ""
+    choices: tuple[str, ...] = ()
 
 
 def build_dataset(
@@ -107,6 +114,7 @@ def build_dataset(
     for n, label in enumerate(labels):
         if not any(sample.label == n for sample in samples):
             raise InputError(f"{label} in {name} has no usable photo", "add photos or remove it")
+    samples = spread_classes(samples)
     # Sorted by digest, so that renaming a file does not change the training.
     samples.sort(key=lambda sample: sample.digest)
     split = {split: [s for s in samples if s.split == split] for split in SPLIT_NAMES}
@@ -125,12 +133,51 @@ def build_dataset(
     )
 
 
-def assign_split(digest: str) -> str:
-    """Assign a split by a SHA-256 (hex), of a file's bytes or of a group's name."""
+def assign_split(digest: str, choices: Sequence[str] = SPLIT_NAMES) -> str:
+    """Assign a split by a SHA-256 (hex), of a file's bytes or of a group's name.
+
+    A split that is not among the choices is replaced by the training split.
+    """
     at = int(digest[:16], 16) / 16**16
-    if at < TRAIN_SHARE:
-        return "train"
-    return "validation" if at < TRAIN_SHARE + VALIDATION_SHARE else "test"
+    split = TRAIN
+    if at >= TRAIN_SHARE:
+        split = VALIDATION if at < TRAIN_SHARE + VALIDATION_SHARE else TEST
+    return split if split in choices else TRAIN
+
+
+def spread_classes(samples: Sequence[Sample]) -> list[Sample]:
+    """Move samples so that every class of at least ``MIN_SPREAD`` has one in each split.
+
+    If a class has no test sample, the one with the highest digest becomes one; then the same for
+    validation, from training. The digests also assign the splits, in the order train, validation,
+    test. So if a photo is added, none moves from training to a held-out split, nor from test to
+    training. Samples with a given split or a group count, but do not move.
+    """
+    splits = [sample.split for sample in samples]
+    for label in sorted({sample.label for sample in samples}):
+        members = [n for n, sample in enumerate(samples) if sample.label == label]
+        if len(members) < MIN_SPREAD:
+            continue
+        for wanted in (TEST, VALIDATION, TRAIN):
+            counts = Counter(splits[n] for n in members)
+            movable = [
+                n
+                for n in members
+                if wanted in samples[n].choices
+                # Validation is filled again in the next step.
+                and (counts[splits[n]] > 1 or (wanted, splits[n]) == (TEST, VALIDATION))
+            ]
+            if counts[wanted] or not movable:
+                continue
+            movable.sort(key=lambda n: (SPLIT_NAMES.index(splits[n]), samples[n].digest))
+            from_train = [n for n in movable if splits[n] == TRAIN]
+            if wanted == VALIDATION and from_train:
+                movable = from_train
+            splits[movable[0 if wanted == TRAIN else -1]] = wanted
+    return [
+        sample if sample.split == split else replace(sample, split=split)
+        for sample, split in zip(samples, splits, strict=True)
+    ]
 
 
 def hash_group(group: str) -> str:
@@ -157,15 +204,17 @@ def read_samples(
         if pixels is None:
             return file.name, "no face found"
         digest = hashlib.sha256(data).hexdigest()
+        decisive = hash_group(file.group) if file.group else digest
         return Sample(
             name=file.name,
             label=file.label,
-            split=file.split or assign_split(hash_group(file.group) if file.group else digest),
+            split=file.split or assign_split(decisive, file.choices),
             digest=digest,
             pixels=pixels,
             weight=file.weight,
             kind=file.kind,
             group=file.group,
+            choices=() if file.split or file.group else file.choices,
         )
 
     with ThreadPoolExecutor() as pool:

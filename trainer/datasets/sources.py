@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from batch.errors import InputError, UsageError
 from batch.reading.reviews import is_review
 from batch.records import Abstain, Region
@@ -32,7 +34,7 @@ from trainer.datasets.labelled_files import (
 from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import add_review
-from trainer.datasets.samples import LabelledFile
+from trainer.datasets.samples import TEST, VALIDATION, LabelledFile
 
 SOURCE_FILE = "source.txt"
 SKIPPED_FILE = "left-out.csv"
@@ -78,6 +80,16 @@ def load_dataset(
             "image for a model of whole photos",
             Abstain.NO_PERSON,
         )
+    for split in (VALIDATION, TEST):
+        present = np.bincount(getattr(data, split).targets, minlength=len(data.labels))
+        missing = [label for label, n in zip(data.labels, present.tolist(), strict=True) if not n]
+        if missing:
+            logger.warning(
+                "WARNING: the %s split of %s has no sample of %s; add photos of it",
+                split,
+                data.name,
+                ", ".join(missing),
+            )
     if data.warning:
         logger.warning("WARNING: %s", data.warning)
     if review:

@@ -14,6 +14,8 @@ from batch.errors import InputError, ModelError
 from batch.options import Options, Provider
 from batch.records import ABSTAIN_OUTPUTS, LABELLED_STATUSES, Answer, Row, Status
 from trainer.datasets.dataset import canonical_label, select_abstain_classes
+from trainer.datasets.labelled_files import find_split_folders
+from trainer.datasets.samples import SPLIT_NAMES
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import resolve_default_name
 from trainer.evaluation.metrics import (
@@ -189,6 +191,13 @@ def _outputs(answer: Answer) -> tuple[str, ...]:
 def _list_class_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(f"{root} is not a folder", "give a folder with a sub-folder per class")
+    splits = find_split_folders(root)
+    if splits:
+        held_out = max(splits, key=lambda folder: SPLIT_NAMES.index(splits[folder]))
+        raise InputError(
+            f"the folders of {root} are splits, not classes",
+            f"give one of them, such as {held_out}",
+        )
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
         raise InputError(

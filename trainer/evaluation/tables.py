@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from batch.path_text import printable_text
 from trainer.evaluation.end_to_end import EndToEndEvaluation
@@ -19,45 +19,58 @@ BIASED_SAMPLE_NOTE = (
     "People review the least certain answers first: this is not a random sample of the photos."
 )
 MAX_KIND_CHARACTERS = 60  # of a kind's name
+# Metrics on fewer samples of a class get a note. Of 30 right answers in 30, the share of wrong ones
+# may still be a tenth (Clopper and Pearson, one-sided 95 %).
+MIN_SAMPLES = 30
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """Format an evaluation; labels without samples have no line."""
+    """Format an evaluation; labels without samples have no line.
+
+    A note says which classes have too few samples for their metrics to mean much.
+    """
+    counts = [sum(row) for row in evaluation.confusion]
     rows = [
         ("samples", str(evaluation.samples)),
         ("accuracy", format_interval(evaluation.accuracy)),
         ("balanced accuracy", format_interval(evaluation.balanced_accuracy)),
         ("macro F1", format_interval(evaluation.macro_f1)),
         *(
-            (f"recall of {label}", format_interval(share))
-            for label, share in zip(evaluation.labels, evaluation.recall, strict=True)
-            if not math.isnan(share.value)
+            (f"recall of {label}, {count} samples", format_interval(share))
+            for label, count, share in zip(
+                evaluation.labels, counts, evaluation.recall, strict=True
+            )
+            if count
         ),
         ("calibration error", format_interval(evaluation.calibration_error)),
         ("log loss", f"{evaluation.log_loss:.4f}"),
     ]
     text = f"{format_columns(rows)}\n\n{_format_confusion(evaluation)}"
     if evaluation.selective is None:
-        return text
+        note = note_few_samples(dict(zip(evaluation.labels, counts, strict=True)))
+        return f"{text}\n\n{note}" if note else text
     return f"{text}\n\nBy the model's own thresholds:\n\n{format_selective(evaluation.selective)}"
 
 
 def format_selective(found: SelectiveMetrics) -> str:
     """Format the metrics of a model's decisions, with tables by class and by kind."""
+    samples = [sum(row) for row in found.confusion]
+    counted = sum(sum(row[: len(found.labels)]) for row in found.confusion)
+    labelled, others = samples[: len(found.labels)], samples[len(found.labels) :]
     rows = [
         (f"accuracy, if all {found.labelled} with a label get one", format_interval(found.always)),
-        ("accuracy of the labels that count", format_interval(found.accuracy)),
+        (f"accuracy of the {counted} labels that count", format_interval(found.accuracy)),
         *(
-            (f"coverage of {label}", format_interval(estimate))
-            for label, estimate in zip(found.labels, found.coverage, strict=True)
+            (f"coverage of {label}, {count} samples", format_interval(estimate))
+            for label, count, estimate in zip(found.labels, labelled, found.coverage, strict=True)
             if not math.isnan(estimate.value)
         ),
         *(
-            (f"{name} with a label that counts", format_interval(estimate))
-            for name, estimate in zip(found.abstain, found.answered, strict=True)
+            (f"{name} with a label that counts, {count} samples", format_interval(estimate))
+            for name, count, estimate in zip(found.abstain, others, found.answered, strict=True)
             if not math.isnan(estimate.value)
         ),
-        ("AUGRC", format_interval(found.augrc)),
+        (f"AUGRC, {found.samples} samples", format_interval(found.augrc)),
     ]
     classes = (*found.labels, *found.abstain)
     counts = [
@@ -65,11 +78,11 @@ def format_selective(found: SelectiveMetrics) -> str:
         for name, row in zip(classes, found.confusion, strict=True)
         if sum(row)
     ]
-    text = f"{format_columns(rows)}\n\n{format_grid((OUTCOME_CORNER, *found.outcomes), counts)}"
-    if not found.kinds:
-        return text
-    head, kinds = build_kind_rows(found)
-    return f"{text}\n\n{format_grid(head, kinds)}"
+    parts = [format_columns(rows), format_grid((OUTCOME_CORNER, *found.outcomes), counts)]
+    if found.kinds:
+        parts.append(format_grid(*build_kind_rows(found)))
+    note = note_few_samples(dict(zip(classes, samples, strict=True)))
+    return "\n\n".join([*parts, note] if note else parts)
 
 
 def build_kind_rows(found: SelectiveMetrics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -97,6 +110,17 @@ def format_grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f"{first:<{widths[0]}}"
         + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
         for first, *cells in lines
+    )
+
+
+def note_few_samples(counts: Mapping[str, int]) -> str:
+    """Note which classes have fewer than ``MIN_SAMPLES``, by their counts; empty for none."""
+    few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < MIN_SAMPLES]
+    if not few:
+        return ""
+    return (
+        f"NOTE: fewer than {MIN_SAMPLES} samples of {', '.join(few)}: metrics on so few say little "
+        f"about other photos."
     )
 
 
@@ -150,7 +174,8 @@ def format_review_evaluation(found: ReviewEvaluation) -> str:
         rows.append((f"  of {found.corrections} corrected", format_interval(found.corrected)))
     if found.confirmations:
         rows.append((f"  of {found.confirmations} confirmed", format_interval(found.confirmed)))
-    return f"{format_columns(rows)}\n\n{BIASED_SAMPLE_NOTE}"
+    few = note_few_samples({"reviewed answers": found.corrections + found.confirmations})
+    return "\n\n".join(filter(None, (format_columns(rows), few, BIASED_SAMPLE_NOTE)))
 
 
 def format_columns(rows: list[tuple[str, str]]) -> str:

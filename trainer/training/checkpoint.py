@@ -91,6 +91,26 @@ class TrainedNetwork:
     fingerprint: str
     held_out: OutOfFold | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs were trained, or ``patience`` has ended the training."""
+        return is_finished(self.history, self.config)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the training in a folder is, and whether another one would continue it.
+
+    Attributes:
+        epochs: number of complete epochs.
+        is_finished: whether there is nothing left to train.
+        differences: what differs from the other training, as text; empty if nothing does.
+    """
+
+    epochs: int
+    is_finished: bool
+    differences: tuple[str, ...]
+
 
 def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingState) -> None:
     """Write the checkpoint and ``history.csv`` of a run, each atomically."""
@@ -139,6 +159,38 @@ def restore_checkpoint(run: Path, data: Dataset, config: Config, state: Training
     write_history(run, state.history)
 
 
+def read_progress(run: Path, data: Dataset, config: Config) -> Progress:
+    """Read how far the training in a folder is, and compare it with other data and settings.
+
+    Raises:
+        InputError: the checkpoint can't be read.
+    """
+    stored = _read_checkpoint(run / CHECKPOINT_FILE)
+    history = [EpochMetrics(**epoch) for epoch in stored["history"]]
+    fingerprint, settings = json.loads(stored["identity"])
+    other_fingerprint, others = json.loads(_describe_training(data, config))
+    differences = ["other data"] if fingerprint != other_fingerprint else []
+    names = [name for name in others if settings.get(name, others[name]) != others[name]]
+    if not differences and settings.keys() != others.keys():  # of another release
+        names += sorted(settings.keys() ^ others.keys())
+    if names:
+        differences.append(f"other settings ({', '.join(names)})")
+    return Progress(len(history), is_finished(history, config), tuple(differences))
+
+
+def is_finished(history: Sequence[EpochMetrics], config: Config) -> bool:
+    """Tell whether all epochs were trained, or ``patience`` ends the training."""
+    done = len(history)
+    waited = done - find_best_epoch(history)
+    return done == config.epochs or (config.patience > 0 and waited >= config.patience)
+
+
+def find_best_epoch(history: Sequence[EpochMetrics]) -> int:
+    """Return the number of the epoch with the lowest validation loss, 0 before the first."""
+    best = min(history, key=lambda epoch: epoch.validation_loss, default=None)
+    return best.epoch if best else 0
+
+
 def load_trained_network(run: Path) -> TrainedNetwork:
     """Load the averaged weights of a run: of the last epoch or, with ``patience``, the best one.
 
@@ -183,7 +235,9 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is not a readable checkpoint", "train again") from error
+        raise InputError(
+            f"{path} is not a readable checkpoint", f"remove {path.parent} and train again"
+        ) from error
     return stored
 
 

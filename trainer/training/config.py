@@ -129,7 +129,7 @@ class Config:
         patience: epochs without a lower validation loss after which training stops; 0 never stops
             early.
         epochs: passes over the samples; 0 only fits the probe.
-        batch_size: samples per step.
+        batch_size: samples per step; batch normalisation needs two.
         learning_rate: largest learning rate, at the end of the warm-up.
         weight_decay: decay of kernels and matrices in AdamW.
         warm_up: share of all steps in which the learning rate rises.
@@ -162,7 +162,7 @@ class Config:
     balanced: bool = False
     patience: EpochCount = 0
     epochs: EpochCount = 60
-    batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 128
+    batch_size: Annotated[int, Meta(ge=2, le=65_536)] = 128
     learning_rate: Annotated[float, Meta(gt=0, le=10)] = 2e-3
     weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.05
     warm_up: Share = 0.05

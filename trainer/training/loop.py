@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
+from batch.errors import InputError
 from trainer.datasets.dataset import Dataset, Pixels, Split, concatenate, keep_agreed
 from trainer.evaluation.metrics import accuracy, balanced_accuracy, confusion_matrix, macro_f1
 from trainer.networks import Network, PhotoNet, count_parameters, update_average
@@ -25,6 +26,8 @@ from trainer.training.augment import augment, jitter_boxes
 from trainer.training.checkpoint import (
     EpochMetrics,
     TrainingState,
+    find_best_epoch,
+    is_finished,
     load_trained_network,
     restore_checkpoint,
     save_checkpoint,
@@ -41,6 +44,7 @@ from trainer.training.teacher import mix_teacher_votes
 from trainer.training.tracking import DEFAULT_TRACKERS, Trackers
 
 EVALUATION_BATCH = 512
+MIN_BATCH = 2  # samples in a batch, for batch normalisation
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +84,12 @@ def train(
         samples = concatenate((samples, *[data.reviewed] * config.review_weight))
     samples = mix_teacher_votes(samples, data, config)
     views = 2 if config.box_jitter else 1  # of each sample in an epoch
-    steps = math.ceil(len(samples) / config.batch_size)  # per epoch
+    if len(samples) < MIN_BATCH:
+        raise InputError(
+            f"{data.name} has {len(samples)} sample to train on",
+            "add photos: it takes at least two",
+        )
+    steps = len(_list_batch_starts(len(samples), config.batch_size)) - 1  # per epoch
 
     # The network, from random or pretrained weights.
     torch.manual_seed(config.seed)
@@ -92,7 +101,9 @@ def train(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(network).requires_grad_(False)
     optimizer = build_optimizer(network, config)
-    class_weights = _compute_class_weights(samples).to(device) if config.balanced else None
+    class_weights = None
+    if config.balanced:
+        class_weights = _compute_class_weights(samples, config.label_smoothing).to(device)
 
     # The state so far, if this run was interrupted.
     run.mkdir(parents=True, exist_ok=True)
@@ -110,7 +121,7 @@ def train(
     if not config.epochs:  # only the probe is fitted
         save_checkpoint(run, data, config, state)
 
-    while not _is_finished(state, config):
+    while not is_finished(state.history, config):
         epoch = len(state.history) + 1
         rate, loss, accuracy = 0.0, 0.0, 0.0
         network.train()
@@ -151,7 +162,7 @@ def train(
         state.history.append(
             EpochMetrics(epoch, rate, loss, accuracy, *evaluate_loss(ema, validation))
         )
-        if config.patience and _find_best_epoch(state) == epoch:
+        if config.patience and find_best_epoch(state.history) == epoch:
             state.best.update(copy.deepcopy(ema.state_dict()))
         save_checkpoint(run, data, config, state)
         trackers.log_history(state.history)
@@ -236,18 +247,6 @@ def evaluate_test_split(data: Dataset, config: Config, run: Path) -> dict[str, f
     }
 
 
-def _is_finished(state: TrainingState, config: Config) -> bool:
-    done = len(state.history)
-    waited = done - _find_best_epoch(state)
-    return done == config.epochs or (config.patience > 0 and waited >= config.patience)
-
-
-def _find_best_epoch(state: TrainingState) -> int:
-    """Return the number of the epoch with the lowest validation loss, 0 before the first."""
-    best = min(state.history, key=lambda epoch: epoch.validation_loss, default=None)
-    return best.epoch if best else 0
-
-
 def _iter_batches(
     part: Split, config: Config, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -262,14 +261,26 @@ def _iter_batches(
     augmentation = config.augmentation.halve() if is_settling else config.augmentation
     order = torch.randperm(len(part), generator=generator).numpy()
     normalised = part.normalised_weights
-    for at in range(0, len(order), config.batch_size):
-        chosen = order[at : at + config.batch_size]
+    for start, end in pairwise(_list_batch_starts(len(order), config.batch_size)):
+        chosen = order[start:end]
         pixels = augment(_to_tensor(part.pixels[chosen]), augmentation, generator)
         votes, weights = torch.from_numpy(part.votes[chosen]), torch.from_numpy(normalised[chosen])
         if config.box_jitter:
             pixels = torch.cat([pixels, jitter_boxes(pixels, config.box_jitter, generator)])
             votes, weights = votes.repeat(2, 1), weights.repeat(2)
         yield pixels, votes, weights
+
+
+def _list_batch_starts(count: int, size: int) -> list[int]:
+    """List where each batch of an epoch starts and, last, the number of samples.
+
+    A single sample at the end joins the batch before it, because batch normalisation fails on one
+    sample if the features of a picture have one place.
+    """
+    starts = list(range(0, count, size))
+    if len(starts) > 1 and count - starts[-1] < MIN_BATCH:
+        starts.pop()
+    return [*starts, count]
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:
@@ -285,11 +296,15 @@ def _symmetric_divergence(logits: Tensor, others: Tensor) -> Tensor:
     return ((one.exp() - other.exp()) * (one - other)).sum(dim=1) / 2
 
 
-def _compute_class_weights(part: Split) -> Tensor:
-    """Compute weights that balance the classes: float32 [classes], of mean 1 over samples."""
+def _compute_class_weights(part: Split, label_smoothing: float) -> Tensor:
+    """Compute weights that balance the classes: float32 [classes], of mean 1 over samples.
+
+    They balance the votes that the loss sees, after label smoothing. A class without any gets 0.
+    """
     votes = torch.from_numpy(part.votes * part.normalised_weights[:, None])
-    shares = votes.mean(dim=0)
-    return 1 / (shares.clamp(min=1e-6) * len(shares))
+    shares = votes.mean(dim=0) * (1 - label_smoothing) + label_smoothing / votes.shape[1]
+    weights = 1 / (shares * len(shares))
+    return torch.where(shares > 0, weights, torch.zeros_like(weights))
 
 
 def _describe_run(data: Dataset, config: Config) -> dict[str, Any]:

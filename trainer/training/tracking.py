@@ -238,6 +238,19 @@ TRACKERS = {
 DEFAULT_TRACKERS = ("tensorboard",)
 
 
+def import_trackers(names: Sequence[str]) -> None:
+    """Import the libraries of trackers, keys of ``TRACKERS``, with their environment variables.
+
+    Raises:
+        ModuleNotFoundError: the library of a tracker is not installed.
+    """
+    for name in names:
+        for variable, value in TRACKERS[name].environment.items():
+            os.environ.setdefault(variable, value)
+        for module in TRACKERS[name].modules:
+            importlib.import_module(module)
+
+
 class Trackers:
     """The trackers of a training; a context manager that ends their runs.
 
@@ -258,11 +271,7 @@ class Trackers:
         self._open: dict[str, Tracker] = {}
         self._epochs = 0
         self._failures: Counter[str] = Counter()
-        for name in self._names:
-            for variable, value in TRACKERS[name].environment.items():
-                os.environ.setdefault(variable, value)
-            for module in TRACKERS[name].modules:
-                importlib.import_module(module)
+        import_trackers(self._names)
 
     def start(self, settings: Mapping[str, Any], history: Sequence[EpochMetrics]) -> None:
         """Start tracking a training, with the epochs of an earlier, interrupted one."""

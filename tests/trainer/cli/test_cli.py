@@ -246,3 +246,53 @@ def test_without_data_or_network_a_model_is_trained_on_the_starter_set(
     result = trainer("export", "--run", "run", "--output", "mine.onnx")
     assert result.exit_code == 0, result.output
     assert "> **Warning: These are drawn faces" in Path("mine.md").read_text()
+
+
+def test_trainings_of_one_name_follow_each_other(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The README's loop: train, export, and the same again with more photos."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, "photos")
+    Path("small.toml").write_text("widths = [4, 8]\nbatch_size = 16\nepochs = 1\n")
+    learn = ("train", "--data", "photos", "--run", "runs/mine", "--config", "small.toml")
+    export = ("export", "--data", "photos", "--run", "runs/mine", "--output", "mine.onnx")
+    digests = []
+    for words in ("new training", "finished on these data", "new training, because", "finished on"):
+        if "because" in words:
+            shutil.copy("photos/happy/000.png", "photos/happy/more.png")
+            Image.open("photos/happy/001.png").rotate(90).save("photos/happy/turned.png")
+        caplog.clear()
+        learnt, exported = trainer(*learn), trainer(*export)
+        assert learnt.exit_code == 0, learnt.output
+        assert exported.exit_code == 0, exported.output
+        assert words in caplog.text
+        digests.append(load_model(Path("mine.onnx")).spec.data_fingerprint)
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["mine", "mine-2"]
+    assert "The run is runs/mine-2" in learnt.output
+    assert "Exporting the training in runs/mine-2" in exported.output
+    assert digests[0] == digests[1] != digests[2] == digests[3]
+
+
+def test_an_unfinished_training_is_exported_only_if_asked_for(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    state["config"]["epochs"] = 12
+    torch.save(state, tmp_path / "checkpoint.pt")
+    export = ("export", "--run", tmp_path, "--data", photos, "--output", tmp_path / "mine.onnx")
+    refused = trainer(*export)
+    assert refused.exit_code == 2
+    assert "is not finished: 2 of 12 epochs; give the same `trainer train`" in refused.output
+    assert not (tmp_path / "mine.onnx").exists()
+    exported = trainer(*export, "--unfinished")
+    assert exported.exit_code == 0, exported.output
+    assert "are chosen on 9 samples, fewer than 30, so they may be far off" in exported.output
+    assert "WARNING: The training was not finished: 2 of 12 epochs." in exported.output
+    card = (tmp_path / "mine.md").read_text()
+    assert "> **Warning: The training was not finished: 2 of 12 epochs.**" in card

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from trainer.datasets.duplicates import (
     compute_perceptual_hash,
     drop_near_duplicates,
     find_near_duplicates,
+    group_alike_faces,
     group_near_duplicates,
     merge_groups,
 )
@@ -168,3 +170,20 @@ def test_named_groups_join_groups_of_near_duplicates() -> None:
     # The last sample of a group joins two others that only it connects.
     chained = np.array(["a", "", "b", "", "a", "b"])
     assert merge_groups(np.array([0, 1, 2, 3, 4, 4]), chained).tolist() == [0, 1, 0, 3, 0, 0]
+
+
+def read_portraits(count: int) -> Pixels:
+    """Read real portraits, all different, as grey samples of 48 pixels."""
+    with zipfile.ZipFile(find_real_data("portraits.zip")) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")][:count]
+        pictures = [Image.open(archive.open(name)).convert("L").resize((48, 48)) for name in names]
+    return np.stack([np.asarray(picture)[:, :, None] for picture in pictures])
+
+
+def test_different_faces_are_not_grouped_but_their_copies_are() -> None:
+    faces = read_portraits(400)
+    assert len(np.unique(group_near_duplicates(compute_perceptual_hash(faces)))) < 385
+    assert len(np.unique(group_alike_faces(faces))) == 400
+    brighter = np.clip(faces[:5].astype(np.int64) + 9, 0, 255).astype(np.uint8)
+    groups = group_alike_faces(np.concatenate([faces, brighter, faces[5:10, :, ::-1]]))
+    assert groups[400:].tolist() == list(range(10))

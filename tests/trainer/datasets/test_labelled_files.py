@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +22,17 @@ from trainer.datasets.drawn_faces import Mood, draw_snapshot
 from trainer.datasets.labelled_files import (
     LabelTableError,
     is_label_table,
+    list_folder_files,
     load_folders,
     load_label_table,
 )
-from trainer.datasets.samples import assign_split, hash_group
+from trainer.datasets.samples import (
+    SPLIT_NAMES,
+    Sample,
+    assign_split,
+    hash_group,
+    spread_classes,
+)
 
 FACE = Framing(side=24)
 
@@ -336,3 +346,133 @@ def test_a_label_without_a_usable_photo_is_refused(tmp_path: Path) -> None:
     table = write_table(tmp_path, ["path,label", *list_rows(tmp_path), "gone.png,angry"])
     with pytest.raises(InputError, match="angry in photos has no usable photo"):
         load_label_table(table, FACE)
+
+
+def make_samples(count: int, seed: int) -> list[Sample]:
+    """Make samples of two classes with random digests, split by them."""
+    rng = np.random.default_rng(seed)
+    digests = [rng.bytes(32).hex() for _ in range(count)]
+    pixels = np.zeros((1, 1, 1), np.uint8)
+    return [
+        Sample(digest, n % 2, assign_split(digest), digest, pixels, choices=SPLIT_NAMES)
+        for n, digest in enumerate(digests)
+    ]
+
+
+def list_cells(samples: Sequence[Sample]) -> set[tuple[int, str]]:
+    return {(sample.label, sample.split) for sample in samples}
+
+
+def test_every_class_of_a_few_photos_is_in_all_splits() -> None:
+    lacking = 0
+    for seed in range(300):
+        samples = make_samples(10 + seed % 30, seed)
+        lacking += len(list_cells(samples)) < 6
+        spread = spread_classes(samples)
+        assert len(list_cells(spread)) == 6
+        assert [sample.digest for sample in spread] == [sample.digest for sample in samples]
+    assert lacking > 100, "the digests alone do not do it"
+
+
+def test_an_added_photo_moves_few_others_and_none_of_training_to_the_test() -> None:
+    moved = []
+    for seed in range(300):
+        *samples, added = make_samples(41, seed)
+        before, after = spread_classes(samples), spread_classes([*samples, added])
+        moves = [
+            (one.split, other.split)
+            for one, other in zip(before, after[:-1], strict=True)
+            if one.split != other.split
+        ]
+        assert set(moves) <= {("validation", "train"), ("test", "validation")}
+        moved.append(len(moves))
+    assert max(moved) <= 2
+    assert sum(moved) / len(moved) < 0.15
+    large = make_samples(400, 1)
+    assert spread_classes(large) == large
+
+
+def test_given_splits_and_groups_do_not_move() -> None:
+    samples = [replace(sample, split="train", choices=()) for sample in make_samples(20, 1)]
+    assert spread_classes(samples) == samples
+    samples[0] = replace(samples[0], choices=("train", "validation"))
+    assert [sample.split for sample in spread_classes(samples)] == ["validation", *["train"] * 19]
+    assert spread_classes(make_samples(8, 2)) == make_samples(8, 2), "four of a class are too few"
+
+
+def write_splits(root: Path, *names: str) -> Path:
+    for n, name in enumerate(names):
+        write_folders(root / name, 8)
+        for path in (root / name).rglob("*.png"):
+            face = draw_snapshot(Mood(path.parent.name), 32, 3, 100 * n + int(path.stem))
+            Image.fromarray(face).save(path)
+    return root
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "VALID", "testing")])
+def test_folders_named_like_splits_are_splits(
+    tmp_path: Path, names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    (write_splits(tmp_path, *names) / "readme.txt").write_text("about")
+    (tmp_path / names[0] / "list.txt").write_text("of photos")
+    with caplog.at_level(logging.INFO, "trainer"):
+        data = load_folders(tmp_path, FACE)
+    assert data.labels == ("happy", "sad")
+    twins = sum("nearly the same as" in reason for _, reason in data.skipped)
+    assert len(data.test) == 16
+    assert len(data.train) + len(data.validation) + twins == 32
+    assert set(data.train.kinds.tolist()) == {"happy", "sad"}
+    reasons = list_reasons(data)
+    assert reasons["readme.txt"] == reasons[f"{names[0]}/list.txt"] == "in no class folder"
+    assert f"the folders {', '.join(sorted(names))} are its splits\n" in f"{caplog.text}\n"
+
+
+def test_a_missing_split_is_taken_from_the_training_photos(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_splits(tmp_path, "train", "test")
+    with caplog.at_level(logging.INFO, "trainer"):
+        classes, files = list_folder_files(tmp_path)
+        data = load_folders(tmp_path, FACE)
+    assert "its splits; validation photos are taken from the training split" in caplog.text
+    assert classes == ("happy", "sad")
+    assert {(f.name.split("/")[0], f.split, f.choices) for f in files if f.split != "test"} == {
+        ("train", "", ("train", "validation"))
+    }
+    assert len(data.test) == 16
+    assert set(data.validation.targets.tolist()) == {0, 1}
+    assert len(data.train) > len(data.validation)
+    # With no held-out folder at all the rule for plain folders applies.
+    shutil.rmtree(tmp_path / "test")
+    plain = load_folders(tmp_path / "train", FACE)
+    assert load_folders(tmp_path, FACE).fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("folders", "problem"),
+    [
+        (("train/happy", "train/sad", "test"), r"named like splits \(test\) without class folders"),
+        (("train", "test"), r"named like splits \(test, train\) without class folders"),
+        (("val/happy", "test/happy"), r"has the splits test, val, but no folder train; add it"),
+        (("train/a", "train/b", "test/a", "notes"), r"splits \(test, train\) beside .* \(notes\)"),
+        (("train/a", "train/b", "test/c"), r"test/c has no folder of its class in the training"),
+    ],
+)
+def test_folders_that_may_be_splits_or_classes_are_refused(
+    tmp_path: Path, folders: tuple[str, ...], problem: str
+) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(InputError, match=problem):
+        list_folder_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folders", [("test", "train", "other"), ("train/steam", "train/diesel", "bus", "test")]
+)
+def test_a_class_may_be_named_like_a_split_beside_others(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    assert list_folder_files(tmp_path)[0] == tuple(sorted({f.split("/")[0] for f in folders}))

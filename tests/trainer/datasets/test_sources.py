@@ -17,6 +17,7 @@ from tests.support.trainer_data import (
 )
 from trainer.datasets.dataset import Framing
 from trainer.datasets.ferplus_download import DownloadError
+from trainer.datasets.samples import SPLIT_NAMES
 from trainer.datasets.sources import choose_source, list_photo_files, load_dataset, record_source
 
 STARTER = Path("drawn")
@@ -146,3 +147,15 @@ def test_photos_are_listed_from_folders_and_tables_alike(tmp_path: Path) -> None
         (file.path, file.label) for file in files
     ]
     assert {file.weight for file in listed} == {0.5}
+
+
+def test_a_class_without_test_samples_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"happy/{n:03}.png,happy,{split}" for n, split in enumerate(SPLIT_NAMES)]
+    rows += [f"sad/{n:03}.png,sad,{split}" for n, split in enumerate(SPLIT_NAMES[:2])]
+    table = write_folders(tmp_path, 4) / "photos.csv"
+    table.write_text("\n".join(("path,label,split", *rows)))
+    load_dataset(table, Framing(side=24))
+    assert "WARNING: the test split of photos has no sample of sad; add photos of it" in caplog.text
+    assert "validation split" not in caplog.text

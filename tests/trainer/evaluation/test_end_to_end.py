@@ -140,6 +140,13 @@ def test_abstain_folders_may_have_other_names(model: Path, photos: Path) -> None
         run_end_to_end(photos, str(model))
 
 
+def test_of_a_folder_of_splits_one_must_be_given(model: Path, tmp_path: Path) -> None:
+    for folder in ("train/happy", "train/sad", "test/happy", "test/sad"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"are splits, not classes; give one .*/test$"):
+        run_end_to_end(tmp_path, str(model))
+
+
 def test_photos_outside_of_class_folders_are_refused(model: Path, photos: Path) -> None:
     with pytest.raises(InputError, match="deep has no sub-folders"):
         run_end_to_end(photos / "happiness" / "deep", str(model))

@@ -156,11 +156,25 @@ def test_a_class_without_samples_is_null_in_json_and_no_row_in_the_table() -> No
         "b": {"value": 1.0, "low": 1.0, "high": 1.0},
         "never": None,
     }
-    rows = [line.split() for line in format_evaluation(evaluation).splitlines()]
+    lines = format_evaluation(evaluation).splitlines()
+    rows = [line.split() for line in lines]
     assert ["a", "2", "0", "0"] in rows
     assert ["samples", "3"] in rows
     assert not [row for row in rows if row[:1] == ["never"]]
-    assert len({len(line) for line in format_evaluation(evaluation).splitlines()[-3:]}) == 1
+    table = lines.index(next(line for line in lines if line.startswith("true / answer")))
+    assert len({len(line) for line in lines[table : table + 3]}) == 1
+
+
+def test_metrics_on_few_samples_say_so() -> None:
+    targets = np.array([0] * 30 + [1] * 4)
+    few = format_evaluation(evaluate(np.eye(2, dtype=np.float32)[targets], targets, ("a", "b")))
+    assert "recall of a, 30 samples" in few
+    assert "recall of b, 4 samples" in few
+    assert few.endswith(
+        "NOTE: fewer than 30 samples of b (4): metrics on so few say little about other photos."
+    )
+    enough = evaluate(np.eye(2, dtype=np.float32)[[0, 1] * 30], np.array([0, 1] * 30), ("a", "b"))
+    assert "NOTE" not in format_evaluation(enough)
 
 
 def test_every_metric_is_within_its_interval() -> None:

@@ -82,6 +82,12 @@ def test_metrics_of_decisions_match_values_computed_by_hand() -> None:
     assert written["coverage"]["sad"]["value"] == 0.5
     text = format_selective(found)
     assert "accuracy, if all 6 with a label get one" in text
+    assert "NOTE: fewer than 30 samples of happy (4), sad (2), neither (3), no_person (2)" in text
+    for row in (
+        "accuracy of the 5 labels that count", "coverage of sad, 2 samples", "AUGRC, 11 samples",
+        "neither with a label that counts, 3 samples",
+    ):  # fmt: skip
+        assert row in text
     assert "shouting" in text
 
 

@@ -20,7 +20,7 @@ RANGES: dict[str, tuple[float, float, float, float]] = {
     "review_weight": (1, 1000, 0, 1001),
     "patience": (0, 100_000, -1, 100_001),
     "epochs": (1, 100_000, -1, 100_001),
-    "batch_size": (1, 65_536, 0, 65_537),
+    "batch_size": (2, 65_536, 1, 65_537),
     "learning_rate": (1e-9, 10, 0, 10.1),
     "weight_decay": (0, 10, -0.001, 10.1),
     "warm_up": (0, 0.999, -0.001, 1),

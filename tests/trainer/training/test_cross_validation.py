@@ -5,12 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from batch.errors import InputError, UsageError
+from batch.records import Region
 from tests.support.trainer_data import CONFIG, SIDE, drawn_dataset
 from trainer.datasets.dataset import Dataset, Split, concatenate, select_samples
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
+from trainer.datasets.duplicates import (
+    compute_perceptual_hash,
+    group_alike_faces,
+    group_near_duplicates,
+)
 from trainer.evaluation.out_of_fold import (
     OUT_OF_FOLD_FILE,
     assign_folds,
@@ -174,3 +181,24 @@ def test_missing_or_damaged_predictions_are_named(tmp_path: Path) -> None:
     (tmp_path / OUT_OF_FOLD_FILE).write_text("sample,label,fold,a,b\nx,c,0,1,2\n")
     with pytest.raises(InputError, match="is damaged"):
         read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
+
+
+def test_copies_of_faces_and_of_photos_are_found_by_rules_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[npt.NDArray[np.int64]] = []
+
+    def spy(found: npt.NDArray[np.int64], *_others: object) -> None:
+        groups.append(found)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.training.cross_validation.assign_folds", spy)
+    faces = small()
+    photos = replace(faces, framing=replace(faces.framing, region=Region.IMAGE))
+    for data in (faces, photos):
+        with pytest.raises(KeyboardInterrupt):
+            cross_validate(data, SHORT, tmp_path, folds=2, seed=1)
+    pixels = faces.get_split("all").pixels
+    assert groups[0].tolist() == group_alike_faces(pixels).tolist()
+    assert groups[1].tolist() == group_near_duplicates(compute_perceptual_hash(pixels)).tolist()
+    assert groups[0].tolist() != groups[1].tolist()

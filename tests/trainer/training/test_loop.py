@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -22,13 +23,15 @@ from tests.support.trainer_data import (
     tiny_training,
     write_folders,
 )
-from trainer.datasets.dataset import Framing, Split, select_samples
+from trainer.datasets.dataset import Dataset, Framing, Split, select_samples
 from trainer.datasets.labelled_files import load_folders
 from trainer.training.augment import jitter_boxes
 from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
 from trainer.training.config import Config, load_config
 from trainer.training.cross_validation import cross_validate
 from trainer.training.loop import (
+    _compute_class_weights,
+    _list_batch_starts,
     _symmetric_divergence,
     compute_learning_rate,
     evaluate_loss,
@@ -282,3 +285,43 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     train(data, config, straight)
     assert load_trained_network(killed).history == load_trained_network(straight).history
     assert_same_weights(killed, straight)
+
+
+def take_first(count: int, side: int) -> Dataset:
+    """Make a data set of the first training samples of ``drawn_dataset``, cropped to a side."""
+    data = drawn_dataset()
+    train_split, validation, test = (
+        replace(part, pixels=part.pixels[:, :side, :side])
+        for part in (data.train, data.validation, data.test)
+    )
+    return replace(
+        data,
+        framing=replace(data.framing, side=side),
+        train=select_samples(train_split, np.arange(count)),
+        validation=validation,
+        test=test,
+    )
+
+
+def test_a_single_last_sample_joins_the_batch_before(tmp_path: Path) -> None:
+    # The features of 16 pixels have one place, so a batch of one sample has no variance.
+    config = replace(CONFIG, widths=(4, 8, 8, 8), epochs=1)
+    for count in (33, 65):
+        (epoch,) = train(take_first(count, 16), config, tmp_path / str(count))
+        assert math.isfinite(epoch.train_loss)
+    assert _list_batch_starts(65, 32) == [0, 32, 65]
+    assert _list_batch_starts(64, 32) == [0, 32, 64]
+    assert _list_batch_starts(66, 32) == [0, 32, 64, 66]
+    with pytest.raises(InputError, match="drawn has 1 sample to train on; add photos"):
+        train(take_first(1, 16), config, tmp_path / "1")
+
+
+def test_a_class_without_samples_has_no_weight(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    two = replace(data, train=select_samples(data.train, data.train.targets < 2))
+    config = replace(CONFIG, balanced=True, label_smoothing=0.1)
+    history = train(two, config, tmp_path)
+    assert max(epoch.train_loss for epoch in history) < 3
+    assert _compute_class_weights(two.train, 0.0).tolist() == pytest.approx([2 / 3, 2 / 3, 0])
+    smoothed = _compute_class_weights(two.train, 0.1).tolist()
+    assert smoothed[0] * (0.45 + 0.1 / 3) == pytest.approx(smoothed[2] * 0.1 / 3)
