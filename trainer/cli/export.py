@@ -57,7 +57,8 @@ def _parse_correction(
     type=click.Path(path_type=Path),
     metavar="FILE.onnx",
     help="The model file; its card and SHA256SUMS are written beside it.  [default: NAME.onnx in "
-    "~/.local/share/batch-label/models, where --model finds it by name]",
+    "~/.local/share/batch-label/models, where --model finds it by name, or NAME.candidate.onnx "
+    "there if NAME.onnx exists, for `trainer gate NAME`]",
 )
 @click.option("--name", help="The model's name.  [default: the output file's]")
 @click.option("--model-version", default="1", show_default=True, help="The model's version.")
@@ -134,15 +135,18 @@ def export(
     from trainer.evaluation.tables import format_evaluation
     from trainer.exporting.export import ExportOptions, export_model
     from trainer.exporting.model_card import write_card
-    from trainer.exporting.publish_model import publish_model
+    from trainer.exporting.publish_model import candidate_path, publish_model
     from trainer.exporting.weight_formats import WeightFormat
     from trainer.training.checkpoint import load_trained_network
 
     show_progress()
+    is_candidate = False
     if output is None:
         if name is None:
             raise UsageError("the model has no name", "give --name, or a file with --output")
         output = own_model_path(name)
+        is_candidate = output.exists()  # only the gate replaces a model
+        output = candidate_path(output) if is_candidate else output
     options = ExportOptions(
         name=name or output.stem,
         created=(created or datetime.now(UTC)).date().isoformat(),
@@ -165,6 +169,8 @@ def export(
     publish_model(exported.graph, card, output)
     click.echo(format_evaluation(exported.test))
     click.echo(f"\nThe model is {output}")
+    if is_candidate:
+        click.echo(f"It replaces {name} if it passes `trainer gate {name}`")
 
 
 def _read_fusion(path: Path) -> Fusion:
