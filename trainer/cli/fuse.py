@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def fuse(
     evidence = gather_evidence(
         list_photo_files(data, abstain), face, answers, make_framing(**framing) or Framing()
     )
-    name = open_model(face).spec.name
+    face_model = open_model(face)
+    name = face_model.spec.name
     held_out = cross_fit(name, evidence, risk)
     for selected, heading in (
         (evidence.weights == 1, "Photos of weight 1:"),
@@ -98,6 +100,7 @@ def fuse(
     )
     if chosen.bound > risk:
         click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)
-    record = pack_fusion(set_thresholds(fusion, chosen))
+    fitted = replace(set_thresholds(fusion, chosen), face_sha256=face_model.digest)
+    record = pack_fusion(fitted)
     write_text(run_folder / FUSION_FILE, f"{record}\n")
     click.echo(record)

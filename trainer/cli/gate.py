@@ -71,6 +71,7 @@ def gate(
     from trainer.evaluation.exported_models import derive_framing, open_model
     from trainer.evaluation.gate import (
         check_compatible,
+        check_pair,
         compare_models,
         compare_reviewed,
         read_held_out,
@@ -110,6 +111,8 @@ def gate(
     old = open_model(model)
     target = own_model_path(new.path.stem) if model in list_shipped_models() else old.path
     check_compatible(new, old)
+    if new.spec.fusion:
+        check_pair(new, resolve_model_name(new.spec.fusion.face_model))
     card = read_card(new)
     review = make_review(review_files, photos)
     comparison, held, labels = None, None, old.spec.outputs

@@ -11,8 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.errors import InputError
+from batch.errors import InputError, ModelError, UsageError
+from batch.models.contract import load_model
+from batch.models.ensemble import assign_roles
 from batch.models.model import Model, ModelSpec
+from batch.models.shipped import find_model
 from batch.records import Abstain
 from trainer.datasets.dataset import Split, select_samples
 from trainer.datasets.review import Review
@@ -162,6 +165,26 @@ def _describe_fusion(spec: ModelSpec) -> str:
     """Describe what a pair needs of a whole-photo model: the face model that it is fitted to."""
     fusion = spec.fusion
     return f"with the face model {fusion.face_model}" if fusion else "missing"
+
+
+def check_pair(candidate: Model, face: str) -> None:
+    """Require that a whole-photo model can be paired with the face model of its fusion.
+
+    Args:
+        candidate: the whole-photo model, with a fusion.
+        face: name or path of the face model; one that does not exist is not checked.
+
+    Raises:
+        CandidateRejected: the runner would refuse the pair.
+    """
+    try:
+        path = find_model(face)
+    except UsageError:
+        return
+    try:
+        assign_roles((load_model(path), candidate))
+    except ModelError as error:
+        raise CandidateRejected(str(error), error.remedy) from error
 
 
 def read_held_out(review: Review, candidate: Model, current: Model) -> ReviewedData:

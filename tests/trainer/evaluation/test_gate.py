@@ -25,6 +25,7 @@ from trainer.evaluation.exported_models import open_model
 from trainer.evaluation.gate import (
     _compare_decisions,
     check_compatible,
+    check_pair,
     compare_models,
     compare_predictions,
 )
@@ -288,6 +289,16 @@ def test_a_whole_photo_model_without_the_fusion_of_the_current_one_is_refused() 
     ):
         check_compatible(alone, people)
     check_compatible(people, alone)
+
+
+def test_a_fusion_with_another_face_model_than_the_present_one_is_refused() -> None:
+    people = open_model("people")
+    check_pair(people, "happy-sad")
+    check_pair(people, "none")
+    assert people.spec.fusion
+    stale = replace(people.spec.fusion, face_sha256="0" * 64)
+    with pytest.raises(CandidateRejected, match="is fitted to another happy-sad"):
+        check_pair(replace(people, spec=replace(people.spec, fusion=stale)), "happy-sad")
 
 
 def test_another_input_is_refused(tiny: Model) -> None:

@@ -10,7 +10,9 @@ from PIL import Image
 
 import batch
 from batch.errors import InputError, ModelError
+from batch.models.contract import load_model
 from batch.models.fusion import pack_fusion, unpack_fusion
+from batch.models.shipped import find_model
 from batch.records import Photo, Region
 from batch.vision.crop import resize_photo
 from tests.support.tiny_models import bright_model, bright_spec, save_model
@@ -264,6 +266,7 @@ def test_the_commands_lead_from_photos_to_a_fusion(root: Path, tmp_path: Path) -
     fusion = unpack_fusion((run / "fusion.json").read_text())
     assert (fusion.face_model, list(fusion.abstain_from)) == ("happy-sad", ["neither", "no_person"])
     assert fusion == unpack_fusion(second.stdout.splitlines()[-1])
+    assert fusion.face_sha256 == load_model(find_model("happy-sad")).digest
     assert "accuracy of the labels that count" in second.stdout
     strict = runner.invoke(cli, ["fuse", *shared, "--risk", "0.01"])
     assert strict.exit_code == 0, strict.output
