@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from trainer.cli.shared_options import (
 
 if TYPE_CHECKING:
     from batch.models.fusion import Fusion
+    from trainer.training.checkpoint import TrainedNetwork
 
 
 def _parse_correction(
@@ -157,9 +159,10 @@ def export(
         prior_correction=prior_correction,
         weights=WeightFormat(weights),
         mirrored=mirrored,
-        fusion=_read_fusion(fusion) if fusion else None,
     )
     trained = load_trained_network(run_folder)
+    if fusion is not None:
+        options = replace(options, fusion=_read_fusion(fusion, trained))
     source, review = choose_source(data, run_folder), make_review(review_files, photos)
     labelled = load_dataset(source, trained.framing, beside, review, abstain)
     if credit:
@@ -173,18 +176,31 @@ def export(
         click.echo(f"It replaces {name} if it passes `trainer gate {name}`")
 
 
-def _read_fusion(path: Path) -> Fusion:
+def _read_fusion(path: Path, trained: TrainedNetwork) -> Fusion:
+    """Read the file of ``trainer fuse``, which must belong to the network."""
     from batch.models.fusion import unpack_fusion
+    from trainer.evaluation.out_of_fold import Recipe
 
     try:
-        return unpack_fusion(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        recipe = Recipe(**values.pop("recipe"))
+        fusion = unpack_fusion(json.dumps(values))
     except OSError as error:
         raise InputError(
             f"{path} can't be read ({error.strerror})", "run `trainer fuse`"
         ) from error
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         problem = f"{path} is not a fusion of this release ({type(error).__name__}: {error})"
         raise InputError(problem, "run `trainer fuse` again") from error
+    recipe.require_same(trained.recipe, str(path))
+    return fusion
 
 
 def _parse_labels(labels: str | None) -> dict[str, str] | None:

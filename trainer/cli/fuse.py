@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,5 +103,6 @@ def fuse(
         click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)
     fitted = replace(set_thresholds(fusion, chosen), face_sha256=face_model.digest)
     record = pack_fusion(fitted)
-    write_text(run_folder / FUSION_FILE, f"{record}\n")
+    tied = {**json.loads(record), "recipe": asdict(answers.recipe)}
+    write_text(run_folder / FUSION_FILE, f"{json.dumps(tied)}\n")
     click.echo(record)

@@ -22,7 +22,7 @@ from trainer.evaluation.out_of_fold import (
     write_out_of_fold,
 )
 from trainer.networks import PhotoNet
-from trainer.training.checkpoint import load_trained_network
+from trainer.training.checkpoint import load_trained_network, make_recipe
 from trainer.training.config import Config
 from trainer.training.loop import predict_logits, train
 from trainer.training.pretrained import build_network, initialise_network
@@ -69,6 +69,7 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
         targets=pool.targets,
         folds=fold_of,
         logits=logits,
+        recipe=make_recipe(data, config),
     )
     write_out_of_fold(run / OUT_OF_FOLD_FILE, answers)
     return answers
