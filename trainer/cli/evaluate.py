@@ -90,10 +90,13 @@ def _evaluate_split(
     from trainer.evaluation.evaluate import evaluate_model, evaluation_to_json
     from trainer.evaluation.exported_models import derive_framing, open_model
     from trainer.evaluation.tables import format_evaluation
+    from trainer.evaluation.trained_on import find_trained_on, keep_unseen
 
     loaded = open_model(model)
     labelled = load_dataset(data, derive_framing(loaded), abstain=abstain)
-    evaluation = evaluate_model(loaded, labelled.get_split(split), labelled.labels)
+    known = [find_trained_on(loaded.spec, str(loaded.path), labelled)]
+    part = keep_unseen(labelled.get_split(split), known)
+    evaluation = evaluate_model(loaded, part, labelled.labels)
     return evaluation, format_evaluation(evaluation), evaluation_to_json(evaluation)
 
 

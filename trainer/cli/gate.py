@@ -23,6 +23,8 @@ from trainer.cli.shared_options import (
 
 if TYPE_CHECKING:
     from batch.models.model import Model
+    from trainer.datasets.dataset import Dataset
+    from trainer.evaluation.trained_on import TrainedOn
 
 
 @click.command()
@@ -83,6 +85,7 @@ def gate(
         require_passed,
     )
     from trainer.evaluation.tables import format_checks, format_comparison, format_reviewed
+    from trainer.evaluation.trained_on import keep_unseen
     from trainer.exporting.publish_model import (
         candidate_path,
         publish_model,
@@ -115,7 +118,7 @@ def gate(
         check_pair(new, resolve_model_name(new.spec.fusion.face_model))
     card = read_card(new)
     review = make_review(review_files, photos)
-    comparison, held, labels = None, None, old.spec.outputs
+    comparison, held, labels, labelled = None, None, old.spec.outputs, None
     source = _choose_data(data, run_folder)
     if review and not source:
         reviewed = read_held_out(review, new, old)
@@ -125,10 +128,14 @@ def gate(
             source or FERPLUS_FOLDER, derive_framing(old), review=review, abstain=abstain
         )
         held, labels = labelled.held, labelled.labels
-        comparison = compare_models(new, old, labelled.get_split(split), labels)
+        known = _list_trained_on(new, old, labelled)
+        part = keep_unseen(labelled.get_split(split), known)
+        comparison = compare_models(new, old, part, labels)
         click.echo(format_comparison(comparison))
     checks = judge_comparison(comparison, Requirement(require)) if comparison else []
     if review:
+        if held is not None and len(held):
+            held = keep_unseen(held, _list_trained_on(new, old, labelled))
         found = compare_reviewed(new, old, held, labels)
         click.echo(f"\nOn held-out reviewed answers:\n\n{format_reviewed(found)}")
         checks = judge_reviewed(found, comparison, Requirement(require))
@@ -139,6 +146,12 @@ def gate(
         click.echo(f"copied {new.path} to {target}")
         if len(names) == 1:
             remove_model(new.path)
+
+
+def _list_trained_on(new: Model, old: Model, data: Dataset | None) -> list[TrainedOn]:
+    from trainer.evaluation.trained_on import find_trained_on
+
+    return [find_trained_on(model.spec, str(model.path), data) for model in (new, old)]
 
 
 def _choose_data(data: Path | None, run_folder: Path | None) -> Path | None:

@@ -60,6 +60,7 @@ class TrainingState:
         history: the metrics of each epoch so far.
         best: averaged weights of the epoch with the lowest validation loss; empty without
             ``patience``.
+        trained_on: the samples, see ``merge_trained_on``.
     """
 
     network: Network
@@ -67,6 +68,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     history: list[EpochMetrics] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    trained_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class TrainedNetwork:
         settings: SHA-256 of the settings, see ``Recipe``.
         held_out: out-of-fold predictions of a cross-validation with the same settings, which
             evaluate a network that was trained on all samples; None for other networks.
+        trained_on: the samples, see ``merge_trained_on``; empty for runs of earlier releases.
     """
 
     network: Network
@@ -93,6 +96,7 @@ class TrainedNetwork:
     fingerprint: str
     settings: str
     held_out: OutOfFold | None = None
+    trained_on: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -110,6 +114,7 @@ def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingSta
         "optimizer": state.optimizer.state_dict(),
         "history": [asdict(epoch) for epoch in state.history],
         "labels": list(data.labels),
+        "trained_on": state.trained_on,
         "config": asdict(config),
         "framing": asdict(data.framing)
         | {"region": data.framing.region.value, "resize": str(data.framing.resize)},
@@ -177,6 +182,7 @@ def load_trained_network(run: Path) -> TrainedNetwork:
         fingerprint=recipe.data,
         settings=recipe.settings,
         held_out=held_out,
+        trained_on=stored.get("trained_on", ""),
     )
 
 

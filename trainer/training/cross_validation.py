@@ -22,6 +22,7 @@ from trainer.evaluation.out_of_fold import (
     write_out_of_fold,
 )
 from trainer.networks import PhotoNet
+from trainer.training.ancestors import check_held_out, read_ancestors
 from trainer.training.checkpoint import load_trained_network, make_recipe
 from trainer.training.config import Config
 from trainer.training.loop import predict_logits, train
@@ -48,11 +49,13 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
     Raises:
         UsageError: ``patience`` is set, which would choose the epoch by the held-out fold, or
             there are fewer groups of photos than folds.
-        InputError: the data are empty.
+        InputError: the data are empty, or the initial weights or the teacher were trained on some
+            of them.
     """
     if config.patience:
         raise UsageError("patience would choose the epoch by the held-out fold", "set patience = 0")
     pool = data.get_split("all")
+    check_held_out(read_ancestors(config, data), pool)
     groups = merge_groups(group_near_duplicates(compute_perceptual_hash(pool.pixels)), pool.groups)
     if len(np.unique(groups)) < folds:
         raise UsageError(f"{data.name} has fewer photos than {folds} folds", "choose fewer --folds")

@@ -93,7 +93,7 @@ def review(report: Path, home: Path) -> Path:
 
 
 def test_a_model_learns_from_a_review_and_replaces_the_old_one(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(home)
     label("night", "-o", "results.csv", "--model", "models/mine.onnx")
@@ -121,6 +121,13 @@ def test_a_model_learns_from_a_review_and_replaces_the_old_one(
         "--split", "all", "--dry-run",
     )  # fmt: skip
     assert "On held-out reviewed answers:" in gate.stdout
+    # Both were trained on the train part of these data, which is excluded.
+    said = r"\d+ of \d+ samples are excluded, .*: new\.onnx( and models/mine\.onnx)? was trained"
+    assert re.search(said, caplog.text)
+    for source in (("--data", "data"), ("--review", reviewed)):
+        caplog.clear()
+        trainer("evaluate", "new.onnx", *source, "--split", "all")
+        assert re.search(said, caplog.text)
     opened = trainer("gate", "new.onnx", "models/mine.onnx", "--review", reviewed)
     assert opened.exit_code == 0, opened.output
     assert Path("models/mine.onnx").read_bytes() == Path("new.onnx").read_bytes()
@@ -131,7 +138,10 @@ def test_a_model_learns_from_a_review_and_replaces_the_old_one(
 
 
 def test_a_model_is_adjusted_without_its_data(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(home / "night", "night")
@@ -149,6 +159,8 @@ def test_a_model_is_adjusted_without_its_data(
     )  # fmt: skip
     assert adjusted.exit_code == 0, adjusted.output
     model = load_model(Path("new.onnx"))
+    trainer("evaluate", "new.onnx", "--review", reviewed, "--split", "all")
+    assert "excluded, because they are not held out" in caplog.text
     assert (model.spec.name, model.spec.version) == ("mine", "1, adjusted")
     assert f"{model.spec.metrics['accuracy']['value']:.4f}" in adjusted.stdout
     again = trainer("evaluate", "new.onnx", "--review", reviewed)
