@@ -15,7 +15,8 @@ SAMPLE := astronaut.png camera.png chelsea.png coffee.png rocket.jpg
 DATA ?=
 # The name of the run and the model, by default that of DATA.
 NAME ?= $(if $(DATA),$(basename $(notdir $(patsubst %/,%,$(subst $(SPACE),-,$(DATA))))),mine)
-# The file of `make export`, for `make gate`; by default one of your own models.
+# The file of `make export`, for `make gate`; by default your model NAME, or its candidate if there is
+# one of that name.
 CANDIDATE ?=
 # A review of a report for train, export and gate, and the base folder of its paths.
 REVIEW ?=
@@ -129,9 +130,8 @@ ifneq ($(strip $(PEOPLE)),)
 endif
 
 .PHONY: gate
-gate: $(VENV)/train.done ## Replace model NAME with CANDIDATE=file.onnx if that is better on DATA
-	@test -n "$$CANDIDATE" || { echo 'Name the new model: make gate CANDIDATE=new.onnx NAME=...' >&2; exit 2; }
-	$(BIN)/trainer gate $(call path,CANDIDATE) "$$NAME" $(DATA_ARGS) $(REVIEW_ARGS)
+gate: $(VENV)/train.done ## Replace model NAME with the one of `make export`, or CANDIDATE, if it is better
+	$(BIN)/trainer gate $${CANDIDATE:+$(call path,CANDIDATE)} "$$NAME" $(DATA_ARGS) --run runs/"$$NAME" $(REVIEW_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/dev.done ## Measure speed, memory, scaling and latency on BENCH=photos.zip

@@ -161,7 +161,8 @@ class ModelCard:
             yield from _format_metric(name.replace("_", " "), value)
         yield _format_line("golden samples", self._describe_golden())
         if spec.fusion:
-            yield _format_line("paired with", spec.fusion.face_model)
+            digest = spec.fusion.face_sha256 or "not recorded, any file of that name"
+            yield _format_line("paired with", f"{spec.fusion.face_model} (SHA-256: {digest})")
         for name, text in self.notes.items():
             yield _format_line(name, text)
 

@@ -88,6 +88,7 @@ def to_metadata(spec: ModelSpec) -> dict[str, str]:
         "metrics": json.dumps(dict(spec.metrics)),
         "created": spec.created,
         "golden": pack_golden(spec.golden),
+        **({"trained_on": spec.trained_on} if spec.trained_on else {}),
         **({"fusion": pack_fusion(spec.fusion)} if spec.fusion else {}),
     }
 
@@ -109,6 +110,7 @@ def _parse_spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
             created=props["created"],
             golden=unpack_golden(props["golden"]),
             abstain_from=_parse_abstain_from(props) if has_abstain else {},
+            trained_on=props.get("trained_on", ""),
             # In schema 1 a fusion has other weights, and none for abstain outputs.
             fusion=unpack_fusion(props["fusion"]) if has_abstain and "fusion" in props else None,
         )

@@ -12,6 +12,9 @@ from batch.models.model import Model
 from batch.options import Options
 from batch.records import Region
 
+# Hexadecimal digits of a model's SHA-256 in messages.
+DIGEST_DIGITS = 12
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -96,7 +99,7 @@ def load_ensemble(options: Options) -> Ensemble:
     from batch.models.shipped import find_models
 
     models = tuple(load_model(path) for path in find_models(options.model))
-    face, image, fusion = _assign_roles(models)
+    face, image, fusion = assign_roles(models)
     first = models[0].spec
     own = Thresholds(first.unsure_below, first.abstain_from)
     joined = Thresholds(fusion.unsure_below, fusion.abstain_from) if fusion else own
@@ -121,7 +124,12 @@ def _apply_options(thresholds: Thresholds, options: Options) -> Thresholds:
     )
 
 
-def _assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion | None]:
+def assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion | None]:
+    """Find the face model, the whole-photo model and their fusion among one or two models.
+
+    Raises:
+        ModelError: the two do not fit together.
+    """
     face = next((model for model in models if model.spec.region is Region.FACE), None)
     image = next((model for model in models if model.spec.region is Region.IMAGE), None)
     if len(models) == 1:
@@ -142,5 +150,12 @@ def _assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, 
             f"model {image.path} is fitted to another version of {face.spec.name}, with "
             f"the abstain outputs {', '.join(fusion.face_abstain) or 'none'}",
             remedy,
+        )
+    if fusion.face_sha256 not in ("", face.digest):
+        raise ModelError(
+            f"model {image.path} is fitted to another {face.spec.name}: one with the SHA-256 "
+            f"{fusion.face_sha256[:DIGEST_DIGITS]}..., but {face.path} has "
+            f"{face.digest[:DIGEST_DIGITS]}...",
+            "fit it to this one with `trainer fuse` and export it again, or give one model",
         )
     return face, image, fusion

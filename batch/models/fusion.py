@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -73,6 +74,8 @@ class Fusion:
         alone_from: 0 to 1; a face with a label at least as likely as this answers alone.
         unsure_below: 0 to 1; a label less likely than this is unsure.
         abstain_from: 0 to 1 for each abstain output, in the order of the answer.
+        face_sha256: SHA-256 of that face model's file; empty if it is not recorded, and then any
+            face model of that name is taken.
     """
 
     face_model: str
@@ -84,6 +87,7 @@ class Fusion:
     alone_from: float
     unsure_below: float
     abstain_from: Mapping[str, float]
+    face_sha256: str = ""
 
     def answers_alone(self, face: Probabilities, score: float, share: float) -> bool:
         """Return whether a photo's faces decide its answer without the whole-photo model.
@@ -176,6 +180,7 @@ def unpack_fusion(text: str) -> Fusion:
         both=both,
         photo=photo,
         abstain_from=_parse_numbers(values.pop("abstain_from")),
+        face_sha256=_parse_digest(values.pop("face_sha256", "")),
         **{name: _parse_number(value) for name, value in values.items()},
     )
     if len(both.bias) != len(photo.bias) or tuple(both.abstain) != tuple(photo.abstain):
@@ -211,6 +216,12 @@ def _parse_weights(values: object) -> FusionWeights:
     if weights.label_limit < 0 or set(weights.abstain_limits) != set(weights.abstain):
         raise ValueError("a rule of the fusion lacks limits")
     return weights
+
+
+def _parse_digest(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"([0-9a-f]{64})?", value, re.ASCII):
+        raise ValueError("the fusion's face_sha256 is not a SHA-256 in hexadecimal")
+    return value
 
 
 def _parse_names(values: object) -> tuple[str, ...]:

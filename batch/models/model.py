@@ -72,6 +72,7 @@ class ModelSpec:
         abstain_from: 0 to 1 for each abstain output, in the order of the output after the labels;
             an output at least as likely as this replaces a label, see ``Thresholds``.
         fusion: joins a whole-photo model to a face model.
+        trained_on: digests of the training samples, which only the trainer reads; may be empty.
     """
 
     name: str
@@ -88,6 +89,7 @@ class ModelSpec:
     golden: GoldenSamples
     abstain_from: Mapping[str, float] = field(default_factory=dict)
     fusion: Fusion | None = None
+    trained_on: str = ""
 
     @property
     def abstain(self) -> tuple[str, ...]:

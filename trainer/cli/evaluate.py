@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @optional_data_option(f"{FERPLUS_FOLDER}, or none with --review")
 @review_options("Evaluate on reviewed answers")
 @abstain_option
-@split_option("The split to use; all is for data that the model was not trained on.")
+@split_option("The split to use; samples that the model was trained on are excluded.")
 @click.option(
     "--end-to-end",
     is_flag=True,
@@ -90,11 +90,16 @@ def _evaluate_split(
     from trainer.evaluation.evaluate import evaluate_model, evaluation_to_json
     from trainer.evaluation.exported_models import derive_framing, open_model
     from trainer.evaluation.tables import format_evaluation
+    from trainer.evaluation.trained_on import find_trained_on, keep_unseen
 
     loaded = open_model(model)
     labelled = load_dataset(data, derive_framing(loaded), abstain=abstain)
-    evaluation = evaluate_model(loaded, labelled.get_split(split), labelled.labels)
-    return evaluation, format_evaluation(evaluation), evaluation_to_json(evaluation)
+    known = [find_trained_on(loaded.spec, str(loaded.path), labelled)]
+    chosen = labelled.get_split(split)
+    part = keep_unseen(chosen, known)
+    evaluation = evaluate_model(loaded, part, labelled.labels)
+    values = evaluation_to_json(evaluation) | {"trained_on": len(chosen) - len(part)}
+    return evaluation, format_evaluation(evaluation), values
 
 
 def _evaluate_end_to_end(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -64,7 +65,8 @@ def _parse_correction(
     type=click.Path(path_type=Path),
     metavar="FILE.onnx",
     help="The model file; its card and SHA256SUMS are written beside it.  [default: NAME.onnx in "
-    "~/.local/share/batch-label/models, where --model finds it by name]",
+    "~/.local/share/batch-label/models, where --model finds it by name, or NAME.candidate.onnx "
+    "there if NAME.onnx exists, for `trainer gate NAME`]",
 )
 @click.option("--name", help="The model's name.  [default: the output file's]")
 @click.option("--model-version", default="1", show_default=True, help="The model's version.")
@@ -142,16 +144,19 @@ def export(
     from trainer.evaluation.tables import MIN_SAMPLES, format_evaluation
     from trainer.exporting.export import ExportOptions, export_model
     from trainer.exporting.model_card import write_card
-    from trainer.exporting.publish_model import publish_model
+    from trainer.exporting.publish_model import candidate_path, publish_model
     from trainer.exporting.weight_formats import WeightFormat
     from trainer.training.checkpoint import load_trained_network
     from trainer.training.run_folder import find_latest_run
 
     show_progress()
+    is_candidate = False
     if output is None:
         if name is None:
             raise UsageError("the model has no name", "give --name, or a file with --output")
         output = own_model_path(name)
+        is_candidate = output.exists()  # only the gate replaces a model
+        output = candidate_path(output) if is_candidate else output
     options = ExportOptions(
         name=name or output.stem,
         created=(created or datetime.now(UTC)).date().isoformat(),
@@ -162,7 +167,6 @@ def export(
         prior_correction=prior_correction,
         weights=WeightFormat(weights),
         mirrored=mirrored,
-        fusion=_read_fusion(fusion) if fusion else None,
     )
     folder = find_latest_run(run_folder)
     trained = load_trained_network(folder)
@@ -174,6 +178,8 @@ def export(
             "--unfinished",
         )
     click.echo(f"Exporting the training in {folder}", err=True)
+    if fusion is not None:
+        options = replace(options, fusion=_read_fusion(fusion, trained))
     source, review = choose_source(data, folder), make_review(review_files, photos)
     labelled = load_dataset(source, trained.framing, beside, review, abstain)
     if missing:
@@ -194,6 +200,8 @@ def export(
     publish_model(exported.graph, card, output)
     click.echo(format_evaluation(exported.test))
     click.echo(f"\nThe model is {output}")
+    if is_candidate:
+        click.echo(f"It replaces {name} if it passes `trainer gate {name}`")
 
 
 def _describe_missing_epochs(trained: TrainedNetwork) -> str:
@@ -203,18 +211,31 @@ def _describe_missing_epochs(trained: TrainedNetwork) -> str:
     return f"{len(trained.history)} of {trained.config.epochs} epochs"
 
 
-def _read_fusion(path: Path) -> Fusion:
+def _read_fusion(path: Path, trained: TrainedNetwork) -> Fusion:
+    """Read the file of ``trainer fuse``, which must belong to the network."""
     from batch.models.fusion import unpack_fusion
+    from trainer.evaluation.out_of_fold import Recipe
 
     try:
-        return unpack_fusion(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        recipe = Recipe(**values.pop("recipe"))
+        fusion = unpack_fusion(json.dumps(values))
     except OSError as error:
         raise InputError(
             f"{path} can't be read ({error.strerror})", "run `trainer fuse`"
         ) from error
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         problem = f"{path} is not a fusion of this release ({type(error).__name__}: {error})"
         raise InputError(problem, "run `trainer fuse` again") from error
+    recipe.require_same(trained.recipe, str(path))
+    return fusion
 
 
 def _parse_labels(labels: str | None) -> dict[str, str] | None:

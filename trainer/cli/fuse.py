@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ def fuse(
     evidence = gather_evidence(
         list_photo_files(data, abstain), face, answers, make_framing(**framing) or Framing()
     )
-    name = open_model(face).spec.name
+    face_model = open_model(face)
+    name = face_model.spec.name
     held_out = cross_fit(name, evidence, risk)
     for selected, heading in (
         (evidence.weights == 1, "Photos of weight 1:"),
@@ -98,6 +101,8 @@ def fuse(
     )
     if chosen.bound > risk:
         click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)
-    record = pack_fusion(set_thresholds(fusion, chosen))
-    write_text(run_folder / FUSION_FILE, f"{record}\n")
+    fitted = replace(set_thresholds(fusion, chosen), face_sha256=face_model.digest)
+    record = pack_fusion(fitted)
+    tied = {**json.loads(record), "recipe": asdict(answers.recipe)}
+    write_text(run_folder / FUSION_FILE, f"{json.dumps(tied)}\n")
     click.echo(record)

@@ -160,6 +160,11 @@ def _check_license(
 
 
 def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """Resolve the value of an argument or option, see ``resolve_model_name``."""
+    return resolve_model_name(name)
+
+
+def resolve_model_name(name: str) -> str:
     """Replace the name of one of the user's own models with its path; keep other names."""
     if name in list_shipped_models():
         return name

@@ -1,27 +1,28 @@
-"""The gate: a candidate replaces a model only if it is better, or as good, on the same samples.
+"""The gate: compares a candidate with the model that it may replace, on the same held-out samples.
 
-A paired bootstrap compares both on held-out samples of the data, and a sign test on held-out
-reviewed samples, which are few.
+``gate_checks`` decides by the comparison.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from batch.errors import BatchLabelError, InputError, UsageError
-from batch.models.model import Model
+from batch.errors import InputError, ModelError, UsageError
+from batch.models.contract import load_model
+from batch.models.ensemble import assign_roles
+from batch.models.model import Model, ModelSpec
+from batch.models.shipped import find_model
 from batch.records import Abstain
 from trainer.datasets.dataset import Split, select_samples
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import ReviewedData, read_reviewed
 from trainer.evaluation.evaluate import find_columns, get_thresholds, match_to_model
 from trainer.evaluation.exported_models import derive_framing, predict_model
+from trainer.evaluation.gate_checks import CandidateRejected, Comparison, PairedCounts
 from trainer.evaluation.metrics import (
     Counts,
     Estimate,
@@ -33,98 +34,19 @@ from trainer.evaluation.metrics import (
     estimate_from_counts,
     estimate_from_means,
     safe_divide,
-    sign_test,
 )
 from trainer.evaluation.selective import Decisions, decide_all
 
 # Gain in accuracy if no sample has a label.
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
-# Largest loss of balanced accuracy of a candidate that must be as good.
-NON_INFERIORITY_MARGIN = 0.01
-# Significance level of the one-sided sign test; 5 % for both sides together.
-SIGNIFICANCE_LEVEL = 0.025
-REJECTED_REMEDY = "the current model stays; review more photos, or train on more data"
-
-
-class Requirement(StrEnum):
-    """What a candidate must prove; ``as-good`` is for smaller or faster models."""
-
-    BETTER = "better"
-    AS_GOOD = "as-good"
-
-
-class CandidateRejected(BatchLabelError):
-    """The candidate failed a check, and the current model stays."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Metrics of a candidate minus those of the current model, on the same samples.
-
-    Attributes:
-        samples: number of samples.
-        accuracy: gain in balanced accuracy. For models with abstain outputs: over the samples
-            with a label, if each gets its likeliest label.
-        calibration: growth of the expected calibration error.
-        won: number of samples that only the candidate gets right.
-        lost: number of samples that only the current model gets right.
-        risk: growth of the share of wrong labels among those that count; None for models without
-            abstain outputs.
-        coverage: gain in coverage, as a mean over the labels; None for models without abstain
-            outputs.
-    """
-
-    samples: int
-    accuracy: Estimate
-    calibration: Estimate
-    won: int
-    lost: int
-    risk: Estimate | None = None
-    coverage: Estimate | None = None
-
-
-def check_comparison(comparison: Comparison, require: Requirement, candidate: Path) -> None:
-    """Require that a candidate is better than the current model, or as good.
-
-    Better means that the 95 % interval of the gain is above 0; as good, that it is above
-    -``NON_INFERIORITY_MARGIN``. The calibration error and the risk must not grow by more than
-    sampling error, and the coverage must not fall by more: a model that never answers has no risk.
-
-    Raises:
-        CandidateRejected: a check failed; the message names it.
-    """
-    floor = 0.0 if require is Requirement.BETTER else -NON_INFERIORITY_MARGIN
-    if not comparison.accuracy.low > floor:
-        raise CandidateRejected(
-            f"{candidate} is not {require.value.replace('-', ' ')}: the interval of its gain in "
-            f"balanced accuracy begins at {comparison.accuracy.low:+.4f}, not above {floor:g}",
-            "the current model stays; train longer or on more data",
-        )
-    if comparison.calibration.low > 0:
-        raise CandidateRejected(
-            f"{candidate} is worse calibrated: its calibration error grew by "
-            f"{comparison.calibration.value:+.4f}, more than sampling error",
-            "the current model stays; export it with more validation data",
-        )
-    if comparison.risk and comparison.risk.low > 0:
-        raise CandidateRejected(
-            f"{candidate} is wrong more often: the share of wrong labels among those that count "
-            f"grew by {comparison.risk.value:+.4f}, more than sampling error",
-            "the current model stays; export it with a smaller --risk",
-        )
-    if comparison.coverage and comparison.coverage.high < 0:
-        raise CandidateRejected(
-            f"{candidate} answers less often: its coverage changed by "
-            f"{comparison.coverage.value:+.4f}, more than sampling error",
-            "the current model stays; export it with a larger --risk",
-        )
 
 
 def check_compatible(candidate: Model, current: Model) -> None:
     """Require that a candidate can replace the current model with the same reports and options.
 
     Raises:
-        CandidateRejected: they differ in name, labels, region, margin or input.
+        CandidateRejected: they differ in name, labels, region, margin, input or face model of the
+            fusion: the default pair needs it.
     """
     for what, new, old in _list_properties(candidate, current):
         if new != old:
@@ -144,7 +66,7 @@ def compare_models(
     """
     part = match_to_model(part, labels, current)
     new, old = predict_model(candidate, part), predict_model(current, part)
-    comparison = compare_predictions(new, old, part.targets, len(current.spec.labels))
+    comparison = compare_predictions(new, old, part.targets, current.spec.labels)
     if not current.spec.abstain:
         return comparison
     first, second = (
@@ -156,14 +78,14 @@ def compare_models(
 
 
 def compare_predictions(
-    candidate: Probabilities, current: Probabilities, targets: Targets, labels: int | None = None
+    candidate: Probabilities, current: Probabilities, targets: Targets, labels: Sequence[str]
 ) -> Comparison:
-    """Compare probabilities, float32 [n, K + A], for the same samples by a paired bootstrap.
+    """Compare probabilities, float32 [n, K + A], for the same samples.
 
-    Each resample draws the same samples for both. ``labels`` is K; by default all outputs are
-    labels.
+    Intervals are from a paired bootstrap: each resample draws the same samples for both.
+    ``labels`` are the names of the first K outputs.
     """
-    count = candidate.shape[1] if labels is None else labels
+    count = len(labels)
     new, old = (p.argmax(axis=1) == targets for p in (candidate, current))
     shown = targets < count
     first, second = (p[shown, :count].argmax(axis=1) for p in (candidate, current))
@@ -173,10 +95,14 @@ def compare_predictions(
     gaps = np.hstack([calibration_gaps(p, targets) for p in (candidate, current)])
     return Comparison(
         samples=len(targets),
-        accuracy=estimate_from_counts(_accuracy_gain, counts)[0] if shown.any() else NO_ESTIMATE,
-        calibration=estimate_from_means(_calibration_growth, gaps),
         won=int((new & ~old).sum()),
         lost=int((old & ~new).sum()),
+        classes=tuple(
+            PairedCounts(label, int(of.sum()), int(of[1, 0]), int(of[0, 1]))
+            for label, of in zip(labels, counts, strict=True)
+        ),
+        accuracy=estimate_from_counts(_accuracy_gain, counts)[0] if shown.any() else NO_ESTIMATE,
+        calibration=estimate_from_means(_calibration_growth, gaps),
     )
 
 
@@ -229,8 +155,36 @@ def _list_properties(candidate: Model, current: Model) -> Iterator[tuple[str, ob
     yield "list of abstain outputs", [*new.abstain], [*old.abstain]
     yield "region", new.region.value, old.region.value
     yield "margin", new.margin, old.margin
+    if old.fusion:
+        yield "fusion", _describe_fusion(new), _describe_fusion(old)
     for side in ("height", "width", "channels"):
         yield f"input's {side}", getattr(candidate, side), getattr(current, side)
+
+
+def _describe_fusion(spec: ModelSpec) -> str:
+    """Describe what a pair needs of a whole-photo model: the face model that it is fitted to."""
+    fusion = spec.fusion
+    return f"with the face model {fusion.face_model}" if fusion else "missing"
+
+
+def check_pair(candidate: Model, face: str) -> None:
+    """Require that a whole-photo model can be paired with the face model of its fusion.
+
+    Args:
+        candidate: the whole-photo model, with a fusion.
+        face: name or path of the face model; one that does not exist is not checked.
+
+    Raises:
+        CandidateRejected: the runner would refuse the pair.
+    """
+    try:
+        path = find_model(face)
+    except UsageError:
+        return
+    try:
+        assign_roles((load_model(path), candidate))
+    except ModelError as error:
+        raise CandidateRejected(str(error), error.remedy) from error
 
 
 def read_held_out(review: Review, candidate: Model, current: Model) -> ReviewedData:
@@ -270,7 +224,7 @@ def compare_reviewed(
         _spread_columns(predict_model(m, held), m.spec.outputs, classes)
         for m in (candidate, current)
     )
-    return compare_predictions(new, old, held.targets)
+    return compare_predictions(new, old, held.targets, classes)
 
 
 def _list_abstain_outputs(*models: Model) -> tuple[str, ...]:
@@ -298,39 +252,3 @@ def _spread_columns(
     spread = np.zeros((len(values), len(classes)), dtype=np.float32)
     spread[:, [classes.index(output) for output in outputs]] = values
     return spread
-
-
-def check_reviewed(
-    reviewed: Comparison, on_data: Comparison | None, require: Requirement, candidate: Path
-) -> None:
-    """Require that a candidate passes on the reviewed samples and on the data.
-
-    ``better`` means better on one of the two and not worse on the other, ``as-good`` not worse on
-    either.
-    Calibration is not judged on reviewed samples: people review the least certain answers.
-
-    Args:
-        reviewed: comparison on held-out reviewed samples.
-        on_data: comparison on held-out samples of the data; None without data.
-        require: what the candidate must prove.
-        candidate: its path, for messages.
-
-    Raises:
-        CandidateRejected: a check failed; the message names it.
-        UsageError: ``as-good`` can't be proved without data.
-    """
-    if sign_test(reviewed.lost, reviewed.won) <= SIGNIFICANCE_LEVEL:
-        raise CandidateRejected(f"{candidate} is worse on the reviewed samples", REJECTED_REMEDY)
-    learnt = sign_test(reviewed.won, reviewed.lost) <= SIGNIFICANCE_LEVEL
-    if on_data is not None:
-        as_good = learnt or require is Requirement.AS_GOOD
-        check_comparison(on_data, Requirement.AS_GOOD if as_good else Requirement.BETTER, candidate)
-    elif require is Requirement.AS_GOOD:
-        raise UsageError("reviewed samples are too few to prove a model as good", "add --data")
-    elif not learnt:
-        raise CandidateRejected(
-            f"{candidate} is not better: it is right on {reviewed.won} of {reviewed.samples} "
-            f"reviewed samples that the current model gets wrong, and wrong on {reviewed.lost} "
-            "that it gets right, a difference within sampling error",
-            REJECTED_REMEDY,
-        )

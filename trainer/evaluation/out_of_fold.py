@@ -22,6 +22,33 @@ NAME_DIGITS = 16
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """Data and settings of a training; figures of one hold only for networks of the same.
+
+    Attributes:
+        data: the data's fingerprint.
+        settings: SHA-256 of all settings that change the network.
+    """
+
+    data: str
+    settings: str
+
+    def require_same(self, other: Recipe, what: str) -> None:
+        """Require that ``what``, which has this recipe, belongs to a network of the other one.
+
+        Raises:
+            InputError: the data or the settings differ.
+        """
+        if self != other:
+            differing = "data" if self.data != other.data else "settings"
+            raise InputError(
+                f"{what} belongs to a training with other {differing} than this network's",
+                "run `trainer crossvalidate`, `train` and, for a pair, `fuse` with the same data "
+                "and settings",
+            )
+
+
+@dataclass(frozen=True)
 class OutOfFold:
     """One answer per sample, from the network that was trained without the sample's fold.
 
@@ -31,6 +58,7 @@ class OutOfFold:
         targets: int64 [n], the true classes.
         folds: int64 [n], the fold of each sample.
         logits: float32 [n, K].
+        recipe: the data and settings of the cross-validation.
     """
 
     labels: tuple[str, ...]
@@ -38,6 +66,7 @@ class OutOfFold:
     targets: Targets
     folds: npt.NDArray[np.int64]
     logits: Logits
+    recipe: Recipe
 
 
 def name_sample(pixels: Pixels) -> str:
@@ -96,10 +125,14 @@ def cross_calibrate(
 
 
 def write_out_of_fold(path: Path, answers: OutOfFold) -> None:
-    """Write answers as CSV, one line per sample, and replace an earlier file as a whole."""
+    """Write answers as CSV and replace an earlier file as a whole.
+
+    The first line has the recipe, the second the columns; then comes one line per sample.
+    """
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
+        writer.writerow(["data", answers.recipe.data, "settings", answers.recipe.settings])
         writer.writerow(["sample", "label", "fold", *answers.labels])
         for name, target, fold, logits in zip(
             answers.names, answers.targets, answers.folds, answers.logits, strict=True
@@ -112,12 +145,20 @@ def read_out_of_fold(path: Path) -> OutOfFold:
     """Read the file that ``write_out_of_fold`` writes.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing, damaged, or has no recipe.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            head, *rows = csv.reader(file)
-        return _parse(tuple(head[3:]), rows)
+            first, *lines = csv.reader(file)
+        if first[0] == "sample":
+            raise InputError(
+                f"{path} does not say of which data and settings it is, because an earlier "
+                "release wrote it",
+                "run `trainer crossvalidate` again",
+            )
+        head, *rows = lines
+        _, data, _, settings = first
+        return _parse(Recipe(data, settings), tuple(head[3:]), rows)
     except OSError as error:
         remedy = f"run `trainer crossvalidate --run {path.parent}` first"
         raise InputError(f"{path} can't be read ({error.strerror})", remedy) from error
@@ -125,11 +166,12 @@ def read_out_of_fold(path: Path) -> OutOfFold:
         raise InputError(f"{path} is damaged", "run `trainer crossvalidate` again") from error
 
 
-def _parse(labels: tuple[str, ...], rows: Sequence[Sequence[str]]) -> OutOfFold:
+def _parse(recipe: Recipe, labels: tuple[str, ...], rows: Sequence[Sequence[str]]) -> OutOfFold:
     return OutOfFold(
         labels=labels,
         names=tuple(row[0] for row in rows),
         targets=np.array([labels.index(row[1]) for row in rows], dtype=np.int64),
         folds=np.array([int(row[2]) for row in rows], dtype=np.int64),
         logits=np.array([[float(z) for z in row[3:]] for row in rows], dtype=np.float32),
+        recipe=recipe,
     )

@@ -39,6 +39,7 @@ from trainer.evaluation.metrics import (
     estimate_to_json,
     safe_divide,
 )
+from trainer.evaluation.trained_on import find_seen, find_trained_on, keep_unseen
 
 TEST_SPLIT, ALL_SPLITS = "test", "all"
 
@@ -76,17 +77,23 @@ def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluatio
 
     Raises:
         UsageError: the split is neither.
-        InputError: the split is empty, or the model lacks a label of the review.
+        InputError: the split is empty, the model was trained on all of it, or it lacks a label of
+            the review.
     """
     _check_split(split)
     spec = model.spec
     reviewed = read_reviewed(review, spec.outputs, derive_framing(model))
     samples = (*reviewed.held, *reviewed.learn) if split == ALL_SPLITS else reviewed.held
     _check_not_empty(len(samples), review)
+    part = reviewed.get_split(samples)
+    known = find_trained_on(spec, str(model.path), None)
+    seen = find_seen(part.pixels, [known])
+    part = keep_unseen(part, [known])
+    samples = tuple(one for one, is_seen in zip(samples, seen, strict=True) if not is_seen)
     thresholds = get_thresholds(spec)
     found = (
         decide(probabilities, spec.labels, thresholds)
-        for probabilities in predict_model(model, reviewed.get_split(samples))
+        for probabilities in predict_model(model, part)
     )
     right = [
         spec.outputs.index(_answer_text(answer)) == sample.label

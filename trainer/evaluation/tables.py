@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from batch.path_text import printable_text
 from trainer.evaluation.end_to_end import EndToEndEvaluation
 from trainer.evaluation.evaluate import Evaluation
-from trainer.evaluation.gate import Comparison
+from trainer.evaluation.gate_checks import Check, Comparison
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.review_evaluation import ReviewEvaluation
 from trainer.evaluation.selective import SelectiveMetrics
@@ -161,6 +161,35 @@ def format_reviewed(comparison: Comparison) -> str:
         ("gain in balanced accuracy", format_difference(comparison.accuracy)),
     ]
     return format_columns(rows)
+
+
+def format_checks(checks: Sequence[Check]) -> str:
+    """Format the checks of the gate, one per line, with counts, differences and limits."""
+    head = ("check", "samples", "won", "lost", "change", "required", "p or interval", "result")
+    rows = [head]
+    for check in checks:
+        counts = check.counts
+        paired = (counts.samples, counts.won, counts.lost) if counts else None
+        rows.append(
+            (
+                check.name,
+                *(f"{n:,}" for n in paired or ()),
+                *(() if paired else ("", "", "")),
+                "" if math.isnan(check.difference) else f"{check.difference:+.4f}",
+                check.limit,
+                check.p,
+                check.result,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = range(1, 5)  # aligned to the right
+    return "\n".join(
+        "  ".join(
+            f"{cell:>{width}}" if at in numbers else f"{cell:<{width}}"
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
 
 
 def format_review_evaluation(found: ReviewEvaluation) -> str:

@@ -42,6 +42,7 @@ from trainer.evaluation.calibration import softmax
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.evaluation.tables import BIASED_SAMPLE_NOTE
+from trainer.evaluation.trained_on import find_trained_on, merge_trained_on
 from trainer.exporting.card_metadata import add_metadata, make_metadata, split_card
 from trainer.exporting.card_text import markdown_table
 from trainer.exporting.golden_samples import rechoose_golden_samples
@@ -215,6 +216,7 @@ def adjust_model(
         data_fingerprint=fingerprint.hexdigest(),
         metrics={"data": "reviewed answers", "split": "held out", **evaluation_to_json(test)},
         golden=rechoose_golden_samples(bare, model.spec.golden.inputs),
+        trained_on=merge_trained_on([pixels], [find_trained_on(model.spec, str(model.path), None)]),
     )
     graph = serialise_with_metadata(changed, to_metadata(spec))
     return AdjustedModel(graph, spec, test, len(learn), len(others), decay)

@@ -347,6 +347,7 @@ def _build_spec(
         created=options.created,
         golden=golden,
         fusion=options.fusion,
+        trained_on=trained.trained_on,
     )
 
 

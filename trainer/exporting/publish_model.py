@@ -18,6 +18,9 @@ from batch.options import Provider
 from batch.vision.classify import Classifier
 from trainer.exporting.card_text import USE_HEADING
 
+# Part of the file name of a model that has not passed the gate.
+CANDIDATE_SUFFIX = ".candidate"
+
 
 def publish_model(graph: bytes, card: str, output: Path) -> None:
     """Write a model file, its card and the folder's ``SHA256SUMS``.
@@ -49,6 +52,28 @@ def publish_model(graph: bytes, card: str, output: Path) -> None:
         raise OutputError(
             f"{output} can't be written ({error.strerror})", "choose another --output"
         ) from error
+
+
+def candidate_path(path: Path) -> Path:
+    """Return the place of a candidate beside the model that it may replace."""
+    return path.with_name(f"{path.stem}{CANDIDATE_SUFFIX}{SUFFIX}")
+
+
+def remove_model(path: Path) -> None:
+    """Remove a model file and its card, and update the folder's ``SHA256SUMS``.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    sums = path.parent / CHECKSUMS_FILE
+    try:
+        _check_sums(sums)
+        path.with_suffix(".md").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        with _open_model_draft(sums, list_checksums(path.parent).encode()) as draft:
+            draft.replace(sums)
+    except OSError as error:
+        raise OutputError(f"{path} can't be removed ({error.strerror})", "remove it") from error
 
 
 def read_card(model: Model) -> str:

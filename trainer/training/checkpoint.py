@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ from torch import Tensor
 from batch.errors import InputError, OutputError
 from batch.records import Region
 from trainer.datasets.dataset import Dataset, Framing
-from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
+from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, read_out_of_fold
 from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
 from trainer.training.pretrained import build_network
@@ -59,6 +60,7 @@ class TrainingState:
         history: the metrics of each epoch so far.
         best: averaged weights of the epoch with the lowest validation loss; empty without
             ``patience``.
+        trained_on: the samples, see ``merge_trained_on``.
     """
 
     network: Network
@@ -66,6 +68,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     history: list[EpochMetrics] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    trained_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class TrainedNetwork:
         config: the settings.
         history: the metrics of each epoch.
         fingerprint: the fingerprint of the data.
+        settings: SHA-256 of the settings, see ``Recipe``.
         held_out: out-of-fold predictions of a cross-validation with the same settings, which
             evaluate a network that was trained on all samples; None for other networks.
+        trained_on: the samples, see ``merge_trained_on``; empty for runs of earlier releases.
     """
 
     network: Network
@@ -89,7 +94,14 @@ class TrainedNetwork:
     config: Config
     history: tuple[EpochMetrics, ...]
     fingerprint: str
+    settings: str
     held_out: OutOfFold | None = None
+    trained_on: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The data and settings."""
+        return Recipe(self.fingerprint, self.settings)
 
     @property
     def is_finished(self) -> bool:
@@ -122,6 +134,7 @@ def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingSta
         "optimizer": state.optimizer.state_dict(),
         "history": [asdict(epoch) for epoch in state.history],
         "labels": list(data.labels),
+        "trained_on": state.trained_on,
         "config": asdict(config),
         "framing": asdict(data.framing)
         | {"region": data.framing.region.value, "resize": str(data.framing.resize)},
@@ -196,7 +209,7 @@ def load_trained_network(run: Path) -> TrainedNetwork:
 
     Raises:
         InputError: there is no checkpoint, it can't be read, or the run trained on all samples and
-            has no cross-validation.
+            has no cross-validation of the same data and settings.
     """
     path = run / CHECKPOINT_FILE
     if not path.exists():
@@ -208,14 +221,20 @@ def load_trained_network(run: Path) -> TrainedNetwork:
     network = build_network(config, len(stored["labels"]), framing.channels)
     network.load_state_dict(stored.get("best") or stored["ema"])
     network.eval().requires_grad_(False)
+    recipe, held_out = _parse_recipe(stored["identity"]), None
+    if config.learn_from == "all":
+        held_out = read_out_of_fold(run / OUT_OF_FOLD_FILE)
+        held_out.recipe.require_same(recipe, str(run / OUT_OF_FOLD_FILE))
     return TrainedNetwork(
         network=network,
         labels=tuple(stored["labels"]),
         framing=replace(framing, region=Region(framing.region)),
         config=config,
         history=tuple(EpochMetrics(**epoch) for epoch in stored["history"]),
-        fingerprint=json.loads(stored["identity"])[0],
-        held_out=read_out_of_fold(run / OUT_OF_FOLD_FILE) if config.learn_from == "all" else None,
+        fingerprint=recipe.data,
+        settings=recipe.settings,
+        held_out=held_out,
+        trained_on=stored.get("trained_on", ""),
     )
 
 
@@ -239,6 +258,18 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a readable checkpoint", f"remove {path.parent} and train again"
         ) from error
     return stored
+
+
+def make_recipe(data: Dataset, config: Config) -> Recipe:
+    """Make the recipe of a training, the same for a cross-validation and its final network."""
+    return _parse_recipe(_describe_training(data, config))
+
+
+def _parse_recipe(identity: str) -> Recipe:
+    fingerprint, settings = json.loads(identity)
+    settings.pop("learn_from", None)  # a cross-validation always learns from folds
+    text = json.dumps(settings, sort_keys=True)
+    return Recipe(fingerprint, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _describe_training(data: Dataset, config: Config) -> str:

@@ -28,7 +28,8 @@ from trainer.evaluation.out_of_fold import (
     write_out_of_fold,
 )
 from trainer.networks import PhotoNet
-from trainer.training.checkpoint import load_trained_network
+from trainer.training.ancestors import check_held_out, read_ancestors
+from trainer.training.checkpoint import load_trained_network, make_recipe
 from trainer.training.config import Config
 from trainer.training.loop import predict_logits, train
 from trainer.training.pretrained import build_network, initialise_network
@@ -54,11 +55,13 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
     Raises:
         UsageError: ``patience`` is set, which would choose the epoch by the held-out fold, or
             there are fewer groups of photos than folds.
-        InputError: the data are empty.
+        InputError: the data are empty, or the initial weights or the teacher were trained on some
+            of them.
     """
     if config.patience:
         raise UsageError("patience would choose the epoch by the held-out fold", "set patience = 0")
     pool = data.get_split("all")
+    check_held_out(read_ancestors(config, data), pool)
     if data.framing.region is Region.FACE:
         copies = group_alike_faces(pool.pixels)
     else:
@@ -79,6 +82,7 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
         targets=pool.targets,
         folds=fold_of,
         logits=logits,
+        recipe=make_recipe(data, config),
     )
     write_out_of_fold(run / OUT_OF_FOLD_FILE, answers)
     return answers

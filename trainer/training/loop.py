@@ -21,7 +21,9 @@ from tqdm import tqdm
 from batch.errors import InputError
 from trainer.datasets.dataset import Dataset, Pixels, Split, concatenate, keep_agreed
 from trainer.evaluation.metrics import accuracy, balanced_accuracy, confusion_matrix, macro_f1
+from trainer.evaluation.trained_on import merge_trained_on
 from trainer.networks import Network, PhotoNet, count_parameters, update_average
+from trainer.training.ancestors import check_held_out, read_ancestors
 from trainer.training.augment import augment, jitter_boxes
 from trainer.training.checkpoint import (
     EpochMetrics,
@@ -66,7 +68,8 @@ def train(
         trackers: get settings and metrics; by default TensorBoard's logs in the folder.
 
     Raises:
-        InputError: a split that is needed is empty.
+        InputError: a split that is needed is empty, or the initial weights or the teacher were
+            trained on held-out samples.
         OutputError: ``run`` belongs to a training run with other data or settings.
     """
     if trackers is None:
@@ -82,6 +85,9 @@ def train(
         samples = concatenate((samples, data.pseudo_labelled))
     if data.reviewed is not None:
         samples = concatenate((samples, *[data.reviewed] * config.review_weight))
+    ancestors = read_ancestors(config, data)
+    is_held_out = config.learn_from == "train"
+    check_held_out(ancestors, data.held, *((validation, data.test) if is_held_out else ()))
     samples = mix_teacher_votes(samples, data, config)
     views = 2 if config.box_jitter else 1  # of each sample in an epoch
     if len(samples) < MIN_BATCH:
@@ -107,7 +113,8 @@ def train(
 
     # The state so far, if this run was interrupted.
     run.mkdir(parents=True, exist_ok=True)
-    state = TrainingState(network, ema, optimizer)
+    trained_on = merge_trained_on([samples.pixels], ancestors)
+    state = TrainingState(network, ema, optimizer, trained_on=trained_on)
     restore_checkpoint(run, data, config, state)
     trackers.start(_describe_run(data, config), state.history)
     logger.info(

@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Mapping
 from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,8 @@ def initialise_network(network: Network, init: str) -> None:
     if path.suffix == ".onnx":
         weights = read_exported_weights(path, network)
     else:
-        weights = _rename_weights(_read_weights(path), network)
+        stored = read_weights(path)
+        weights = _rename_weights(stored.get("ema", stored), network)
     own = network.state_dict()
     if set(weights) ^ set(own) or any(
         weights[name].shape != value.shape
@@ -183,13 +185,17 @@ def _imagenet_path(network: Network) -> Path:
     return find_imagenet_weights(NETWORK_SIZES[network.name])
 
 
-def _read_weights(path: Path) -> StateDict:
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read the file of a checkpoint or of a state dict.
+
+    Raises:
+        InputError: it can't be read.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} can't be read as weights", "give another init") from error
-    weights: StateDict = state.get("ema", state)
-    return weights
+    return stored
 
 
 def _rename_weights(weights: StateDict, network: Network) -> StateDict:

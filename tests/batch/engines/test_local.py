@@ -17,6 +17,7 @@ from batch import Options, Provider, Reason, Region, Row, Source, Status
 from batch.engines.local import LocalEngine
 from batch.errors import InputError, ModelError, UsageError
 from batch.location import Location
+from batch.models.contract import load_model
 from batch.models.ensemble import Thresholds, load_ensemble
 from batch.models.fusion import Fusion, FusionWeights
 from batch.options import DEFAULT_MODEL
@@ -231,6 +232,17 @@ def test_a_pair_has_the_thresholds_of_its_fusion(photos: Path, tmp_path: Path) -
 def test_a_face_model_with_other_abstain_outputs_than_it_had_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"fitted to another version of face, .* outputs none"):
         load_ensemble(_pair(tmp_path, bright_fusion(), {"neither": 0.4}))
+
+
+def test_a_face_model_that_was_replaced_after_the_fit_is_refused(tmp_path: Path) -> None:
+    load_ensemble(_pair(tmp_path, bright_fusion()))
+    digest = load_model(tmp_path / "face.onnx").digest
+    options = _pair(tmp_path, bright_fusion(face_sha256=digest))
+    assert load_ensemble(options).fusion == bright_fusion(face_sha256=digest)
+    newer = bright_spec(name="face", version="2")
+    save_model(bright_model(newer), tmp_path / "face.onnx")
+    with pytest.raises(ModelError, match=rf"fitted to another face: .* SHA-256 {digest[:12]}"):
+        load_ensemble(options)
 
 
 def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_any_numbers_give_probabilities() -> None:
 
 
 def test_a_fusion_survives_a_round_trip() -> None:
-    for fusion in (FUSION, bright_fusion()):
+    for fusion in (FUSION, bright_fusion(), bright_fusion(face_sha256="a1" * 32)):
         back = unpack_fusion(pack_fusion(fusion))
         assert back == fusion
         # The order of outputs is that of probabilities.
@@ -261,6 +261,9 @@ def _changed(**changes: Any) -> str:
         *("[]", "{}", "7", "null", "fusion", '"both"', "[" * 100_000),
         _changed(face_model=7),
         _changed(face_model="gone"),
+        _changed(face_sha256=7),
+        _changed(face_sha256="4e826f"),
+        _changed(face_sha256="A" * 64),
         _changed(face_abstain="gone"),
         _changed(face_abstain="neither"),
         _changed(face_abstain=""),

@@ -35,6 +35,12 @@ def test_every_shipped_model_keeps_the_contract_and_has_a_card() -> None:
         assert model.digest in card
 
 
+def test_the_default_pair_is_bound_to_its_face_model() -> None:
+    face, people = (load_model(shipped.find_model(name)) for name in DEFAULT_MODEL.split("+"))
+    assert people.spec.fusion
+    assert people.spec.fusion.face_sha256 == face.digest
+
+
 def test_a_name_is_a_shipped_model(shelf: Path) -> None:
     assert shipped.find_model("bright") == shelf / "bright.onnx"
 

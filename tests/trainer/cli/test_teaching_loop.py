@@ -93,7 +93,7 @@ def review(report: Path, home: Path) -> Path:
 
 
 def test_a_model_learns_from_a_review_and_replaces_the_old_one(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(home)
     label("night", "-o", "results.csv", "--model", "models/mine.onnx")
@@ -121,6 +121,13 @@ def test_a_model_learns_from_a_review_and_replaces_the_old_one(
         "--split", "all", "--dry-run",
     )  # fmt: skip
     assert "On held-out reviewed answers:" in gate.stdout
+    # Both were trained on the train part of these data, which is excluded.
+    said = r"\d+ of \d+ samples are excluded, .*: new\.onnx( and models/mine\.onnx)? was trained"
+    assert re.search(said, caplog.text)
+    for source in (("--data", "data"), ("--review", reviewed)):
+        caplog.clear()
+        trainer("evaluate", "new.onnx", *source, "--split", "all")
+        assert re.search(said, caplog.text)
     opened = trainer("gate", "new.onnx", "models/mine.onnx", "--review", reviewed)
     assert opened.exit_code == 0, opened.output
     assert Path("models/mine.onnx").read_bytes() == Path("new.onnx").read_bytes()
@@ -131,7 +138,10 @@ def test_a_model_learns_from_a_review_and_replaces_the_old_one(
 
 
 def test_a_model_is_adjusted_without_its_data(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(home / "night", "night")
@@ -149,6 +159,8 @@ def test_a_model_is_adjusted_without_its_data(
     )  # fmt: skip
     assert adjusted.exit_code == 0, adjusted.output
     model = load_model(Path("new.onnx"))
+    trainer("evaluate", "new.onnx", "--review", reviewed, "--split", "all")
+    assert "excluded, because they are not held out" in caplog.text
     assert (model.spec.name, model.spec.version) == ("mine", "1, adjusted")
     assert f"{model.spec.metrics['accuracy']['value']:.4f}" in adjusted.stdout
     again = trainer("evaluate", "new.onnx", "--review", reviewed)
@@ -175,3 +187,52 @@ def test_options_that_exclude_each_other_are_a_usage_error(home: Path) -> None:
         result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
         assert result.exit_code == 2
         assert said in result.stderr
+
+
+def test_an_export_under_a_used_name_waits_for_the_gate(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    folder = tmp_path / "batch-label" / "models"
+    mine, candidate = folder / "mine.onnx", folder / "mine.candidate.onnx"
+    run = ("--run", home / "first")
+    export = ("export", *run, "--name", "mine")
+    # The first model has its labels exchanged, so it is always wrong.
+    swapped = trainer(*export, "--labels", "happy=sad,sad=happy")
+    assert f"The model is {mine}" in swapped.stdout
+    first = trainer("gate", "mine", *run)
+    assert first.exit_code == 0, first.output
+    assert f"{mine} has no candidate" in first.stdout
+    before = mine.read_bytes()
+    exported = trainer(*export)
+    assert f"The model is {candidate}" in exported.stdout
+    assert "It replaces mine if it passes `trainer gate mine`" in exported.stdout
+    assert mine.read_bytes() == before
+    better = candidate.read_bytes()
+    opened = trainer("gate", "mine", *run)
+    assert opened.exit_code == 0, opened.output
+    assert mine.read_bytes() == better
+    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "mine.md", "mine.onnx"]
+    assert (folder / "SHA256SUMS").read_text().count("\n") == 1
+    # The same model again is not better: it stays a candidate.
+    assert trainer(*export).exit_code == 0
+    refused = trainer("gate", "mine", *run)
+    assert refused.exit_code == 1
+    assert re.search(r"^accuracy +\d+ +0 +0 +\+0\.0000 +gain, p <= 0\.025 +1 +failed$",
+                     refused.stdout, re.MULTILINE)  # fmt: skip
+    assert (mine.read_bytes(), candidate.exists()) == (better, True)
+
+
+def test_the_gate_takes_a_first_model_only_under_its_own_name(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    new = tmp_path / "new.onnx"
+    arguments = ("export", "--run", home / "first", "--name", "mine", "--output", new)
+    assert trainer(*arguments).exit_code == 0
+    mistyped = CliRunner().invoke(cli, ["gate", str(new), "mien"])
+    assert "there is no model mien" in mistyped.stderr
+    first = trainer("gate", new, "mine")
+    assert "there is no model mine yet" in first.stdout
+    own = tmp_path / "batch-label" / "models" / "mine.onnx"
+    assert own.read_bytes() == new.read_bytes()

@@ -20,23 +20,31 @@ from tests.support.trainer_data import (
     write_folders,
 )
 from tests.trainer.cli.test_cli import trainer
+from trainer.evaluation import gate_checks
+from trainer.evaluation.exported_models import open_model
 from trainer.evaluation.gate import (
-    CandidateRejected,
-    Comparison,
-    Requirement,
     _compare_decisions,
-    check_comparison,
     check_compatible,
+    check_pair,
     compare_models,
     compare_predictions,
 )
-from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.evaluation.gate_checks import (
+    CandidateRejected,
+    Comparison,
+    PairedCounts,
+    Requirement,
+    judge_comparison,
+    require_passed,
+)
+from trainer.evaluation.metrics import Estimate, Probabilities, Targets
 from trainer.evaluation.selective import Decisions
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.exporting.publish_model import publish_model
 
 HERE = Path("new.onnx")
 TARGETS: Targets = np.arange(1000) % 2
+LABELS = ("happy", "sad")
 
 
 def right_about(share: float, seed: int, confidence: float | None = None) -> Probabilities:
@@ -50,7 +58,11 @@ def right_about(share: float, seed: int, confidence: float | None = None) -> Pro
 
 
 def compared(candidate: Probabilities, shipped: Probabilities) -> Comparison:
-    return compare_predictions(candidate, shipped, TARGETS)
+    return compare_predictions(candidate, shipped, TARGETS, LABELS)
+
+
+def check_comparison(comparison: Comparison, require: Requirement, candidate: Path) -> None:
+    require_passed(judge_comparison(comparison, require), candidate)
 
 
 def test_a_clear_gain_is_better() -> None:
@@ -72,7 +84,9 @@ def test_a_gain_within_sampling_error_is_not_better() -> None:
     assert (comparison.won, comparison.lost) == (12, 8)
     assert comparison.accuracy.low < 0 < comparison.accuracy.value
     with pytest.raises(
-        CandidateRejected, match=r"new\.onnx is not better: the interval of its gain"
+        CandidateRejected,
+        match=r"new\.onnx is not better: of 1,000 samples it alone gets 12 right, the current "
+        r"model alone 8, and that is within sampling error \(p = 0\.25, needed 0\.025\)",
     ):
         check_comparison(comparison, Requirement.BETTER, HERE)
 
@@ -100,6 +114,28 @@ def test_a_gain_in_accuracy_does_not_excuse_worse_calibration() -> None:
         check_comparison(compared(boaster, right_about(0.8, 2)), Requirement.BETTER, HERE)
 
 
+def test_a_growth_of_calibration_error_within_the_margin_does_not_count() -> None:
+    same = right_about(0.9, 1)
+    comparison = compared(same, same)
+    slight = replace(comparison, calibration=Estimate(0.018, 0.01, 0.026))
+    check_comparison(slight, Requirement.AS_GOOD, HERE)
+    clear = replace(comparison, calibration=Estimate(0.03, 0.021, 0.039))
+    with pytest.raises(CandidateRejected, match="calibration error grew by"):
+        check_comparison(clear, Requirement.AS_GOOD, HERE)
+
+
+def test_a_class_of_fewer_than_50_samples_is_listed_but_not_judged() -> None:
+    comparison = replace(
+        compared(right_about(0.9, 1), right_about(0.8, 2)),
+        classes=(PairedCounts("happy", 900, 150, 50), PairedCounts("contempt", 49, 0, 40)),
+    )
+    checks = judge_comparison(comparison, Requirement.BETTER)
+    assert [c.result for c in checks[:3]] == ["passed", "passed", "not judged"]
+    fifty = replace(comparison, classes=(comparison.classes[0], PairedCounts("fear", 50, 0, 8)))
+    with pytest.raises(CandidateRejected, match=r"may be worse for fear: of 50 .* loss of 14\.1%"):
+        check_comparison(fifty, Requirement.BETTER, HERE)
+
+
 def test_a_paired_bootstrap_finds_a_gain_that_separate_intervals_miss() -> None:
     shipped = right_about(0.9, 1)
     candidate = shipped.copy()
@@ -111,11 +147,13 @@ def test_a_paired_bootstrap_finds_a_gain_that_separate_intervals_miss() -> None:
     assert 0 < comparison.accuracy.low < comparison.accuracy.high < 0.025
 
 
-def test_each_class_has_the_same_weight() -> None:
+def test_each_class_has_the_same_weight_in_balanced_accuracy() -> None:
     targets = np.array([0] * 90 + [1] * 10)
     always_first = np.tile(np.array([[0.9, 0.1]], dtype=np.float32), (100, 1))
     right = np.eye(2, dtype=np.float32)[targets]
-    assert compare_predictions(right, always_first, targets).accuracy.value == pytest.approx(0.5)
+    assert compare_predictions(
+        right, always_first, targets, LABELS
+    ).accuracy.value == pytest.approx(0.5)
 
 
 def decided(shares: tuple[float, float], seed: int) -> Decisions:
@@ -167,15 +205,23 @@ def test_accuracy_is_compared_as_if_no_sample_abstained() -> None:
     """More abstentions do not change the gain in accuracy."""
     shipped = np.array([[0.5, 0.1, 0.4], [0.1, 0.5, 0.4], [0.2, 0.2, 0.6]], np.float32)
     shy = np.array([[0.3, 0.1, 0.6], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]], np.float32)
-    comparison = compare_predictions(shy, shipped, np.array([0, 1, 2]), 2)
+    comparison = compare_predictions(shy, shipped, np.array([0, 1, 2]), LABELS)
     assert comparison.accuracy.value == 0
     assert (comparison.won, comparison.lost) == (0, 2)
-    nobody = compare_predictions(shy[2:], shipped[2:], np.array([2]), 2)
+    assert (comparison.labelled.won, comparison.labelled.lost) == (0, 0)
+    nobody = compare_predictions(shy[2:], shipped[2:], np.array([2]), LABELS)
     assert np.isnan(nobody.accuracy.value)
     with pytest.raises(CandidateRejected, match="not better"):
         check_comparison(nobody, Requirement.BETTER, HERE)
 
 
+@pytest.fixture
+def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a dozen equal answers prove a model as good: 133 are needed for the real margin."""
+    monkeypatch.setattr(gate_checks, "ACCURACY_MARGIN", 0.9)
+
+
+@pytest.mark.usefixtures("few_suffice")
 def test_the_command_compares_models_that_abstain(tmp_path: Path) -> None:
     trained, data = abstaining_training()
     exported = export_model(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
@@ -234,6 +280,27 @@ def test_a_model_with_other_abstain_outputs_is_refused(tiny: Model) -> None:
         check_compatible(shy, tiny)
 
 
+def test_a_whole_photo_model_without_the_fusion_of_the_current_one_is_refused() -> None:
+    people = open_model("people")
+    check_compatible(people, people)
+    alone = replace(people, spec=replace(people.spec, fusion=None))
+    with pytest.raises(
+        CandidateRejected, match="its fusion is missing, not with the face model happy-sad"
+    ):
+        check_compatible(alone, people)
+    check_compatible(people, alone)
+
+
+def test_a_fusion_with_another_face_model_than_the_present_one_is_refused() -> None:
+    people = open_model("people")
+    check_pair(people, "happy-sad")
+    check_pair(people, "none")
+    assert people.spec.fusion
+    stale = replace(people.spec.fusion, face_sha256="0" * 64)
+    with pytest.raises(CandidateRejected, match="is fitted to another happy-sad"):
+        check_pair(replace(people, spec=replace(people.spec, fusion=stale)), "happy-sad")
+
+
 def test_another_input_is_refused(tiny: Model) -> None:
     with pytest.raises(CandidateRejected, match="input's channels is 3, not 1"):
         check_compatible(replace(tiny, channels=3), tiny)
@@ -245,6 +312,7 @@ def folder_with(shipped: Model, path: Path) -> tuple[bytes, str]:
     return path.read_bytes(), path.with_suffix(".md").read_text()
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_the_command_replaces_the_file_only_if_the_gate_opens(tiny: Model, tmp_path: Path) -> None:
     photos = write_folders(tmp_path / "photos", 30)
     shipped = tmp_path / "models" / "tiny.onnx"
@@ -262,6 +330,7 @@ def test_the_command_replaces_the_file_only_if_the_gate_opens(tiny: Model, tmp_p
     assert tiny.digest in (shipped.parent / "SHA256SUMS").read_text()
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_a_shipped_model_that_is_named_is_never_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

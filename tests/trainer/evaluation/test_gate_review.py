@@ -13,13 +13,13 @@ from batch.models.model import Model
 from tests.support.tiny_models import bright_model, save_model
 from trainer.datasets.dataset import Split
 from trainer.evaluation.exported_models import open_model
-from trainer.evaluation.gate import (
+from trainer.evaluation.gate import compare_predictions, compare_reviewed
+from trainer.evaluation.gate_checks import (
     CandidateRejected,
     Comparison,
     Requirement,
-    check_reviewed,
-    compare_predictions,
-    compare_reviewed,
+    judge_reviewed,
+    require_passed,
 )
 from trainer.evaluation.metrics import Probabilities, Targets, sign_test
 
@@ -31,7 +31,9 @@ def paired(both: int, won: int, lost: int) -> Comparison:
     targets = np.arange(both + won + lost) % 2
     new = np.array([True] * (both + won) + [False] * lost)
     old = np.array([True] * both + [False] * won + [True] * lost)
-    return compare_predictions(_answers(new, targets), _answers(old, targets), targets)
+    return compare_predictions(
+        _answers(new, targets), _answers(old, targets), targets, ("happy", "sad")
+    )
 
 
 def _answers(right: npt.NDArray[np.bool_], targets: Targets) -> Probabilities:
@@ -70,7 +72,7 @@ def test_the_sign_test_takes_large_counts() -> None:
 def test_a_candidate_is_accepted(
     reviewed: Comparison, usual: Comparison | None, require: Requirement
 ) -> None:
-    check_reviewed(reviewed, usual, require, HERE)
+    require_passed(judge_reviewed(reviewed, usual, require), HERE)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +96,12 @@ def test_a_candidate_is_rejected(
     reviewed: Comparison, usual: Comparison | None, require: Requirement, said: str
 ) -> None:
     with pytest.raises(CandidateRejected, match=said):
-        check_reviewed(reviewed, usual, require, HERE)
+        require_passed(judge_reviewed(reviewed, usual, require), HERE)
 
 
 def test_few_reviewed_samples_prove_no_model_as_good() -> None:
     with pytest.raises(UsageError, match="add --data"):
-        check_reviewed(BETTER, None, Requirement.AS_GOOD, HERE)
+        require_passed(judge_reviewed(BETTER, None, Requirement.AS_GOOD), HERE)
 
 
 def test_without_a_held_out_sample_there_is_nothing_to_compare_on() -> None:

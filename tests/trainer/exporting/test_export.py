@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch
 
 from batch.errors import InputError, ModelError, OutputError, UsageError
 from batch.models.contract import load_model
+from batch.models.fusion import pack_fusion
 from batch.models.model import GOLDEN_TOLERANCE, Model
 from batch.records import Abstain
+from tests.support.tiny_models import bright_fusion
 from tests.support.trainer_data import (
     FRAMING,
     REPOSITORY,
@@ -453,6 +456,7 @@ def test_a_cross_validated_model_is_evaluated_with_the_choices_of_other_folds(
         logits=(np.eye(4)[pool.targets] * 4 + chance.normal(0, 2, (len(pool), 4))).astype(
             np.float32
         ),
+        recipe=trained.recipe,
     )
     crossed = replace(trained, held_out=held, config=replace(trained.config, learn_from="all"))
     exported = export_model(crossed, data, replace(OPTIONS, risk=0.2))
@@ -490,6 +494,7 @@ def test_a_cross_validated_model_may_join_its_other_labels() -> None:
         targets=pool.targets,
         folds=np.arange(len(pool)) % 2,
         logits=np.eye(4, dtype=np.float32)[pool.targets] * 5,
+        recipe=wide_training().recipe,
     )
     crossed = replace(
         wide_training(), held_out=held, config=replace(wide_training().config, learn_from="all")
@@ -519,7 +524,23 @@ def test_an_invalid_output_path_is_refused(tmp_path: Path) -> None:
 def test_a_fusion_of_another_release_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "fusion.json").write_text(text)
     with pytest.raises(InputError, match="not a fusion of this release"):
-        _read_fusion(tmp_path / "fusion.json")
+        _read_fusion(tmp_path / "fusion.json", tiny_training())
+
+
+def test_a_fusion_of_another_training_is_refused(tmp_path: Path) -> None:
+    path, fusion = tmp_path / "fusion.json", bright_fusion()
+    own = tiny_training().recipe
+    for recipe, differing in (
+        (own, ""),
+        (replace(own, data="0" * 64), "other data"),
+        (replace(own, settings="0" * 64), "other settings"),
+    ):
+        path.write_text(json.dumps(json.loads(pack_fusion(fusion)) | {"recipe": asdict(recipe)}))
+        if not differing:
+            assert _read_fusion(path, tiny_training()) == fusion
+            continue
+        with pytest.raises(InputError, match=rf"fusion\.json belongs to .* {differing}"):
+            _read_fusion(path, tiny_training())
 
 
 def test_training_can_start_from_a_model_that_sums_classes(tmp_path: Path) -> None:

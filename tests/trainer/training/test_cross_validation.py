@@ -163,6 +163,7 @@ def test_out_of_fold_predictions_are_read_back_as_written(tmp_path: Path) -> Non
     answers = cross_validate(small(), SHORT, tmp_path, folds=2, seed=1)
     again = read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
     assert (again.labels, again.names) == (answers.labels, answers.names)
+    assert again.recipe == answers.recipe
     assert np.array_equal(again.targets, answers.targets)
     assert np.array_equal(again.folds, answers.folds)
     assert np.allclose(again.logits, answers.logits, atol=1e-6)
@@ -178,7 +179,9 @@ def test_settings_that_leak_held_out_samples_are_refused(tmp_path: Path) -> None
 def test_missing_or_damaged_predictions_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer crossvalidate --run"):
         read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
-    (tmp_path / OUT_OF_FOLD_FILE).write_text("sample,label,fold,a,b\nx,c,0,1,2\n")
+    (tmp_path / OUT_OF_FOLD_FILE).write_text(
+        "data,d,settings,s\nsample,label,fold,a,b\nx,c,0,1,2\n"
+    )
     with pytest.raises(InputError, match="is damaged"):
         read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
 

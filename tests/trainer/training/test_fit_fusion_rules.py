@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from PIL import Image
 
 import batch
 from batch.errors import InputError, ModelError
+from batch.models.contract import load_model
 from batch.models.fusion import pack_fusion, unpack_fusion
+from batch.models.shipped import find_model
 from batch.records import Photo, Region
 from batch.vision.crop import resize_photo
 from tests.support.tiny_models import bright_model, bright_spec, save_model
@@ -21,7 +24,7 @@ from trainer.datasets.labelled_files import list_folder_files, load_folders
 from trainer.datasets.rendered_pictures import render_pictures
 from trainer.evaluation.calibration import fit_temperature, softmax
 from trainer.evaluation.metrics import Probabilities, Targets
-from trainer.evaluation.out_of_fold import OutOfFold, name_sample
+from trainer.evaluation.out_of_fold import OutOfFold, name_sample, read_out_of_fold
 from trainer.training.cross_validation import cross_validate
 from trainer.training.fit_fusion_rules import (
     ALONE_SCORE,
@@ -261,9 +264,13 @@ def test_the_commands_lead_from_photos_to_a_fusion(root: Path, tmp_path: Path) -
     assert "accuracy" in first.stdout
     second = runner.invoke(cli, ["fuse", *shared, "--risk", "0.5"])
     assert second.exit_code == 0, second.output
-    fusion = unpack_fusion((run / "fusion.json").read_text())
+    values = json.loads((run / "fusion.json").read_text())
+    recipe = read_out_of_fold(run / "out-of-fold.csv").recipe
+    assert values.pop("recipe") == asdict(recipe)
+    fusion = unpack_fusion(json.dumps(values))
     assert (fusion.face_model, list(fusion.abstain_from)) == ("happy-sad", ["neither", "no_person"])
     assert fusion == unpack_fusion(second.stdout.splitlines()[-1])
+    assert fusion.face_sha256 == load_model(find_model("happy-sad")).digest
     assert "labels that count  " in second.stdout
     strict = runner.invoke(cli, ["fuse", *shared, "--risk", "0.01"])
     assert strict.exit_code == 0, strict.output

@@ -25,6 +25,7 @@ from tests.support.trainer_data import (
 )
 from trainer.datasets.dataset import Dataset, Framing, Split, select_samples
 from trainer.datasets.labelled_files import load_folders
+from trainer.evaluation.out_of_fold import write_out_of_fold
 from trainer.training.augment import jitter_boxes
 from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
 from trainer.training.config import Config, load_config
@@ -262,6 +263,29 @@ def test_a_training_on_all_splits_needs_a_cross_validation(tmp_path: Path) -> No
     assert held_out is not None
     assert held_out.names == answers.names
     assert np.array_equal(held_out.targets, answers.targets)
+
+
+def test_a_cross_validation_of_other_data_or_settings_is_refused(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, learn_from="all")
+    train(drawn_dataset(), config, tmp_path / "run")
+    path = tmp_path / "run" / "out-of-fold.csv"
+    fewer = replace(drawn_dataset(), test=select_samples(drawn_dataset().test, np.arange(20)))
+    for data, settings, differing in (
+        (fewer, config, "other data"),
+        (drawn_dataset(), replace(config, learning_rate=0.02), "other settings"),
+    ):
+        answers = cross_validate(data, settings, tmp_path / differing, folds=2, seed=1)
+        write_out_of_fold(path, answers)
+        with pytest.raises(InputError, match=rf"out-of-fold\.csv belongs to .* {differing}"):
+            load_trained_network(tmp_path / "run")
+    # The threads change nothing, and a cross-validation always learns from folds.
+    same = replace(config, threads=2, learn_from="train")
+    write_out_of_fold(path, cross_validate(drawn_dataset(), same, tmp_path / "same", 2, 1))
+    assert load_trained_network(tmp_path / "run").held_out
+    # A file of an earlier release has no recipe.
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(InputError, match="does not say of which data and settings"):
+        load_trained_network(tmp_path / "run")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")

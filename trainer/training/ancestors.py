@@ -1,0 +1,72 @@
+"""The models that a training starts from: initial weights and teacher.
+
+If one was trained on samples that the new network is evaluated on, these are not held out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from batch.errors import InputError, ModelError
+from batch.models.contract import load_model
+from batch.models.shipped import find_model
+from trainer.datasets.dataset import Dataset, Split
+from trainer.evaluation.trained_on import (
+    TrainedOn,
+    find_seen,
+    find_trained_on,
+    match_fingerprint,
+    unpack_trained_on,
+)
+from trainer.training.config import Config
+from trainer.training.pretrained import IMAGENET, read_weights
+
+
+def read_ancestors(config: Config, data: Dataset) -> list[TrainedOn]:
+    """Read what the initial weights and the teacher were trained on.
+
+    ImageNet's photos are not among a user's.
+
+    Raises:
+        InputError, ModelError, UsageError: a file can't be read.
+    """
+    found = []
+    if config.teacher:
+        teacher = load_model(find_model(config.teacher))
+        found.append(find_trained_on(teacher.spec, f"teacher {config.teacher}", data))
+    name = f"init {config.init}"
+    if config.init.endswith(".onnx"):
+        try:
+            found.append(find_trained_on(load_model(Path(config.init)).spec, name, data))
+        except ModelError:  # weights of a file that is no model of this contract
+            found.append(unpack_trained_on("", name))
+    elif config.init and config.init != IMAGENET:
+        found.append(_read_checkpoint(Path(config.init), name, data))
+    return found
+
+
+def check_held_out(ancestors: list[TrainedOn], *parts: Split | None) -> None:
+    """Require that no model was trained on the samples by which a network is evaluated.
+
+    Raises:
+        InputError: one was; the message says on how many.
+    """
+    for of in ancestors:
+        for part in parts:
+            seen = 0 if part is None else int(find_seen(part.pixels, [of]).sum())
+            if part is not None and seen:
+                raise InputError(
+                    f"{of.name} was trained on {seen:,} of {len(part):,} held-out samples, so the "
+                    "new network could not be evaluated on them",
+                    "start from a model that was trained on the train split of the same data, or "
+                    "on other data",
+                )
+
+
+def _read_checkpoint(path: Path, name: str, data: Dataset) -> TrainedOn:
+    stored = read_weights(path)
+    if "identity" in stored and not stored.get("trained_on"):  # of an earlier release
+        fingerprint, settings = json.loads(stored["identity"])
+        return match_fingerprint(data, fingerprint, name, settings.get("learn_from") == "all")
+    return unpack_trained_on(stored.get("trained_on", ""), name)
