@@ -170,6 +170,11 @@ def import_model(
         if name is None:
             raise UsageError("the model has no name", "give --name, or a file with --output")
         output = own_model_path(name)
+        if output.exists():
+            raise UsageError(
+                f"there is a model {name} already: {output}",
+                "choose another --name, or remove that file first",
+            )
     if output.resolve() == network_file.resolve():
         raise UsageError(
             f"the model would replace the network {network_file}", "choose another --output"

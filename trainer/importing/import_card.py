@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from batch.models.model import ModelSpec
 from batch.path_text import printable_text
-from batch.records import Abstain
+from batch.records import Abstain, Region
 from trainer.exporting.card_text import ABSTAIN_TEXT, REGION_TEXT, USE_HEADING, markdown_table
 from trainer.importing.import_model import ImportedModel
 from trainer.importing.parity import PARITY_BATCHES
@@ -55,12 +56,18 @@ def _write_facts(imported: ImportedModel) -> str:
             ("Version", spec.version),
             ("Created", spec.created),
             ("Input", f"uint8 [N, {height}, {width}, {channels}], {colour}"),
-            ("Face margin", f"{spec.margin:g} of the face's side on each side"),
+            *_list_margin(spec),
             ("Output", f"float32 [N, {len(spec.outputs)}], probabilities in the order above"),
             ("Size", f"{len(imported.graph):,} bytes"),
             ("SHA-256", f"`{imported.digest}`"),
         ),
     )
+
+
+def _list_margin(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
+    if spec.region is not Region.FACE:
+        return ()
+    return (("Face margin", f"{spec.margin:g} of the face's side on each side"),)
 
 
 def _write_origin(imported: ImportedModel, credit: str | None) -> str:
@@ -74,9 +81,7 @@ def _write_origin(imported: ImportedModel, credit: str | None) -> str:
         ("Batch size", batch),
         ("Weights", "in other files, moved inside" if network.has_external_data else "inside"),
     )
-    text = (
-        credit or "The authors, the licence and the training data of the network are not recorded."
-    )
+    text = credit or "The authors, the licence and the training data of the network were not given."
     return f"## Origin\n\n{text}\n\n{markdown_table(('Network', ''), rows)}"
 
 

@@ -161,6 +161,17 @@ def test_a_name_that_another_folder_takes_first_is_refused(
     assert f"the name mine means {first / 'mine.onnx'}, in a folder that is searched" in ran.stderr
 
 
+def test_an_earlier_model_of_the_name_is_kept(network: Path, home: Path) -> None:
+    given = ("import", network, *GIVEN, "--name", "mine")
+    assert trainer(*given, "--labels", "a,b,c").exit_code == 0
+    (model,) = home.rglob("mine.onnx")
+    before = model.read_bytes()
+    again = trainer(*given, "--labels", "red,green,blue")
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert f"there is a model mine already: {model}" in again.stderr
+    assert model.read_bytes() == before
+
+
 def test_it_needs_no_pytorch(network: Path, tmp_path: Path) -> None:
     command = [
         "import", str(network), "--labels", "a,b,c", *GIVEN, "--output", str(tmp_path / "m.onnx"),
