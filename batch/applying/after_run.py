@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from batch.applying.apply import apply
+from batch.applying.apply_report import apply_report
 from batch.applying.job import ApplyJob
-from batch.applying.sidecars import check_sidecar_options
+from batch.applying.sidecar_action import check_sidecar_options
 from batch.applying.summary import Summary
 from batch.errors import BatchLabelError, Interrupted, PublishedOnly, TimeLimitReached, UsageError
 from batch.files.publish import is_streamed
@@ -60,7 +60,7 @@ def write_sidecars(job: Job, log: Log, stop: Stop) -> None:
         skips_unchanged=True,
     )
     try:
-        summary = apply(apply_job, io.BytesIO(), stop)
+        summary = apply_report(apply_job, io.BytesIO(), stop)
     except (Interrupted, TimeLimitReached):
         raise
     except BatchLabelError as error:

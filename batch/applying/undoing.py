@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from batch.applying.folders import make_folder_place
+from batch.applying.folder_action import make_folder_place
 from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.steps import make_undo_draft, repair, to_path, undo

@@ -157,7 +157,7 @@ def apply(
 
 
 def _run(job: ApplyJob, undo: bool, wait: bool) -> Summary:
-    from batch.applying.apply import apply as apply_report
+    from batch.applying.apply_report import apply_report
     from batch.applying.undoing import undo_last
     from batch.stopping import stop_on_signals
 

@@ -31,12 +31,12 @@ def apply(files: tuple[Path, ...], report: str, wait: bool) -> None:
     is written again with all of them. Later runs apply them too, wherever the photos move, until a
     run with --forget-reviews. If files answer for the same photo, the last one counts.
     """
-    from batch.reviewing.apply import ApplyJob, apply_reviews
+    from batch.reviewing.apply_reviews import ReviewJob, apply_reviews
     from batch.stopping import stop_on_signals
 
     try:
         with stop_on_signals() as stop:
-            job = ApplyJob(files, hide_secrets(report), find_url_reviews(report), wait)
+            job = ReviewJob(files, hide_secrets(report), find_url_reviews(report), wait)
             applied = apply_reviews(job, sys.stdout.buffer, stop)
     except BatchLabelError as error:
         exit_with_error(error)

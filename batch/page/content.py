@@ -15,7 +15,7 @@ from batch.limits import duration_text
 from batch.page.compact import pack_columns, pack_confidence
 from batch.page.gather import BINS, STATUS_TEXTS, PageRow, Totals
 from batch.page.history import Changes, Edition
-from batch.page.reviewed import RecordedAnswers
+from batch.page.recorded_answers import RecordedAnswers
 from batch.page.thumbnails import PagePicture
 from batch.path_text import printable_text
 from batch.reading.diff import CHANGE_MEANINGS

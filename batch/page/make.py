@@ -37,7 +37,7 @@ from batch.page.history import (
     read_kept_editions,
 )
 from batch.page.links import find_link_starts, find_secret_links
-from batch.page.reviewed import read_recorded_answers
+from batch.page.recorded_answers import read_recorded_answers
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
 from batch.records import ABSTAIN_OUTPUTS

@@ -113,12 +113,12 @@ def find_reviews_path(output: str, of_url: Path | None) -> Path | None:
     Returns:
         The path; None for standard output, pipes and devices, which have no reviews.
     """
-    place = parse_location(output)
-    if isinstance(place, Url):
+    location = parse_location(output)
+    if isinstance(location, Url):
         return of_url
     if is_streamed(output):
         return None
-    report = resolve_path(place)
+    report = resolve_path(location)
     return report.with_name(report.name + REVIEWS_SUFFIX)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batch.applying.apply import apply
+from batch.applying.apply_report import apply_report
 from batch.applying.job import ApplyJob
 from batch.applying.summary import Summary
 from batch.applying.undoing import undo_last
@@ -83,7 +83,7 @@ def run_apply(report: Path, **options: Any) -> Summary:
     """Apply a report in this process, for real unless ``execute`` is False."""
     settings: dict[str, Any] = {"photos": report.parent, "execute": True} | options
     job = ApplyJob(str(report), report.parent, **settings)
-    return apply(job, sys.stdout.buffer, Stop())
+    return apply_report(job, sys.stdout.buffer, Stop())
 
 
 def run_undo(report: Path, **options: Any) -> Summary:

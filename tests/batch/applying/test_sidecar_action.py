@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from batch.applying.selection import Selection
-from batch.applying.sidecars import SHARED
+from batch.applying.sidecar_action import SHARED
 from batch.applying.transfer import CHANGED, GONE
 from batch.errors import ExitCode, ReportError
 from batch.options import SidecarName, SidecarOptions
@@ -66,8 +66,8 @@ def test_a_second_run_reads_no_photo_and_no_sidecar(
 ) -> None:
     report = write(place)
     run_apply(report, sidecars=FULL)
-    monkeypatch.setattr("batch.applying.sidecars.verify", pytest.fail)
-    monkeypatch.setattr("batch.applying.sidecars.read_sidecar", pytest.fail)
+    monkeypatch.setattr("batch.applying.sidecar_action.verify", pytest.fail)
+    monkeypatch.setattr("batch.applying.sidecar_action.read_sidecar", pytest.fail)
 
     assert run_apply(report, sidecars=FULL).unchanged == 2
 

@@ -95,7 +95,7 @@ def test_a_second_run_reads_and_changes_nothing(
 ) -> None:
     run_apply(report, copy_to=place / "out", link_to=place / "links")
     recorded = (place / ".r.csv.applied").read_bytes()
-    monkeypatch.setattr("batch.applying.folders.verify", pytest.fail)
+    monkeypatch.setattr("batch.applying.folder_action.verify", pytest.fail)
     monkeypatch.setattr("batch.applying.steps.verify", pytest.fail)
     monkeypatch.setattr("batch.applying.transfer.copy", pytest.fail)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.applying.actions import Action, Candidate
-from batch.applying.folders import FolderAction, make_folder_place
+from batch.applying.folder_action import FolderAction, make_folder_place
 from batch.applying.job import ApplyJob, make_absolute
 from batch.applying.listing import Listing, open_listing
 from batch.applying.operations import Operations
 from batch.applying.selection import RELABEL_REMEDY, PhotoReader, ReportedPhoto
-from batch.applying.sidecars import SidecarAction, check_sidecar_options
+from batch.applying.sidecar_action import SidecarAction, check_sidecar_options
 from batch.applying.steps import Skipped, Step, perform, to_path
 from batch.applying.summary import Summary
 from batch.applying.transfer import Refusal, make_target_key, verify
@@ -46,7 +46,9 @@ UNHASHED = "without a sha256 in the report"
 _FOLDER_REMEDY = "create its folder first, or choose another folder"
 
 
-def apply(job: ApplyJob, stdout: BinaryIO, stop: Stop, on_wait: OnWait | None = None) -> Summary:
+def apply_report(
+    job: ApplyJob, stdout: BinaryIO, stop: Stop, on_wait: OnWait | None = None
+) -> Summary:
     """Do something with the photos whose rows match.
 
     Args:

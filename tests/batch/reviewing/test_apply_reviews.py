@@ -11,7 +11,7 @@ from batch.errors import OutputError
 from batch.path_text import path_text
 from batch.reports.columns import column_names
 from batch.reports.report import ReportWriter
-from batch.reviewing.apply import Applied, ApplyJob, apply_reviews
+from batch.reviewing.apply_reviews import Applied, ReviewJob, apply_reviews
 from batch.reviewing.reviews_file import Addition
 from batch.stopping import stop_on_signals
 from tests.support.review_data import Row, write_review
@@ -33,7 +33,7 @@ def apply(report: Path, *labels: str) -> Applied:
     rows: list[Row] = [{"path": "a.jpg", "sha256": SHA256, "label": label} for label in labels]
     review = write_review(report.with_name("review.csv"), rows)
     with stop_on_signals() as stop:
-        return apply_reviews(ApplyJob((review,), str(report)), io.BytesIO(), stop)
+        return apply_reviews(ReviewJob((review,), str(report)), io.BytesIO(), stop)
 
 
 def test_reviews_are_kept_if_the_report_can_not_be_published(

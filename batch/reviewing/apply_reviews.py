@@ -42,7 +42,7 @@ RERUN_REMEDY = "run the command that wrote it again with this version"
 
 
 @dataclass(frozen=True)
-class ApplyJob:
+class ReviewJob:
     """A request to apply reviews to a report.
 
     Attributes:
@@ -102,7 +102,7 @@ class _Layout:
         return column_names(self.outputs, self.per_face, located=self.located)
 
 
-def apply_reviews(job: ApplyJob, stdout: BinaryIO, stop: Stop) -> Applied:
+def apply_reviews(job: ReviewJob, stdout: BinaryIO, stop: Stop) -> Applied:
     """Add reviews to a report's reviews file, and publish the report with all of them applied.
 
     The reviews file is written just before the report is published: if the process is killed
@@ -114,15 +114,15 @@ def apply_reviews(job: ApplyJob, stdout: BinaryIO, stop: Stop) -> Applied:
         LockedError: a run is writing the report.
         BatchLabelError: a file can't be written, or a signal arrived; the report stays as it was.
     """
-    place = parse_location(job.report)
+    location = parse_location(job.report)
     path = find_reviews_path(job.report, job.reviews_of_url)
     if path is None:
         raise UsageError(
             f"{describe_output(job.report)} has no reviews file",
             "give a report in a file or, for one at a URL, set XDG_STATE_HOME",
         )
-    output = _name_output(job.report, place)
-    with _hold_report_lock(job, place, path, stop), open_reader(place) as reader:
+    output = _name_output(job.report, location)
+    with _hold_report_lock(job, location, path, stop), open_reader(location) as reader:
         layout = _parse_layout(reader)
         check_output(output, stop.check)
         reviews = read_reviews(path) or Reviews()
@@ -152,7 +152,7 @@ def apply_reviews(job: ApplyJob, stdout: BinaryIO, stop: Stop) -> Applied:
 
 
 @contextmanager
-def _hold_report_lock(job: ApplyJob, place: Location, path: Path, stop: Stop) -> Iterator[None]:
+def _hold_report_lock(job: ReviewJob, location: Location, path: Path, stop: Stop) -> Iterator[None]:
     """Hold the lock that a run of the report takes; for a URL, that of its default journal."""
 
     def on_wait() -> None:
@@ -160,21 +160,21 @@ def _hold_report_lock(job: ApplyJob, place: Location, path: Path, stop: Stop) ->
             raise stop.make_error("nothing was changed")
 
     wait = on_wait if job.wait else None
-    if not isinstance(place, Url):
+    if not isinstance(location, Url):
         with hold_lock(job.report, wait):
             yield
         return
     with translate_write_errors(f"folder {path_text(path.parent)}", "set XDG_STATE_HOME"):
         # The XDG Base Directory spec requires this mode.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    journal = find_url_journal_path(place.text, path.parent)
-    with hold_lock(str(journal), wait, place.text):
+    journal = find_url_journal_path(location.text, path.parent)
+    with hold_lock(str(journal), wait, location.text):
         yield
 
 
-def _name_output(report: str, place: Location) -> str:
+def _name_output(report: str, location: Location) -> str:
     """Return the report as ``-o`` names it; a dataset ends in a slash."""
-    if isinstance(place, Url) or not is_dataset_at(place) or is_dataset(report):
+    if isinstance(location, Url) or not is_dataset_at(location) or is_dataset(report):
         return report
     return report + DATASET_SUFFIX
 
