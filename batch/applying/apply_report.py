@@ -10,25 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.applying.actions import Action, Candidate
 from batch.applying.folder_action import FolderAction, make_folder_place
 from batch.applying.job import ApplyJob, make_absolute
 from batch.applying.listing import Listing, open_listing
 from batch.applying.operations import Operations
+from batch.applying.repair import APPLIED_NOTE, open_operations
 from batch.applying.selection import RELABEL_REMEDY, PhotoReader, ReportedPhoto
 from batch.applying.sidecar_action import SidecarAction, check_sidecar_options
-from batch.applying.steps import Skipped, Step, perform, to_path
+from batch.applying.steps import Action, Candidate, Skipped, Step, list_folders, perform, to_path
 from batch.applying.summary import Summary
 from batch.applying.transfer import Refusal, make_target_key, verify
-from batch.applying.undoing import (
-    APPLIED_NOTE,
-    list_folders,
-    open_operations,
-    sync_folders,
-)
 from batch.errors import OutputError, UsageError
 from batch.files.lock import OnWait
-from batch.files.publish import is_stdout, is_streamed, resolve_path
+from batch.files.publish import is_stdout, is_streamed, resolve_path, sync_folder
 from batch.location import Location, Url, parse_location
 from batch.os_errors import translate_write_errors
 from batch.path_text import parse_path_text, path_text
@@ -199,7 +193,8 @@ class _Work:
                 folders.update(list_folders(operation))
                 self._operations.complete(operation, *keys)
                 self._count(step)
-        sync_folders(folders)
+        for folder in folders:
+            sync_folder(folder)
         self._operations.commit()
         self._check_stop()
 

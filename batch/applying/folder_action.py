@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from batch.applying.actions import Candidate
 from batch.applying.operations import Kind, Operation, Operations
 from batch.applying.steps import (
     COMPANION,
     FOREIGN,
+    Candidate,
     Skipped,
     Step,
     check_removable,

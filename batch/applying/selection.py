@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from batch.applying.expression import Condition
 from batch.errors import ReportError, UsageError
@@ -21,11 +21,11 @@ from batch.path_text import (
 from batch.reading.fields import is_known_column, read_checked_records
 from batch.reading.saved import REQUIRED_COLUMNS, check_columns
 from batch.records import ABSTAIN_OUTPUTS, MAX_LABELS, Status
-from batch.reports.columns import is_missing
+from batch.reports.columns import BOX_COLUMNS, is_missing
 from batch.reports.tabular import RecordReader
+from batch.xmp import FaceRegion
 
 DIGEST_COLUMN = "sha256"
-_BOX_COLUMNS = ("face_left", "face_top", "face_width", "face_height")
 _SIZE_COLUMNS = ("width", "height")
 RELABEL_REMEDY = "label the photos again with this version of batch-label"
 
@@ -47,18 +47,6 @@ class Selection:
     where: str | None = None
 
 
-class Face(NamedTuple):
-    """The box of a matching row, in pixels of the upright file.
-
-    Attributes:
-        label: its label; faces without one are left out.
-        box: left, top, width and height.
-    """
-
-    label: str
-    box: tuple[float, float, float, float]
-
-
 @dataclass(frozen=True)
 class ReportedPhoto:
     """A photo of a report, with what its matching rows say.
@@ -69,7 +57,7 @@ class ReportedPhoto:
         folders: labels of the matching rows, or their statuses if they have none, without
             duplicates; empty if no row matches.
         keywords: labels of the matching rows, or `neither` or `no_person`, without duplicates.
-        faces: boxes of the matching rows that have one.
+        faces: boxes of the matching rows that have one and a label.
         width: pixels of the upright file; None if unknown.
         height: pixels of the upright file; None if unknown.
         missing: whether the row was kept for a photo that is missing.
@@ -79,7 +67,7 @@ class ReportedPhoto:
     sha256: str | None
     folders: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
-    faces: tuple[Face, ...] = ()
+    faces: tuple[FaceRegion, ...] = ()
     width: int | None = None
     height: int | None = None
     missing: bool = False
@@ -115,7 +103,7 @@ class PhotoReader:
             self._check_needed_columns((DIGEST_COLUMN,), "so photos can't be compared with it")
             if needs_faces:
                 self._check_needed_columns(
-                    (*_BOX_COLUMNS, *_SIZE_COLUMNS), "so faces can't be marked"
+                    (*BOX_COLUMNS, *_SIZE_COLUMNS), "so faces can't be marked"
                 )
             self._check_labels()
         self._condition = Condition(selection.where, self._columns) if selection.where else None
@@ -144,9 +132,9 @@ class PhotoReader:
         )
         faces = []
         for row, (label, _) in zip(matching, answers, strict=True):
-            box = tuple(get(row, name) for name in _BOX_COLUMNS)
+            box = [get(row, name) for name in BOX_COLUMNS]
             if label and None not in box:
-                faces.append(Face(read_label(label), box))
+                faces.append(FaceRegion(read_label(label), *box))
         return ReportedPhoto(
             path,
             get(first, DIGEST_COLUMN),

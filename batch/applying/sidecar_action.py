@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from batch.applying.actions import Candidate
 from batch.applying.operations import Kind, Operation, Operations
 from batch.applying.selection import ReportedPhoto
 from batch.applying.steps import (
     SIDECAR_UNUSABLE,
+    Candidate,
     Skipped,
     Step,
     is_stale,
@@ -32,6 +32,7 @@ from batch.applying.transfer import (
 from batch.errors import SidecarError
 from batch.file_types import SIDECAR_SUFFIX
 from batch.options import SidecarName, SidecarOptions
+from batch.xmp import SidecarContent, remove_content, update_sidecar
 
 SHARED = "with the sidecar of another photo"
 UNLABELLED = "without a label for a keyword"
@@ -107,8 +108,6 @@ class SidecarAction:
 
     def plan_removal(self, made: Operation) -> list[Step]:
         """Plan to take the labels out of a sidecar: see ``Action``."""
-        from batch.xmp import remove_content
-
         sidecar = to_path(made.target)
         before = read_sidecar(sidecar)
         if before is None:
@@ -145,11 +144,8 @@ class SidecarAction:
         return False
 
     def _update(self, photo: Candidate, before: bytes | None, written: Operation | None) -> bytes:
-        from batch.xmp import FaceRegion, SidecarContent, remove_content, update_sidecar
-
-        reported, faces = photo.reported, None
-        if self._options.faces:
-            faces = tuple(FaceRegion(face.label, *face.box) for face in reported.faces)
+        reported = photo.reported
+        faces = reported.faces if self._options.faces else None
         content = SidecarContent(
             reported.keywords,
             self._options.keyword_root,
@@ -197,8 +193,6 @@ def check_sidecar_options(options: SidecarOptions) -> None:
         UsageError: lxml is not installed.
         SidecarError: the root can't be a keyword.
     """
-    from batch.xmp import SidecarContent, update_sidecar
-
     update_sidecar(None, SidecarContent((), options.keyword_root, None, 0, 0))
 
 

@@ -1,15 +1,17 @@
-"""Steps: operations to do, how each is done, and how it is undone or repaired after a kill."""
+"""Steps: operations that actions plan for a photo, and how each is done."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from batch.applying.operations import Kind, Operation
+from batch.applying.selection import ReportedPhoto
 from batch.applying.transfer import (
     GONE,
     How,
@@ -24,14 +26,13 @@ from batch.applying.transfer import (
     refuse_target,
     remove,
     remove_empty_folders,
-    remove_source,
     verify,
     write,
 )
-from batch.errors import SidecarError
 from batch.files.drafts import draft_stem, make_draft_name
 from batch.files.publish import digest_file, rename_to_free
 from batch.os_errors import describe_os_error
+from batch.xmp import MAX_SIDECAR_BYTES
 
 # ``Operation.how`` of a sidecar that is moved with its photo. Other programs may change it.
 COMPANION = "sidecar"
@@ -45,12 +46,34 @@ class Skipped(Exception):
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A photo that matches.
+
+    Attributes:
+        source: its absolute path.
+        digest: SHA-256 of the bytes that were labelled.
+        reported: what the report says.
+        is_trusted: whether the photo is known to have the digest.
+    """
+
+    source: Path
+    digest: bytes
+    reported: ReportedPhoto
+    is_trusted: bool = False
+
+    @property
+    def label(self) -> str:
+        """The label, or status, of its folder."""
+        return self.reported.folders[0]
+
+
+@dataclass(frozen=True)
 class Step:
     """An operation to do.
 
     Attributes:
         operation: the operation.
-        verb: what is counted once it is done, such as ``copied``.
+        verb: what is counted once it is done, such as ``copy``; empty for a part of another step.
         label: the label under which it is counted.
         photo: the photo, for messages.
         root: the folder below which folders are made and removed.
@@ -65,6 +88,28 @@ class Step:
     root: Path
     data: bytes | None = None
     is_trusted: bool = False
+
+
+class Action(Protocol):
+    """Something to do with photos."""
+
+    def plan(self, photo: Candidate) -> list[Step]:
+        """Return what is to be done, in order; empty if it is done already.
+
+        Raises:
+            Refusal: it can't be done, as the photo is gone or has changed.
+            Skipped: the action is not meant for the photo.
+        """
+
+    def list_unmatched(self) -> Iterator[Operation]:
+        """Yield what was made for photos that do not match any more."""
+
+    def plan_removal(self, made: Operation) -> list[Step]:
+        """Return what is to be done to remove it.
+
+        Raises:
+            Refusal: it can't be removed, or must not be.
+        """
 
 
 def to_path(name: bytes | None) -> Path:
@@ -94,14 +139,11 @@ def perform(step: Step) -> tuple[str | None, str | None]:
         case Kind.MAKE:
             target = to_path(operation.target)
             make_parents(target, step.root)
-            if operation.how in (How.COPY, How.REFLINK):
-                copy(source, to_path(operation.draft), target, digest, How(operation.how))
-            else:
-                link(source, target, How(operation.how), digest)
+            make(operation, operation.draft, target)
         case Kind.RENAME:
             target = to_path(operation.target)
             make_parents(target, step.root)
-            _rename(to_path(operation.previous), target, step.root)
+            rename(to_path(operation.previous), target, step.root)
         case Kind.REMOVE:
             previous = to_path(operation.previous)
             remove(previous)
@@ -110,14 +152,15 @@ def perform(step: Step) -> tuple[str | None, str | None]:
         case Kind.MOVE:
             target = to_path(operation.target)
             make_parents(target, step.root)
-            move(source, to_path(operation.draft), target, _find_digest(operation, source))
+            move(source, to_path(operation.draft), target, find_digest(operation, source))
         case Kind.WRITE:
             target = to_path(operation.target)
             key = make_source_key(source)
             # Content is taken out even if the photo has changed or is gone.
             if operation.content and not step.is_trusted:
                 verify(source, digest)
-            _write_sidecar(to_path(operation.draft), target, step.data, operation.before)
+            before = None if operation.before is None else zlib.decompress(operation.before)
+            write_sidecar(to_path(operation.draft), target, step.data, before)
             return key, make_target_key(target)
     return make_source_key(source), make_target_key(target)
 
@@ -158,126 +201,32 @@ def check_removable(operation: Operation) -> None:
         raise Refusal(LAST_COPY)
 
 
-def repair(operation: Operation) -> tuple[str | None, str | None] | None:
-    """Finish or clean up an operation that a killed process intended.
-
-    Returns:
-        The states of photo and target if it was done; None if it was not.
-    """
-    if operation.draft is not None:
-        with suppress(OSError):
-            to_path(operation.draft).unlink()
-    source = to_path(operation.source)
-    target = None if operation.target is None else to_path(operation.target)
-    done = False
-    match operation.kind:
-        case Kind.REMOVE:
-            done = not os.path.lexists(to_path(operation.previous))
-        case Kind.RENAME:
-            assert target is not None
-            done = os.path.lexists(target) and not os.path.lexists(to_path(operation.previous))
-        case Kind.MAKE if operation.how == How.SYMBOLIC:
-            done = is_intact(operation)
-        case Kind.MAKE if operation.how == How.HARD:
-            with suppress(OSError):
-                assert target is not None
-                done = os.path.samestat(source.stat(), target.lstat())
-        case Kind.MAKE | Kind.MOVE:
-            assert target is not None
-            found = None if target.is_symlink() else digest_file(target)
-            done = found is not None and (operation.how == COMPANION or found == operation.digest)
-            if done and operation.kind is Kind.MOVE and os.path.lexists(source):
-                if digest_file(source) != found:
-                    return None  # a new file has its name
-                with suppress(Refusal):
-                    remove_source(source, target)
-                done = os.path.lexists(target)
-        case Kind.WRITE:
-            assert target is not None
-            done = digest_file(target) == operation.written
-    if not done:
-        return None
-    return make_source_key(source), None if target is None else make_target_key(target)
-
-
-def undo(operation: Operation, draft: bytes | None, root: Path) -> None:
-    """Undo an operation; does nothing if it is undone already.
-
-    Args:
-        operation: what was done.
-        draft: a temporary name, from ``make_undo_draft``.
-        root: the folder below which empty folders are removed.
-
-    Raises:
-        Refusal: it can't be undone.
-        OutputError: no operation can be undone, for example because the disk is full.
-    """
-    source = to_path(operation.source)
-    match operation.kind:
-        case Kind.MAKE:
-            target = to_path(operation.target)
-            if os.path.lexists(target):
-                check_removable(operation)
-                remove(target)
-                remove_empty_folders(target.parent, root)
-        case Kind.RENAME:
-            target, previous = to_path(operation.target), to_path(operation.previous)
-            if os.path.lexists(previous) and not os.path.lexists(target):
-                return
-            if not is_intact(operation):
-                raise Refusal(FOREIGN)
-            with refuse_target(previous):
-                previous.parent.mkdir(parents=True, exist_ok=True)
-            _rename(target, previous, root)
-        case Kind.REMOVE:
-            previous, digest = to_path(operation.previous), operation.digest or b""
-            if is_intact(replace(operation, target=operation.previous)):
-                return
-            with refuse_target(previous):
-                previous.parent.mkdir(parents=True, exist_ok=True)
-            if operation.how in (How.COPY, How.REFLINK):
-                copy(source, to_path(draft), previous, digest, How(operation.how))
-            else:
-                link(source, previous, How(operation.how), digest)
-        case Kind.MOVE:
-            _move_back(operation, draft, root)
-        case Kind.WRITE:
-            _restore_sidecar(operation, draft)
-
-
-def make_undo_draft(operation: Operation) -> bytes | None:
-    """Make the name of the draft that undoing an operation needs; None if it needs none."""
-    match operation.kind:
-        case Kind.MOVE:
-            return make_draft(to_path(operation.source))
-        case Kind.REMOVE:
-            return make_draft(to_path(operation.previous))
-        case Kind.WRITE:
-            return make_draft(to_path(operation.target))
-    return None
-
-
-def _move_back(operation: Operation, draft: bytes | None, root: Path) -> None:
-    source, target = to_path(operation.source), to_path(operation.target)
-    if not os.path.lexists(target):
-        if os.path.lexists(source):
-            return
+def is_stale(operation: Operation, digest: bytes) -> bool:
+    """Return whether a photo must be read again to know that it has a digest."""
+    key = make_source_key(to_path(operation.source))
+    if key is None:
         raise Refusal(GONE)
-    if not is_intact(operation):
-        raise Refusal(FOREIGN)
-    with refuse_target(source):
-        source.parent.mkdir(parents=True, exist_ok=True)
-    move(target, to_path(draft), source, _find_digest(operation, target))
-    remove_empty_folders(target.parent, root)
+    return operation.digest != digest or operation.source_key != key
 
 
-def _find_digest(operation: Operation, file: Path) -> bytes:
+def make(operation: Operation, draft: bytes | None, target: Path) -> None:
+    """Make the copy or link of an operation at a path."""
+    source, digest, how = to_path(operation.source), operation.digest or b"", How(operation.how)
+    if how in (How.COPY, How.REFLINK):
+        copy(source, to_path(draft), target, digest, how)
+    else:
+        link(source, target, how, digest)
+
+
+def find_digest(operation: Operation, file: Path) -> bytes:
+    """Return the digest that a file must have to be moved; a sidecar may have any."""
     if operation.how == COMPANION:
         return digest_file(file) or b""
     return operation.digest or b""
 
 
-def _rename(previous: Path, target: Path, root: Path) -> None:
+def rename(previous: Path, target: Path, root: Path) -> None:
+    """Rename a file to a free name, and remove the folders below ``root`` that it leaves empty."""
     with refuse_target(target):
         rename_to_free(previous, target)
     remove_empty_folders(previous.parent, root)
@@ -289,8 +238,6 @@ def read_sidecar(sidecar: Path) -> bytes | None:
     Raises:
         Refusal: it is a link, no regular file, too large or unreadable.
     """
-    from batch.xmp import MAX_SIDECAR_BYTES
-
     try:
         if sidecar.is_symlink():
             raise Refusal(SIDECAR_UNUSABLE, "a symbolic link")
@@ -301,8 +248,12 @@ def read_sidecar(sidecar: Path) -> bytes | None:
         raise Refusal(SIDECAR_UNUSABLE, describe_os_error(error, sidecar)) from error
 
 
-def _write_sidecar(draft: Path, sidecar: Path, data: bytes | None, before: bytes | None) -> None:
-    expected = None if before is None else zlib.decompress(before)
+def write_sidecar(draft: Path, sidecar: Path, data: bytes | None, expected: bytes | None) -> None:
+    """Write a sidecar, or remove it if ``data`` is None.
+
+    Raises:
+        Refusal: it does not have the expected bytes any more, or can't be written.
+    """
     if data is not None:
         write(draft, sidecar, data, expected)
     elif read_sidecar(sidecar) == expected:
@@ -311,33 +262,9 @@ def _write_sidecar(draft: Path, sidecar: Path, data: bytes | None, before: bytes
         raise Refusal(f"{FOREIGN} meanwhile")
 
 
-def _restore_sidecar(operation: Operation, draft: bytes | None) -> None:
-    """Restore the bytes of a sidecar, or take out what was put in if others changed it since."""
-    from batch.xmp import remove_content
-
-    sidecar = to_path(operation.target)
-    before = None if operation.before is None else zlib.decompress(operation.before)
-    now = read_sidecar(sidecar)
-    if now == before:
-        return
-    found = None if now is None else hashlib.sha256(now).digest()
-    data = before
-    if found != operation.written:
-        if now is None or operation.content is None:
-            raise Refusal(FOREIGN)
-        try:
-            data = remove_content(now, operation.how)
-        except SidecarError as error:
-            raise Refusal(SIDECAR_UNUSABLE, error.problem) from error
-        if data == now:
-            return
-    compressed = None if now is None else zlib.compress(now)
-    _write_sidecar(to_path(draft), sidecar, data, compressed)
-
-
-def is_stale(operation: Operation, digest: bytes) -> bool:
-    """Return whether a photo must be read again to know that it has a digest."""
-    key = make_source_key(to_path(operation.source))
-    if key is None:
-        raise Refusal(GONE)
-    return operation.digest != digest or operation.source_key != key
+def list_folders(operation: Operation) -> list[Path]:
+    """List the folders whose entries an operation changes, which are to be synced."""
+    names = [operation.target, operation.previous]
+    if operation.kind is Kind.MOVE:
+        names.append(operation.source)
+    return [to_path(name).parent for name in names if name is not None]

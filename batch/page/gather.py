@@ -25,14 +25,13 @@ from batch.reading.saved import (
     open_reader,
 )
 from batch.records import Abstain, Reason, Source, Status
-from batch.reports.columns import is_missing, parse_reason
+from batch.reports.columns import BOX_COLUMNS, is_missing, parse_reason
 from batch.reports.readers import translate_read_errors
 from batch.reports.tabular import RecordReader
 
-_BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")
 # Further columns, which not all reports have.
-_MORE = ("face", "source", "faces", *_BOX, *_SIZE, "sha256", "taken", "camera")
+_MORE = ("face", "source", "faces", *BOX_COLUMNS, *_SIZE, "sha256", "taken", "camera")
 _REASONS = frozenset(map(str, Reason))
 # Reason of a failure whose column `error` names no known reason.
 OTHER_REASON = "other"
@@ -209,7 +208,7 @@ def _read_rows(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> I
 
 def _to_page_row(number: int, record: dict[str, Any]) -> PageRow:
     path, status, label, confidence, error = (record[name] for name in REQUIRED_COLUMNS)
-    box = _read_numbers(record, _BOX)
+    box = _read_numbers(record, BOX_COLUMNS)
     size = _read_numbers(record, _SIZE)
     source, sha256 = record.get("source"), record.get("sha256")
     return PageRow(

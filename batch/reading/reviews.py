@@ -13,13 +13,11 @@ from typing import BinaryIO
 from batch.errors import InputError, ReportError
 from batch.path_text import parse_path_text, path_text, printable_text
 from batch.records import Abstain, Box
+from batch.reports.columns import BOX_COLUMNS
 from batch.reports.readers import MAX_LINE_BYTES, CsvReader, translate_read_errors
 from batch.row_json import MAX_PHOTO_SIDE
 
-REVIEW_COLUMNS = tuple(
-    "path,sha256,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
-)
-BOX_COLUMNS = REVIEW_COLUMNS[3:7]
+REVIEW_COLUMNS = ("path", "sha256", "face", *BOX_COLUMNS, "said", "confidence", "label")
 # The columns of earlier versions, which did not record the digest.
 FORMER_COLUMNS = tuple(name for name in REVIEW_COLUMNS if name != "sha256")
 # Current names of labels that earlier versions wrote.

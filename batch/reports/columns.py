@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
 DEGREE_DECIMALS = 6  # a tenth of a metre
+BOX_COLUMNS = ("face_left", "face_top", "face_width", "face_height")
 # Start of the column `error` in a row that is kept for a file that no longer exists.
 MISSING_PREFIX = "missing:"
 # The text in `error`, after the reason, of a truncated photo that was labelled.
@@ -41,7 +42,6 @@ def make_columns(
         numbered: whether the report is of a shard, which has the column `position`.
         located: whether the report has the photos' coordinates.
     """
-    boxes = ("face_left", "face_top", "face_width", "face_height")
     place = ("latitude", "longitude") if located else ()
     return (
         Column("path"),
@@ -55,7 +55,7 @@ def make_columns(
         Column("source"),
         Column("faces", ColumnKind.INT32),
         *((Column("face", ColumnKind.INT32),) if per_face else ()),
-        *(Column(name, ColumnKind.FLOAT, PIXEL_DECIMALS) for name in boxes),
+        *(Column(name, ColumnKind.FLOAT, PIXEL_DECIMALS) for name in BOX_COLUMNS),
         Column("face_score", ColumnKind.FLOAT, PROBABILITY_DECIMALS),
         Column("width", ColumnKind.INT32),
         Column("height", ColumnKind.INT32),

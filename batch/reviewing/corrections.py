@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from batch.log import count_text
 from batch.path_text import label_text, printable_text
-from batch.reading.reviews import BOX_COLUMNS, ReviewLine
+from batch.reading.reviews import ReviewLine
 from batch.records import ABSTAIN_OUTPUTS, Answer, Box, Row, Source, Status
-from batch.reports.columns import PIXEL_DECIMALS, has_face_records
+from batch.reports.columns import BOX_COLUMNS, PIXEL_DECIMALS, has_face_records
 from batch.reports.tabular import Record, Value
 from batch.reviewing.reviews_file import Reviews, find_face_line, find_photo_line
 from batch.tally import MAX_NAMED

@@ -25,9 +25,10 @@ from batch.location import Location
 from batch.models.contract import to_metadata
 from batch.models.model import Model, ModelSpec
 from batch.reading.fields import read_checked_records
-from batch.reading.reviews import BOX_COLUMNS, parse_box
+from batch.reading.reviews import parse_box
 from batch.reading.saved import open_reader
 from batch.records import ABSTAIN_OUTPUTS, Region, Source
+from batch.reports.columns import BOX_COLUMNS
 from batch.reports.readers import REMEDY, record_error
 from trainer.datasets.dataset import Pixels, Split
 from trainer.datasets.duplicates import find_near_duplicates

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from batch.path_text import parse_path_text, path_text, printable_text
-from batch.reading.reviews import BOX_COLUMNS
 from batch.records import Abstain, Box, Region
+from batch.reports.columns import BOX_COLUMNS
 from tests.batch.page.test_review import downloaded, press
 from tests.conftest import REPOSITORY, Command
 from tests.support.browser import open_page
