@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.applying.folder_action import FolderAction, make_folder_place
+from batch.applying.folder_action import FolderAction, name_folder_action
 from batch.applying.job import ApplyJob, make_absolute
 from batch.applying.listing import Listing, open_listing
 from batch.applying.operations import Operations
@@ -219,7 +219,7 @@ def _locate(text: str, base: Path) -> Location:
 def _find_base(job: ApplyJob, operations: Operations, stop: Stop) -> Path:
     """Find the innermost folder of all photos, apart from those that are in their place already."""
     roots = [root for root, how in job.folders if how is not None]
-    moved = [make_folder_place(root, how) for root, how in job.folders if how is None]
+    moves = [name_folder_action(root, how) for root, how in job.folders if how is None]
     base: Path | None = None
     before = None
     with open_reader(job.location) as reader:
@@ -235,7 +235,7 @@ def _find_base(job: ApplyJob, operations: Operations, stop: Stop) -> Path:
             if source.parent == before or any(root in source.parents for root in roots):
                 continue
             name = os.fsencode(source)
-            if any(operations.find_by_target(place, name) for place in moved):
+            if any(operations.find_by_target(action, name) for action in moves):
                 continue
             before = source.parent
             while base is None or not (base == before or base in before.parents):

@@ -33,6 +33,8 @@ from batch.file_types import SIDECAR_SUFFIX
 
 BELOW = "below the folder already"
 LINKED = "a symbolic link, which is not moved"
+# Names of actions, followed by their folder.
+_MOVED, _MADE = b"moved to ", b"made in "
 VERBS = {How.COPY: "copy", How.HARD: "link", How.SYMBOLIC: "link", How.REFLINK: "link"}
 
 
@@ -58,7 +60,7 @@ class FolderAction:
         dry_run: bool,
     ) -> None:
         self.root = root
-        self.place = make_folder_place(root, how)
+        self.name = name_folder_action(root, how)
         self._how = how
         self._verb = "move" if how is None else VERBS[how]
         self._flat = flat
@@ -73,7 +75,7 @@ class FolderAction:
     def list_unmatched(self) -> Iterator[Operation]:
         """Yield the copies and links; moved photos stay: see ``Action``."""
         if self._how is not None:
-            for made in self._operations.unseen(self.place):
+            for made in self._operations.list_unseen(self.name):
                 if os.path.lexists(to_path(made.target)):
                     yield made
 
@@ -86,7 +88,7 @@ class FolderAction:
         if self.root in photo.source.parents:
             raise Skipped(BELOW)
         wanted = self._find_wanted(photo.label, self._find_relative(photo.source))
-        made = self._operations.find_current(self.place, os.fsencode(photo.source))
+        made = self._operations.find_current(self.name, os.fsencode(photo.source))
         if made is None or made.target is None or not os.path.lexists(to_path(made.target)):
             if make_source_key(photo.source) is None:
                 raise Refusal(GONE)
@@ -129,13 +131,13 @@ class FolderAction:
     def _find_moved(self, source: Path) -> Operation | None:
         """Find the move of a photo that the report names by its old or its new path."""
         name = os.fsencode(source)
-        moved = self._operations.find_by_target(self.place, name)
+        moved = self._operations.find_by_target(self.name, name)
         if moved is not None:
-            newest = self._operations.find_current(self.place, moved.source)
+            newest = self._operations.find_current(self.name, moved.source)
             return moved if newest is not None and newest.id == moved.id else None
         if os.path.lexists(source):
             return None
-        moved = self._operations.find_current(self.place, name)
+        moved = self._operations.find_current(self.name, name)
         if moved is None or moved.target is None or not os.path.lexists(to_path(moved.target)):
             return None
         return moved
@@ -153,7 +155,7 @@ class FolderAction:
         step = Step(
             Operation(
                 Kind.MOVE,
-                self.place,
+                self.name,
                 os.fsencode(source),
                 wanted=wanted,
                 number=number,
@@ -174,10 +176,10 @@ class FolderAction:
         if sidecar.is_symlink() or not sidecar.is_file():
             return []
         target = Path(f"{to_path(step.operation.target)}{SIDECAR_SUFFIX}")
-        moved = self._operations.find_by_target(self.place, os.fsencode(sidecar))
+        moved = self._operations.find_by_target(self.name, os.fsencode(sidecar))
         operation = Operation(
             Kind.MOVE if moved is None else Kind.RENAME,
-            self.place,
+            self.name,
             os.fsencode(sidecar) if moved is None else moved.source,
             how=COMPANION,
             target=os.fsencode(target),
@@ -199,7 +201,7 @@ class FolderAction:
         number, target = self._allocate(wanted, source, number, freed)
         operation = Operation(
             Kind.MAKE,
-            self.place,
+            self.name,
             source,
             how=how,
             wanted=wanted,
@@ -265,9 +267,17 @@ class FolderAction:
         return number, path
 
 
-def make_folder_place(root: Path, how: How | None) -> bytes:
-    """Return the place of copies and links, or of moved photos, below a folder."""
-    return (b"moved to " if how is None else b"made in ") + os.fsencode(root)
+def name_folder_action(root: Path, how: How | None) -> bytes:
+    """Return the name of the action that fills a folder; all copies and links in it share one."""
+    return (_MOVED if how is None else _MADE) + os.fsencode(root)
+
+
+def parse_action_root(name: bytes) -> Path | None:
+    """Parse the folder in the name of an action; None for an action that fills no folder."""
+    for start in (_MOVED, _MADE):
+        if name.startswith(start):
+            return Path(os.fsdecode(name[len(start) :]))
+    return None
 
 
 def name_folder(label: str) -> str:

@@ -1,9 +1,9 @@
 """The operations of a report: an SQLite database with all that was made, moved and written.
 
 An operation is recorded as intended before it is done, and as done afterwards, in batches. So
-after a kill, ``Operations.unfinished`` has all that may have been done, and no draft is lost. The
-newest operation that is done for a photo and a place says what is there now; undoing it makes the
-one before it the newest.
+after a kill ``list_unfinished`` returns all that may have been done, and no draft is lost. What an
+action has done with a photo is its newest operation that is done; undoing it makes the one before
+it the newest.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class Operation:
 
     Attributes:
         kind: what is done.
-        place: the action and its folder, see ``make_place``.
+        action: name of the action that does it, with its folder.
         source: absolute path of the photo, as bytes.
-        wanted: the path that the photo should have in the place, before a number is added.
+        wanted: the path that the file should have, before a number is added.
         how: ``copy`` or the kind of link that was made; the root of the keywords in a sidecar.
         number: the number in the name of ``target``; 1 for none.
         target: the file that is there afterwards; None after ``REMOVE``.
         previous: the file that was there before ``RENAME`` and ``REMOVE``.
         digest: SHA-256 of the photo.
-        source_key: state of the photo, see ``make_key``.
-        target_key: state of what was made.
+        source_key: state of the photo, see ``make_source_key``.
+        target_key: state of what was made, see ``make_target_key``.
         before: bytes of the sidecar before ``WRITE``, compressed; None if there was none.
         written: SHA-256 of the sidecar after ``WRITE``; None if it was removed.
         content: SHA-256 of the content that ``WRITE`` put in; None if it took content out.
@@ -85,7 +85,7 @@ class Operation:
     """
 
     kind: Kind
-    place: bytes
+    action: bytes
     source: bytes
     how: str = ""
     wanted: bytes | None = None
@@ -109,13 +109,13 @@ _NAMES = ", ".join(_COLUMNS)
 _SCHEMA = f"""
 CREATE TABLE operations (
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL,
-    place BLOB NOT NULL, source BLOB NOT NULL, how TEXT NOT NULL, wanted BLOB,
+    action BLOB NOT NULL, source BLOB NOT NULL, how TEXT NOT NULL, wanted BLOB,
     number INTEGER NOT NULL, target BLOB, previous BLOB, digest BLOB,
     source_key TEXT, target_key TEXT, before BLOB, written BLOB,
     content BLOB, draft BLOB
 );
-CREATE INDEX by_source ON operations (place, source, id) WHERE state = 'done';
-CREATE INDEX by_target ON operations (target, place, id) WHERE state = 'done';
+CREATE INDEX by_source ON operations (action, source, id) WHERE state = 'done';
+CREATE INDEX by_target ON operations (target, action, id) WHERE state = 'done';
 CREATE INDEX by_wanted ON operations (wanted, number) WHERE state = 'done';
 CREATE INDEX by_run ON operations (run, id);
 CREATE INDEX unfinished ON operations (state) WHERE state IN ('intended', 'undoing');
@@ -141,11 +141,11 @@ DROP = "DELETE FROM operations WHERE id = ?"
 SET_STATE = "UPDATE operations SET state = ?, draft = ? WHERE id = ?"
 SET_KEYS = "UPDATE operations SET source_key = ?, target_key = ?, digest = ? WHERE id = ?"
 FIND_CURRENT = f"""
-SELECT {_NAMES} FROM operations WHERE place = ? AND source = ? AND state = 'done'
+SELECT {_NAMES} FROM operations WHERE action = ? AND source = ? AND state = 'done'
 ORDER BY id DESC LIMIT 1
 """
 FIND_BY_TARGET = f"""
-SELECT {_NAMES} FROM operations WHERE target = ? AND place = ? AND state = 'done'
+SELECT {_NAMES} FROM operations WHERE target = ? AND action = ? AND state = 'done'
 ORDER BY id DESC LIMIT 1
 """
 LAST_NUMBER = "SELECT max(number) FROM operations WHERE wanted = ? AND state = 'done'"
@@ -155,11 +155,11 @@ RESERVE = "INSERT OR REPLACE INTO reserved VALUES (?, ?, ?)"
 MARK_SEEN = "INSERT OR IGNORE INTO seen VALUES (?)"
 NEXT_UNSEEN = f"""
 SELECT {_NAMES} FROM operations AS one
-WHERE place = :place AND state = 'done' AND (source, id) > (:source, :id)
+WHERE action = :action AND state = 'done' AND (source, id) > (:source, :id)
 AND target IS NOT NULL
 AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.source = one.source)
 AND NOT EXISTS (
-    SELECT 1 FROM operations AS later WHERE later.place = one.place
+    SELECT 1 FROM operations AS later WHERE later.action = one.action
     AND later.source = one.source AND later.state = 'done' AND later.id > one.id
 )
 ORDER BY source, id LIMIT :chunk
@@ -300,13 +300,13 @@ class Operations:
         """Record that a run is undone, so that the next undo takes the run before it."""
         self._change("UPDATE runs SET undone = 1 WHERE run = ?", run)
 
-    def find_current(self, place: bytes, source: bytes) -> Operation | None:
-        """Find the newest operation on a photo in a place."""
-        return self._find(FIND_CURRENT, place, source)
+    def find_current(self, action: bytes, source: bytes) -> Operation | None:
+        """Find the newest operation of an action on a photo."""
+        return self._find(FIND_CURRENT, action, source)
 
-    def find_by_target(self, place: bytes, target: bytes) -> Operation | None:
-        """Find the newest operation that left a file at a path."""
-        return self._find(FIND_BY_TARGET, target, place)
+    def find_by_target(self, action: bytes, target: bytes) -> Operation | None:
+        """Find the newest operation of an action that left a file at a path."""
+        return self._find(FIND_BY_TARGET, target, action)
 
     def find_last_number(self, wanted: bytes) -> int:
         """Find the last number that was given to a name; 0 for none."""
@@ -333,11 +333,11 @@ class Operations:
         with _translate_errors(self.path):
             return bool(self._connect.execute(MARK_SEEN, (source,)).rowcount)
 
-    def unseen(self, place: bytes) -> Iterator[Operation]:
+    def list_unseen(self, action: bytes) -> Iterator[Operation]:
         """Yield the newest operations on photos that were not seen, if they left a file."""
         after: tuple[bytes, int] = (b"", 0)
         while True:
-            given = {"place": place, "source": after[0], "id": after[1], "chunk": CHUNK_ROWS}
+            given = {"action": action, "source": after[0], "id": after[1], "chunk": CHUNK_ROWS}
             with _translate_errors(self.path):
                 rows = self._connect.execute(NEXT_UNSEEN, given).fetchall()
             found = [_to_operation(row) for row in rows]
@@ -352,7 +352,7 @@ class Operations:
             row = self._connect.execute(LAST_RUN).fetchone()
             return row[0] if row else None
 
-    def of_run(self, run: int) -> Iterator[Operation]:
+    def list_run(self, run: int) -> Iterator[Operation]:
         """Yield what a run did, the last first."""
         before = 2**63 - 1
         while True:
@@ -364,7 +364,7 @@ class Operations:
                 return
             before = found[-1].id
 
-    def unfinished(self) -> list[Operation]:
+    def list_unfinished(self) -> list[Operation]:
         """Return the operations that a killed run may have done, or undone."""
         with _translate_errors(self.path):
             return [_to_operation(row) for row in self._connect.execute(UNFINISHED)]

@@ -42,7 +42,7 @@ def open_operations(
 
 def _repair(operations: Operations, summary: Summary) -> None:
     """Finish or forget what a killed process intended."""
-    for operation in operations.unfinished():
+    for operation in operations.list_unfinished():
         if operation.draft is not None:
             with suppress(OSError):
                 to_path(operation.draft).unlink()

@@ -48,7 +48,7 @@ class SidecarAction:
     """
 
     def __init__(self, options: SidecarOptions, operations: Operations, dry_run: bool) -> None:
-        self.place = b"sidecar " + options.sidecar_name.encode()
+        self.name = b"sidecar " + options.sidecar_name.encode()
         self._options = options
         self._operations = operations
         self._dry_run = dry_run
@@ -59,7 +59,7 @@ class SidecarAction:
         key = make_source_key(photo.source)
         if key is None:
             raise Refusal(GONE)
-        written = self._operations.find_current(self.place, source)
+        written = self._operations.find_current(self.name, source)
         if not photo.reported.keywords:
             if written is not None and written.content is not None:
                 return self.plan_removal(written)
@@ -78,7 +78,7 @@ class SidecarAction:
             return []
         operation = Operation(
             Kind.WRITE,
-            self.place,
+            self.name,
             source,
             how=self._options.keyword_root,
             target=os.fsencode(sidecar),
@@ -102,7 +102,7 @@ class SidecarAction:
 
     def list_unmatched(self) -> Iterator[Operation]:
         """Yield the sidecars that have labels: see ``Action``."""
-        for written in self._operations.unseen(self.place):
+        for written in self._operations.list_unseen(self.name):
             if written.content is not None and os.path.lexists(to_path(written.target)):
                 yield written
 
@@ -133,7 +133,7 @@ class SidecarAction:
         name = os.fsencode(sidecar)
         claimed = self._operations.find_reserved(name, 1)
         if claimed is None:
-            written = self._operations.find_by_target(self.place, name)
+            written = self._operations.find_by_target(self.name, name)
             if written is not None and written.content is not None:
                 claimed = written.source
                 if not to_path(claimed).exists():

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from batch.applying.folder_action import make_folder_place
+from batch.applying.folder_action import parse_action_root
 from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
@@ -29,7 +29,6 @@ from batch.applying.steps import (
 from batch.applying.summary import Summary
 from batch.applying.transfer import (
     GONE,
-    How,
     Refusal,
     move,
     refuse_target,
@@ -75,7 +74,7 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
         summary.run = run
         folders: set[Path] = set()
-        for operation in operations.of_run(run):
+        for operation in operations.list_run(run):
             if stop.requested:
                 raise stop.make_error("run it again to continue")
             photo = to_path(operation.source)
@@ -100,18 +99,10 @@ def _undo_one(operations: Operations, operation: Operation, folders: set[Path]) 
     if draft is not None:
         operations.set_state(operation, State.UNDOING, draft)
         operations.commit()
-    undo(operation, draft, _find_root(operation))
+    root = parse_action_root(operation.action) or to_path(operation.target).parent
+    undo(operation, draft, root)
     folders.update(list_folders(operation))
     operations.set_state(operation, State.UNDONE)
-
-
-def _find_root(operation: Operation) -> Path:
-    """Return the folder of an operation's place."""
-    for how in (None, How.COPY):
-        start = make_folder_place(Path(), how)[:-1]
-        if operation.place.startswith(start):
-            return to_path(operation.place[len(start) :])
-    return to_path(operation.target).parent
 
 
 def undo(operation: Operation, draft: bytes | None, root: Path) -> None:

@@ -1,5 +1,5 @@
-// The reviewer's answers, stored in the browser under the series of the report: the reports that
-// are written to one path, night after night.
+// The reviewer's answers, stored in the browser under the path of the report, so that the pages of
+// later runs have them too.
 
 // Answers by the names that earlier releases stored.
 const FORMER_ANSWERS = new Map([["not_a_person", "no_person"]]);

@@ -65,7 +65,6 @@ SCRIPTS = (
     "closeup.js",
     "summary.js",
     "reviewfile.js",
-    "reviewload.js",
     "keys.js",
     "main.js",
 )

@@ -50,7 +50,7 @@ def test_the_limits_of_the_script() -> None:
     limits = (REPOSITORY / "docs" / "limits.md").read_text(encoding="utf-8")
     constants = {
         name: eval(value.replace("_", ""))
-        for script in ("answers.js", "reviewload.js", "matching.js")
+        for script in ("answers.js", "reviewfile.js", "matching.js")
         for name, value in re.findall(
             r"^const (\w+) = ([\d_.* ]+);",
             (PAGE / script).read_text(encoding="utf-8"),

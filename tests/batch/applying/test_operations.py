@@ -40,8 +40,8 @@ def path(tmp_path: Path) -> Path:
 )
 def test_queries_per_photo_search_an_index(path: Path, query: str) -> None:
     values: object = (b"",) * query.count("?")
-    if ":place" in query:
-        values = {"place": b"", "source": b"", "id": 0, "chunk": 1}
+    if ":action" in query:
+        values = {"action": b"", "source": b"", "id": 0, "chunk": 1}
     with Operations(path, dry_run=False) as operations:
         plan = operations._connect.execute(f"EXPLAIN QUERY PLAN {query}", values)  # type: ignore[arg-type]
         steps = [row[3] for row in plan]
@@ -55,15 +55,15 @@ def test_the_newest_operation_that_is_done_counts(path: Path) -> None:
         made, renamed = operations.record_intents(
             [COPY, replace(COPY, kind=Kind.RENAME, target=b"/out/b.jpg")]
         )
-        assert operations.find_current(COPY.place, COPY.source) is None
-        assert [found.id for found in operations.unfinished()] == [made.id, renamed.id]
+        assert operations.find_current(COPY.action, COPY.source) is None
+        assert [found.id for found in operations.list_unfinished()] == [made.id, renamed.id]
         operations.complete(made, "s", "t")
         operations.complete(renamed, "s", "t")
-        current = operations.find_current(COPY.place, COPY.source)
+        current = operations.find_current(COPY.action, COPY.source)
         assert current == replace(renamed, state=State.DONE, source_key="s", target_key="t")
 
         operations.set_state(renamed, State.UNDONE)
-        current = operations.find_current(COPY.place, COPY.source)
+        current = operations.find_current(COPY.action, COPY.source)
         assert current is not None
         assert current.id == made.id
 
@@ -76,8 +76,8 @@ def test_unmatched_photos_are_listed_in_chunks(path: Path, monkeypatch: pytest.M
             operations.complete(operation, None, None)
         operations.mark_seen(b"/4.jpg")
 
-        unseen = [found.source for found in operations.unseen(COPY.place)]
-        run = [found.id for found in operations.of_run(1)]
+        unseen = [found.source for found in operations.list_unseen(COPY.action)]
+        run = [found.id for found in operations.list_run(1)]
 
     assert unseen == [b"/%d.jpg" % number for number in range(10) if number != 4]
     assert run == list(range(20, 0, -1))
