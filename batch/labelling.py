@@ -36,7 +36,7 @@ from batch.progress import Progress
 from batch.recording.drift import Baseline, Profile
 from batch.recording.drift_check import DriftCheck
 from batch.recording.recorder import Recorder
-from batch.recording.retention import history_folder, keep_report, remove_oldest
+from batch.recording.retention import update_history
 from batch.recording.run_record import find_version
 from batch.records import Failure, PendingFile, Row
 from batch.reports.columns import column_names
@@ -198,7 +198,9 @@ class LabellingRun:
                     report = ReportNote(digest.hex(), made_of, outcomes)
                 self._save_notes(journal, notes, baseline, now, whole, report)
         self.reviews.forget(self.terminal.log)
-        self._keep_history()
+        output = parse_location(self.job.output)
+        if self.job.keep is not None and isinstance(output, Path):
+            self.recorder.kept = update_history(output, self.job.keep, self.terminal.log)
         self._drift_check.report(self.recorder.drift, self.terminal.log)
 
     def _start_tally(self) -> Tally:
@@ -417,45 +419,6 @@ class LabellingRun:
         if corrections:
             self.reviews.log_use(corrections, tally.reviewed, self.terminal.log)
         return whole.profile(), report.digest
-
-    def _keep_history(self) -> None:
-        """Keep a dated copy of the report, and remove the oldest ones.
-
-        It does so too if the report was up to date: a copy is missing if an earlier run was killed.
-
-        Raises:
-            PublishedOnly: a copy can't be made or removed.
-        """
-        number, report = self.job.keep, self._destination
-        if number is None or not isinstance(report, Path):
-            return
-        try:
-            self.recorder.kept, is_new = keep_report(report)
-            removed, foreign = remove_oldest(report, number)
-        except OutputError as error:
-            raise PublishedOnly(
-                f"the report {self.job.output} is published, but its history can't be updated "
-                f"({error})",
-                "fix this, then run the same command again: no photo is labelled again",
-            ) from error
-        kept = path_text(self.recorder.kept)
-        removal = f", {count_text(removed, 'older report')} removed" if removed else ""
-        if is_new or removed:
-            self.terminal.log(
-                Event.KEPT,
-                f"{'kept as' if is_new else 'already kept as'} {kept}{removal}",
-                kept=kept,
-                removed=removed,
-            )
-        if foreign:
-            self.terminal.log(
-                Event.KEPT,
-                f"{count_text(foreign, 'report')} too many in {path_text(history_folder(report))}: "
-                "another user owns them, or they hold other files; remove them, or change their "
-                "owner (chown)",
-                Level.WARNING,
-                foreign=foreign,
-            )
 
     def _report_rows(self, journal: Journal) -> Iterator[Row]:
         """Yield the report's rows, decided by this run's thresholds."""

@@ -329,7 +329,7 @@ class Job:
         reviews: the reviews file of a report at a URL; None for no reviews. Other reports have
             theirs beside them.
         forget_reviews: report the model's answers again, and set the reviews file aside.
-        keep: dated copies of the report to keep in its history folder; None to keep none.
+        keep: how many versions of the report its history folder keeps; None for no history.
         require_file: files without which the run is refused: absolute paths, or paths relative to
             each input.
     """

@@ -30,7 +30,7 @@ from batch.options import Job
 from batch.path_text import path_text
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
-from batch.recording.retention import check_history_names, history_folder
+from batch.recording.retention import check_history_names, find_history_folder
 from batch.recording.run_record import local_record_file
 from batch.reports.output import check_not_input
 from batch.reports.report import check_output, check_output_name
@@ -145,7 +145,7 @@ def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
             "its lock": lock_path(report),
         }
         if job.keep is not None:
-            paths["its history"] = history_folder(report)
+            paths["its history"] = find_history_folder(report)
     named = {noun: path for noun, path in paths.items() if path is not None}
     for (one, path), (other, again) in combinations(named.items(), 2):
         if path == again:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch.cli.options import FILE, RealRange, sidecar_options
+from batch.cli.options import FILE, RealRange, photos_option, sidecar_options
 from batch.cli.settings import build_sidecar_options, exit_with_error, find_state_folder
 from batch.errors import BatchLabelError, UsageError
 from batch.location import Url, hide_secrets, parse_location
@@ -70,13 +70,7 @@ LINKS = ("symbolic", "hard", "reflink")
     help="Write the paths of photos to a file, or - for standard output, which needs no --yes.",
 )
 @click.option("--null", is_flag=True, help="End each path in the list with NUL, not a newline.")
-@click.option(
-    "--photos",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=".",
-    metavar="DIR",
-    help="Base folder of the relative paths in the report.  [default: the current folder]",
-)
+@photos_option
 @click.option(
     "--prune",
     is_flag=True,

@@ -61,13 +61,13 @@ def _find_old(new: str) -> str:
     """
     from batch.location import Url, parse_location
     from batch.path_text import path_text
-    from batch.recording.retention import history_folder, list_earlier
+    from batch.recording.retention import find_history_folder, list_earlier
     from batch.reports.readers import translate_read_errors
 
     report = parse_location(new)
     if isinstance(report, Url):
         raise UsageError(f"report {report} is at a URL, which has no history", "give two reports")
-    folder = path_text(history_folder(report))
+    folder = path_text(find_history_folder(report))
     with translate_read_errors(f"history {folder}"):
         earlier = list_earlier(report)
     if not earlier:

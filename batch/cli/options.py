@@ -181,6 +181,16 @@ log_options = combine_options(
 )
 
 
+# Where the photos of a report are.
+photos_option = click.option(
+    "--photos",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=".",
+    metavar="DIR",
+    help="Base folder of the relative paths in the report.  [default: the current folder]",
+)
+
+
 # What is written into XMP sidecars.
 sidecar_options = combine_options(
     click.option(

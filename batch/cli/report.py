@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from batch.cli.options import FILE
+from batch.cli.options import FILE, photos_option
 from batch.cli.settings import exit_with_error
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import count_text, escape_line
@@ -32,13 +32,7 @@ MAX_GALLERY = 5_000
     help="An earlier report, to show what changed; repeatable.  [default: the last reports in the "
     "folder REPORT.history, which --keep of a run makes]",
 )
-@click.option(
-    "--photos",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=".",
-    metavar="DIR",
-    help="Base folder of the relative paths in the report.  [default: the current folder]",
-)
+@photos_option
 @click.option(
     "--gallery",
     type=click.IntRange(0, MAX_GALLERY),

@@ -281,11 +281,11 @@ def find_url_reviews(report: str) -> Path | None:
     """
     from batch.reviewing.reviews_file import find_url_reviews_path
 
-    place = parse_location(report)
-    if not isinstance(place, Url):
+    location = parse_location(report)
+    if not isinstance(location, Url):
         return None
     try:
-        return find_url_reviews_path(place.text, find_state_folder() / PROGRAM)
+        return find_url_reviews_path(location.text, find_state_folder() / PROGRAM)
     except UsageError:
         return None
 

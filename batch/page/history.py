@@ -20,7 +20,7 @@ from batch.reading.diff import (
 )
 from batch.reading.pairs import open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
-from batch.recording.retention import history_folder, list_earlier
+from batch.recording.retention import find_history_folder, list_earlier
 from batch.recording.run_record import local_record_file, read_record
 from batch.reports.readers import translate_read_errors
 
@@ -96,7 +96,7 @@ def read_kept_editions(report: Path, now: SavedReport) -> KeptEditions:
     Raises:
         ReportError: the history folder can't be read.
     """
-    folder = history_folder(report)
+    folder = find_history_folder(report)
     with translate_read_errors(f"history {path_text(folder)}"):
         kept = list_earlier(report)
     editions, skipped = {}, []

@@ -73,7 +73,7 @@ class Recorder:
         drift: comparison with earlier runs; None if nothing was compared.
         published: whether the report holds the results of this run.
         up_to_date: whether the report was kept, as nothing in it would change.
-        kept: the dated copy of the report in its history folder; None without ``--keep``.
+        kept: the report in its history folder; None without ``--keep``.
     """
 
     def __init__(self, job: Job, log: Log) -> None:

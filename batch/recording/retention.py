@@ -1,8 +1,8 @@
-"""Retention of reports: dated copies of a published report in a history folder beside it.
+"""The history of a report: a folder beside it, in which its last versions are kept.
 
 ``results.csv`` is kept as ``results.csv.history/results-2026-11-30T010312Z.csv``, with its run
-record beside it. A published report is never changed in place, so a copy is a hard link where the
-file system has them. A kept report is removed only if
+record beside it. A published report is never changed in place, so a kept report is a hard link
+where the file system has them. It is removed only if
 
 - its name has the report's stem, a time and the report's suffix;
 - its owner is that of the files which this process creates in the same folder;
@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from batch.errors import OutputError
+from batch.errors import OutputError, PublishedOnly
 from batch.files.drafts import (
     DraftFolder,
     draft_pattern,
@@ -36,6 +36,7 @@ from batch.files.drafts import (
 from batch.files.publish import digest_file, resolve_path, sync_folder
 from batch.files.regular_file import open_folder
 from batch.limits import utc_now
+from batch.log import Event, Level, Log, count_text
 from batch.os_errors import translate_write_errors
 from batch.path_text import path_text
 from batch.recording.run_record import local_record_file
@@ -61,21 +62,61 @@ class Removal(NamedTuple):
     foreign: int
 
 
-def history_folder(report: Path) -> Path:
-    """Return the folder of a report's dated copies: ``results.csv.history``."""
+def update_history(report: Path, number: int, log: Log) -> Path:
+    """Keep a published report, and remove the oldest so that ``number`` are left.
+
+    Call it also if the report was up to date: it is not kept yet if an earlier run was killed.
+
+    Returns:
+        The kept report.
+
+    Raises:
+        PublishedOnly: the history can't be written.
+    """
+    folder = find_history_folder(report)
+    try:
+        kept, is_new = keep_report(report)
+        removed, foreign = remove_oldest(report, number)
+    except OutputError as error:
+        raise PublishedOnly(
+            f"the report {path_text(report)} is published, but its history can't be updated "
+            f"({error})",
+            "fix this, then run the same command again: no photo is labelled again",
+        ) from error
+    removal = f", {count_text(removed, 'older report')} removed" if removed else ""
+    if is_new or removed:
+        log(
+            Event.KEPT,
+            f"{'kept as' if is_new else 'already kept as'} {path_text(kept)}{removal}",
+            kept=path_text(kept),
+            removed=removed,
+        )
+    if foreign:
+        log(
+            Event.KEPT,
+            f"{count_text(foreign, 'report')} too many in {path_text(folder)}: another user owns "
+            "them, or they hold other files; remove them, or change their owner (chown)",
+            Level.WARNING,
+            foreign=foreign,
+        )
+    return kept
+
+
+def find_history_folder(report: Path) -> Path:
+    """Return the folder of a report's history: ``results.csv.history``."""
     report = resolve_path(report)
     return report.with_name(report.name + HISTORY_SUFFIX)
 
 
 def check_history_names(report: Path) -> None:
-    """Check before the run that the names of dated copies are not too long.
+    """Check before the run that the names of kept reports are not too long.
 
     Raises:
         OutputError: the file system refuses them.
     """
     report = resolve_path(report)
     # In the report's folder, as the history folder may not exist yet.
-    longest = local_record_file(report.with_name(_dated_name(report))).path
+    longest = local_record_file(report.with_name(_make_name(report))).path
     with translate_write_errors(f"the history of report {path_text(report)}", _REMEDY):
         try:
             longest.lstat()
@@ -85,7 +126,7 @@ def check_history_names(report: Path) -> None:
 
 
 def list_kept(report: Path) -> list[Path]:
-    """List the dated copies of a report, the oldest first.
+    """List the kept reports, the oldest first.
 
     Raises:
         OSError: the history folder can't be read.
@@ -94,7 +135,7 @@ def list_kept(report: Path) -> list[Path]:
     is_dataset, found = report.is_dir(), []
     with (
         suppress(FileNotFoundError, NotADirectoryError),
-        os.scandir(history_folder(report)) as entries,
+        os.scandir(find_history_folder(report)) as entries,
     ):
         for entry in entries:
             is_right_kind = entry.is_dir if is_dataset else entry.is_file
@@ -104,7 +145,7 @@ def list_kept(report: Path) -> list[Path]:
 
 
 def list_earlier(report: Path) -> list[Path]:
-    """List the dated copies of a report, the oldest first, without that of the report itself.
+    """List the kept reports, the oldest first, without that of the report as it is now.
 
     Raises:
         OSError: the history folder can't be read.
@@ -117,19 +158,19 @@ def keep_report(report: Path) -> tuple[Path, bool]:
     """Keep a published report, unless the newest kept report has the same bytes.
 
     Returns:
-        The dated copy, and whether it is new.
+        The kept report, and whether it is new.
 
     Raises:
-        OutputError: the copy can't be made. No incomplete copy has a dated name.
+        OutputError: the copy can't be made. No incomplete copy gets its name.
     """
     report = resolve_path(report)
-    folder = history_folder(report)
-    with _writing(folder):
+    folder = find_history_folder(report)
+    with _translate_errors(folder):
         kept = list_kept(report)
         if kept and _has_same_bytes(kept[-1], report):
             return kept[-1], False
         folder.mkdir(exist_ok=True)
-        target = folder / _dated_name(report, _find_next_time(report))
+        target = folder / _make_name(report, _find_next_time(report))
         if report.is_dir():
             _keep_dataset(report, target)
         else:
@@ -139,26 +180,26 @@ def keep_report(report: Path) -> tuple[Path, bool]:
 
 
 def keep_record(report: Path, kept: Path) -> None:
-    """Keep the run record of a report beside its dated copy, unless that has one.
+    """Keep the run record of a report beside the kept report, unless that has one.
 
     Raises:
         OutputError: the copy can't be made.
     """
     record, target = local_record_file(report).path, local_record_file(kept).path
-    with _writing(target.parent):
+    with _translate_errors(target.parent):
         if not os.path.lexists(target):
             _keep_file(record, target)
 
 
 def remove_oldest(report: Path, number: int) -> Removal:
-    """Remove the oldest dated copies of a report, and their records, so that ``number`` are left.
+    """Remove the oldest kept reports, and their records, so that ``number`` are left.
 
     Raises:
-        OutputError: a copy can't be removed.
+        OutputError: one can't be removed.
     """
     report = resolve_path(report)
-    folder = history_folder(report)
-    with _writing(folder):
+    folder = find_history_folder(report)
+    with _translate_errors(folder):
         excess = list_kept(report)[:-number]
         if not excess:
             return Removal(0, 0)
@@ -171,16 +212,16 @@ def remove_oldest(report: Path, number: int) -> Removal:
     return Removal(removed, len(excess) - removed)
 
 
-def _writing(folder: Path) -> AbstractContextManager[None]:
+def _translate_errors(folder: Path) -> AbstractContextManager[None]:
     return translate_write_errors(f"history {path_text(folder)}", _REMEDY, folder)
 
 
-def _dated_name(report: Path, when: datetime | None = None) -> str:
+def _make_name(report: Path, when: datetime | None = None) -> str:
     return f"{report.stem}-{when or utc_now():{_TIME_FORMAT}}{report.suffix}"
 
 
 def _parse_time(report: Path, name: str) -> datetime | None:
-    """Parse the time in the name of a dated copy; None for other names."""
+    """Parse the time in the name of a kept report; None for other names."""
     stem, suffix = re.escape(report.stem), re.escape(report.suffix)
     match = re.fullmatch(f"{stem}-({_TIME_PATTERN}){suffix}", name)
     if match:
@@ -194,7 +235,7 @@ def _find_next_time(report: Path) -> datetime:
 
     So names sort in the order of publication even if the clock was set back.
     """
-    with os.scandir(history_folder(report)) as entries:
+    with os.scandir(find_history_folder(report)) as entries:
         times = [_parse_time(report, entry.name) for entry in entries]
     latest = max((time for time in times if time), default=None)
     now = utc_now()
@@ -268,7 +309,7 @@ def _is_own(kept: Path, owner: int) -> bool:
 
 
 def _remove(kept: Path, owner: int) -> None:
-    """Remove a dated copy and, before it, its record: a copy that is left is removed next time."""
+    """Remove a kept report and, before it, its record: a report that stays is removed next time."""
     record = local_record_file(kept).path
     with suppress(FileNotFoundError):
         status = record.lstat()

@@ -43,15 +43,15 @@ class _PathList:
         return [path for path in self.values.read() if is_below(path, root)]
 
 
-def split_path(path: str) -> list[str]:
+def split_levels(path: str) -> list[str]:
     """Split a path into its levels, whichever of the two separators a program has written."""
     return path.replace("/", SEPARATOR).split(SEPARATOR)
 
 
 def is_below(path: str, root: str) -> bool:
     """Return whether a path is a root or below it."""
-    levels = split_path(root)
-    return split_path(path)[: len(levels)] == levels
+    levels = split_levels(root)
+    return split_levels(path)[: len(levels)] == levels
 
 
 class Keywords:
@@ -73,7 +73,7 @@ class Keywords:
             SidecarError: a property is neither a list nor a text.
         """
         paths = [*self._paths.list_below(root), *self._tags.list_below(root)]
-        found = (SEPARATOR.join(split_path(path)[len(split_path(root)) :]) for path in paths)
+        found = (SEPARATOR.join(split_levels(path)[len(split_levels(root)) :]) for path in paths)
         return tuple(dict.fromkeys(keyword for keyword in found if keyword))
 
     def replace_below(self, root: str, keywords: tuple[str, ...]) -> None:
@@ -90,7 +90,7 @@ class Keywords:
         owned = self._list_owned_words(roots)
         present = self._subject.read()
         foreign = [word for word in present if word not in owned]
-        levels = set(split_path(root))
+        levels = set(split_levels(root))
         # Lightroom adds the levels of a path to the flat keywords; they stay as long as the path.
         needed = {*keywords, *levels} if keywords else set()
         for other in roots - {root}:
@@ -103,7 +103,7 @@ class Keywords:
         source = list(dict.fromkeys(foreign))
         for hierarchy in (self._paths, self._tags):
             beside = self._replace_paths(hierarchy, root, roots, keywords, source, removed)
-            source = [self._tags.write_path(split_path(path)) for path in beside or source]
+            source = [self._tags.write_path(split_levels(path)) for path in beside or source]
         self._record(self._added, root, [word for word in keywords if word not in foreign])
         self._record(
             self._kept, root, [w for w in foreign if keywords and w in {*keywords, *levels}]
@@ -139,7 +139,7 @@ class Keywords:
         owned = hierarchy.list_below(root)
         ours = {path for other in roots for path in hierarchy.list_below(other)}
         foreign = [path for path in values.read() if path not in ours]
-        levels = split_path(root)
+        levels = split_levels(root)
         needed = [hierarchy.write_path([*levels, keyword]) for keyword in keywords]
         # A program may have added the root itself; it stays as long as there is a path below.
         surplus = set(owned) - {*needed, *([hierarchy.write_path(levels)] if keywords else [])}
@@ -168,14 +168,14 @@ class Keywords:
         for root in roots:
             owned |= self._list_path_words(root)
             # Programs that know no paths may write one as a flat keyword.
-            flat = (word for word in self._subject.read() if len(split_path(word)) > 1)
+            flat = (word for word in self._subject.read() if len(split_levels(word)) > 1)
             owned.update(word for word in flat if is_below(word, root))
         # A word that is also part of another path may be there because of that path.
         for hierarchy in (self._paths, self._tags):
             below = {path for root in roots for path in hierarchy.list_below(root)}
             for path in hierarchy.values.read():
                 if path not in below:
-                    owned.difference_update(split_path(path))
+                    owned.difference_update(split_levels(path))
         for root in roots:
             owned.update(self._read_record(self._added, root))
         for root in roots:
@@ -188,7 +188,7 @@ class Keywords:
             word
             for hierarchy in (self._paths, self._tags)
             for path in hierarchy.list_below(root)
-            for word in split_path(path)
+            for word in split_levels(path)
         }
 
     def _list_recorded_roots(self) -> set[str]:

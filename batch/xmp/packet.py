@@ -61,15 +61,6 @@ _BYTE_ORDER_MARKS = {
 _REMEDY = "restore it from a backup, or move it away and a new one is written"
 
 
-def check_lxml_installed() -> None:
-    """Check that lxml is installed.
-
-    Raises:
-        UsageError: it is not.
-    """
-    _import_etree()
-
-
 class Packet:
     """A parsed sidecar.
 

@@ -79,8 +79,15 @@ class RunFolder:
         self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
     ) -> subprocess.Popen[str]:
         """Start any command of the program."""
+        return self._start([*before, sys.executable, "-m", "batch", *map(str, args)], environment)
+
+    def start_script(self, script: str, *args: str) -> subprocess.Popen[str]:
+        """Start a Python script, such as one that changes the program before it calls it."""
+        return self._start([sys.executable, "-c", script, *args], {})
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*before, sys.executable, "-m", "batch", *map(str, args)],
+            command,
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
             text=True,

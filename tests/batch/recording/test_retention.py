@@ -15,7 +15,7 @@ from batch.errors import OutputError
 from batch.recording import retention
 from batch.recording.retention import (
     check_history_names,
-    history_folder,
+    find_history_folder,
     keep_record,
     keep_report,
     list_earlier,
@@ -126,7 +126,7 @@ def test_fewer_are_kept_if_the_number_is_lowered(report: Path) -> None:
     assert remove_oldest(report, 30) == (0, 0)
     assert remove_oldest(report, 3) == (27, 0)
     assert list_kept(report) == kept[-3:]
-    assert len(names(history_folder(report))) == 6, "with their records"
+    assert len(names(find_history_folder(report))) == 6, "with their records"
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK])
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_no_incomplete_copy(
 
 
 def test_drafts_of_killed_runs_are_removed(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = history_folder(report)
+    folder = find_history_folder(report)
     folder.mkdir()
     left = folder / f".results.csv.batch-label-{'0' * 32}.tmp"
     left.write_text("half")
@@ -176,7 +176,7 @@ def test_drafts_of_killed_runs_are_removed(report: Path, monkeypatch: pytest.Mon
 
 
 def test_foreign_files_survive(report: Path, clock: list[datetime]) -> None:
-    folder = history_folder(report)
+    folder = find_history_folder(report)
     folder.mkdir()
     foreign = {
         "notes.txt",
@@ -208,7 +208,7 @@ def test_another_users_reports_survive_and_are_counted(report: Path) -> None:
 
 
 def test_a_copy_replaces_no_file(report: Path, clock: list[datetime]) -> None:
-    folder = history_folder(report)
+    folder = find_history_folder(report)
     folder.mkdir()
     taken = folder / "results-2026-11-30T010312Z.csv"
     taken.mkdir()
@@ -277,7 +277,7 @@ def test_a_link_to_a_report_has_the_reports_history(report: Path, tmp_path: Path
 
 
 def test_a_file_in_place_of_the_history_is_no_history(report: Path) -> None:
-    history_folder(report).write_text("a file")
+    find_history_folder(report).write_text("a file")
     assert list_earlier(publish(report, "one")) == []
     with pytest.raises(OutputError, match=r"results\.csv\.history"):
         keep_report(report)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from batch.errors import ExitCode
-from tests.conftest import REPOSITORY
 from tests.faults.shim import KILL, Fault, build_shim, shim_environment
 from tests.support.runs import (
     BASE_ARGUMENTS,
@@ -69,15 +65,7 @@ def record_of(kept: Path) -> dict[str, object]:
 
 
 def kill(place: RunFolder, at: str, *args: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, at, *BASE_ARGUMENTS, "photos", *args],
-        cwd=place.folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = place.start_script(KILLED, at, *BASE_ARGUMENTS, "photos", *args)
     assert wait_for_end(process).returncode == -9, at
 
 
@@ -143,9 +131,9 @@ def test_kept_reports_are_no_photos(place: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("at", "kept_by_killed"),
     [
-        ("batch.labelling:keep_report:before:1", 1),
-        ("batch.labelling:keep_report:after:1", 2),
-        ("batch.labelling:remove_oldest:after:1", 2),
+        ("batch.recording.retention:keep_report:before:1", 1),
+        ("batch.recording.retention:keep_report:after:1", 2),
+        ("batch.recording.retention:remove_oldest:after:1", 2),
         ("batch.recording.recorder:write_record:after:1", 2),
         ("batch.recording.recorder:keep_record:after:1", 2),
     ],
@@ -289,7 +277,7 @@ def test_diff_and_report_use_the_history(place: RunFolder) -> None:
         add_photo(place)
     compared = place.command("diff", REPORT)
     assert compared.returncode == ExitCode.OK, compared.stderr
-    assert "1 new, 0 gone, 0 relabelled" in compared.stderr
+    assert "1 new, 0 gone, 0 moved, 0 renamed, 0 relabelled" in compared.stderr
     assert history(place)[-2].name in compared.stderr
     assert "new,photos/00004.jpg" in compared.stdout
     assert "give two reports" in place.command("diff", "s3://bucket/r.csv").stderr

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from batch.errors import ExitCode
-from tests.conftest import REPOSITORY
 from tests.support.runs import BASE_ARGUMENTS, JOURNAL, REPORT, RunFolder, make_photos, wait_for_end
 
 NUMBER = 6
@@ -33,17 +30,8 @@ batch.cli.main.main()
 
 
 def _run(place: RunFolder, method: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", REFUSING, method, *BASE_ARGUMENTS, "photos", "-o", REPORT]
     return wait_for_end(
-        subprocess.Popen(
-            command,
-            cwd=place.folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        place.start_script(REFUSING, method, *BASE_ARGUMENTS, "photos", "-o", REPORT)
     )
 
 
