@@ -233,6 +233,14 @@ class Box:
         """Square pixels of the upright file."""
         return self.width * self.height
 
+    def compute_overlap(self, other: Box) -> float:
+        """Compute the intersection over union with another box; 0 if neither has an area."""
+        across = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        down = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
+        shared = max(across, 0.0) * max(down, 0.0)
+        union = self.area + other.area - shared
+        return shared / union if union > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class Evidence:

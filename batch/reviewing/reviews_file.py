@@ -98,7 +98,7 @@ def find_face_line(lines: list[ReviewLine], box: Box | None) -> ReviewLine | Non
     """Find the answer about the face in a box: the one whose box overlaps it the most."""
     if box is None:
         return None
-    overlaps = [(_overlap(box, line.box), line) for line in lines if line.face and line.box]
+    overlaps = [(box.compute_overlap(line.box), line) for line in lines if line.face and line.box]
     overlap, line = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
     return line if overlap >= MIN_FACE_OVERLAP else None
 
@@ -198,11 +198,3 @@ def find_flaw(line: ReviewLine) -> str:
     if not line.sha256:
         return NO_SHA256
     return NO_BOX if line.face is not None and line.box is None else ""
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Return the intersection over union of two boxes."""
-    across = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
-    down = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
-    both = max(across, 0.0) * max(down, 0.0)
-    return both / (one.width * one.height + other.width * other.height - both)

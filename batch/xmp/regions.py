@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch.errors import SidecarError
+from batch.records import Box
 from batch.xmp.keywords import ADDED, CREATED, KEPT, SEPARATOR
 from batch.xmp.packet import (
     ARRAYS,
@@ -80,20 +81,16 @@ class Area:
 
     def compute_overlap(self, other: Area) -> float:
         """Compute the intersection over union with another area of the same picture."""
-        across = min(self.x + self.width / 2, other.x + other.width / 2) - max(
-            self.x - self.width / 2, other.x - other.width / 2
-        )
-        down = min(self.y + self.height / 2, other.y + other.height / 2) - max(
-            self.y - self.height / 2, other.y - other.height / 2
-        )
-        common = max(across, 0.0) * max(down, 0.0)
-        union = self.width * self.height + other.width * other.height - common
-        return common / union if union > 0 else 0.0
+        return self._to_box().compute_overlap(other._to_box())
 
     def to_texts(self) -> dict[str, str]:
         """Write the fields of ``mwg-rs:Area``."""
         sides = {"x": self.x, "y": self.y, "w": self.width, "h": self.height}
         return {name: f"{side:.6f}" for name, side in sides.items()} | {"unit": "normalized"}
+
+    def _to_box(self) -> Box:
+        left, top = self.x - self.width / 2, self.y - self.height / 2
+        return Box(left, top, self.width, self.height, score=1.0)
 
 
 @dataclass(frozen=True)
