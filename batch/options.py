@@ -330,8 +330,8 @@ class Job:
             theirs beside them.
         forget_reviews: report the model's answers again, and set the reviews file aside.
         keep: how many versions of the report its history folder keeps; None for no history.
-        require_file: files without which the run is refused: absolute paths, or paths relative to
-            each input.
+        require_file: marker files without which the run is refused: absolute paths, or paths
+            relative to each input.
     """
 
     photos: tuple[str, ...]

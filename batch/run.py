@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from batch.applying.after_run import check_sidecars, write_sidecars
 from batch.discovery.discover import Discovery
+from batch.discovery.marker_files import check_marker_files
 from batch.discovery.path_list import STDIN_LIST
-from batch.discovery.required_files import check_required_files
 from batch.engines.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import hold_lock, lock_path
@@ -65,7 +65,7 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
         stop.translate_stop(RESUME_HINT),
     ):
         _check_destinations(job, terminal.listing, stop, recorder)
-        check_required_files(job.require_file, job.photos)
+        check_marker_files(job.require_file, job.photos)
         coverage = _find_inputs(job, terminal, stop, recorder)
         _take_locks(job, stop, terminal.log, locks)
         reviews = read_run_reviews(job)

@@ -138,7 +138,7 @@ def _record_usage_error(
 
 def _list_files(job: Job, log: Log) -> None:
     from batch.discovery.discover import discover
-    from batch.discovery.required_files import check_required_files
+    from batch.discovery.marker_files import check_marker_files
     from batch.path_text import path_text
     from batch.records import Failure
     from batch.tally import Tally
@@ -149,7 +149,7 @@ def _list_files(job: Job, log: Log) -> None:
         tally.add_skipped(path, why)
         log(Event.LEFT_OUT, f"skipped: {path_text(path)} ({why})", path=path_text(path), why=why)
 
-    check_required_files(job.require_file, job.photos)
+    check_marker_files(job.require_file, job.photos)
     files = discover(
         job.photos,
         job.options.search,

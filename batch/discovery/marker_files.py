@@ -17,8 +17,8 @@ from batch.path_text import path_text, printable_text
 OPTION = "--require-file"
 
 
-def check_required_files(names: Sequence[str], inputs: Sequence[str]) -> None:
-    """Check before any work that all required files exist.
+def check_marker_files(names: Sequence[str], inputs: Sequence[str]) -> None:
+    """Check before any work that all marker files exist.
 
     Args:
         names: absolute paths, and paths relative to each input.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.discovery.required_files import check_required_files
+from batch.discovery.marker_files import check_marker_files
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.recording.metrics import EXIT_CODE, LAST_SUCCESS
 from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
@@ -81,17 +81,17 @@ def test_every_folder_and_every_file_is_checked(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / MARKER).touch()
     inputs = [str(folders[0]), f"file://{folders[1]}"]
-    check_required_files([MARKER, str(folders[0] / MARKER)], inputs)
+    check_marker_files([MARKER, str(folders[0] / MARKER)], inputs)
     (folders[1] / MARKER).unlink()
     with pytest.raises(BatchLabelError, match=rf"/b/{MARKER}.*not found"):
-        check_required_files([MARKER], inputs)
+        check_marker_files([MARKER], inputs)
     with pytest.raises(BatchLabelError, match="/c/marker"):
-        check_required_files([MARKER, str(tmp_path / "c" / "marker")], inputs[:1])
+        check_marker_files([MARKER, str(tmp_path / "c" / "marker")], inputs[:1])
 
 
 def test_a_marker_may_be_a_folder_or_lie_deeper(tmp_path: Path) -> None:
     (tmp_path / "sub" / ".stfolder").mkdir(parents=True)
-    check_required_files(["sub/.stfolder"], [str(tmp_path)])
+    check_marker_files(["sub/.stfolder"], [str(tmp_path)])
 
 
 @pytest.mark.parametrize("given", ["list.txt", "photos.zip", "-", "s3://bucket/photos"])
@@ -102,11 +102,11 @@ def test_a_relative_name_needs_folders(
     for name in ("list.txt", "photos.zip", MARKER):
         (tmp_path / name).touch()
     with pytest.raises(UsageError, match="absolute path"):
-        check_required_files([MARKER], [str(tmp_path), given])
-    check_required_files([str(tmp_path / MARKER)], [given])
+        check_marker_files([MARKER], [str(tmp_path), given])
+    check_marker_files([str(tmp_path / MARKER)], [given])
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "./"])
 def test_a_name_that_is_always_there_guards_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="names no file"):
-        check_required_files([name], [str(tmp_path)])
+        check_marker_files([name], [str(tmp_path)])
