@@ -56,8 +56,7 @@ def write_sidecars(job: Job, log: Log, stop: Stop) -> None:
         sidecars=job.sidecars,
         prune=True,
         execute=True,
-        is_trusted=True,
-        skips_unchanged=True,
+        follows_run=True,
     )
     try:
         summary = apply_report(apply_job, io.BytesIO(), stop)

@@ -71,14 +71,14 @@ def apply_report(
         needs_faces = job.sidecars is not None and job.sidecars.faces
         photos = PhotoReader(reader, job.selection, needs_faces)
         operations = stack.enter_context(open_operations(job, on_wait, summary))
-        if job.skips_unchanged and note and operations.read_note(APPLIED_NOTE) == note:
+        if job.follows_run and note and operations.read_note(APPLIED_NOTE) == note:
             return summary
         for root, _ in job.folders:
             _check_folder(root, make=job.execute)
         work = _Work(job, operations, summary, stop)
         listing = stack.enter_context(open_listing(job, stdout))
         work.run(photos.read(), listing)
-        if job.skips_unchanged and note and not summary.failed:
+        if job.follows_run and note and not summary.failed:
             operations.write_note(APPLIED_NOTE, note)
     return summary
 
@@ -136,7 +136,7 @@ class _Work:
             if reported.sha256 is None:
                 raise Refusal(UNHASHED, RELABEL_REMEDY)
             digest = bytes.fromhex(reported.sha256)
-            photo = Candidate(source, digest, reported, self._job.is_trusted)
+            photo = Candidate(source, digest, reported, self._job.follows_run)
             if listing:
                 listing.check(location)
                 verify(source, digest)

@@ -96,7 +96,7 @@ class FolderAction:
             return [self._make(photo, how, wanted, self._verb, number)]
         if not is_intact(made):
             raise Skipped(FOREIGN)
-        if is_stale(made, photo.digest) and not self._dry_run and not photo.is_trusted:
+        if is_stale(made, photo.digest) and not self._dry_run:
             verify(photo.source, photo.digest)
         if made.digest != photo.digest or made.how != how:
             number = made.number if made.wanted == wanted else 1

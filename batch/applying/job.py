@@ -31,8 +31,8 @@ class ApplyJob:
         null: separate the paths in the list by NUL.
         prune: remove what was made for photos that do not match any more.
         execute: do it; otherwise only plan it.
-        is_trusted: whether all photos are known to have their digests.
-        skips_unchanged: do nothing if the same file of a report was applied completely before.
+        follows_run: a run has just published the report: its photos need not be read, and nothing
+            is done if the same file was applied completely before.
     """
 
     report: str
@@ -49,8 +49,7 @@ class ApplyJob:
     null: bool = False
     prune: bool = False
     execute: bool = False
-    is_trusted: bool = False
-    skips_unchanged: bool = False
+    follows_run: bool = False
 
     @property
     def location(self) -> Location:
