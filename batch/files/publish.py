@@ -126,7 +126,7 @@ def copy_owner(status: os.stat_result, copy: int | Path) -> None:
         status: the status of the other.
         copy: a descriptor or path.
     """
-    own = os.stat(copy)
+    own = os.fstat(copy) if isinstance(copy, int) else copy.stat()
     if own.st_uid != status.st_uid:
         with suppress(OSError):  # only root may
             os.chown(copy, status.st_uid, -1)

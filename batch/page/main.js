@@ -123,7 +123,8 @@ class Page {
     const hints = [
       undated && `${counted(undated)} ${undated > 1 ? "photos have" : "photo has"} no date.`,
       others &&
-        `${counted(others)} of them have no picture in this page: switch to the list to see them.`,
+        `${counted(others)} of them ${others > 1 ? "have" : "has"} no picture in this page: ` +
+          `switch to the list to see ${others > 1 ? "them" : "it"}.`,
     ].filter(Boolean);
     byId("hint").hidden = !hints.length;
     byId("hint").textContent = hints.join(" ");
