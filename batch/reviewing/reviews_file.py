@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from io import BytesIO
@@ -198,6 +199,21 @@ def set_aside(path: Path) -> Path:
         path.rename(backup)
         sync_folder(path.parent)
     return backup
+
+
+def list_set_aside(path: Path) -> list[Path]:
+    """List the files that ``set_aside`` has made of a reviews file."""
+    before, after = BACKUP_SUFFIX.split("{}")
+    start = path.name.removesuffix(REVIEWS_SUFFIX) + before
+    with suppress(OSError):  # there may be no such folder
+        return sorted(
+            file
+            for file in path.parent.iterdir()
+            if file.name.startswith(start)
+            and file.name.endswith(after)
+            and file.name[len(start) : -len(after)].isdecimal()
+        )
+    return []
 
 
 def _describe(path: Path) -> str:
