@@ -240,7 +240,7 @@ def _find_history(
 def _make_pictures(
     request: PageJob, read: PageReport, recorded: RecordedAnswers
 ) -> Mapping[int, PagePicture]:
-    reviewed = {index: answer.place for index, answer in recorded.by_row.items()}
+    reviewed = {index: answer.position for index, answer in recorded.by_row.items()}
     chosen = choose_pictured(read.rows, request.gallery, reviewed)
     made = find_publish_time(request.report)
     pictures = make_pictures(chosen, request.photos, read.saved.per_face, made)

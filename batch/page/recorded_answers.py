@@ -30,13 +30,13 @@ class RecordedAnswer:
         label: the right label, ``neither`` or ``no_person``.
         said: the answer of the model, likewise; empty if it had none, None if unknown.
         confidence: the confidence of the model; None if unknown.
-        place: its place in the reviews file, to which new answers are appended; -1 without one.
+        position: position in the reviews file, to which new answers are appended; -1 without one.
     """
 
     label: str
     said: str | None = None
     confidence: float | None = None
-    place: int = -1
+    position: int = -1
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,14 @@ def read_recorded_answers(
     if reviews is None:
         return RecordedAnswers(by_row, forgotten=forgotten, warnings=warnings)
     known = frozenset(choices)
-    places = {id(line): place for place, line in enumerate(reviews)}
+    positions = {id(line): position for position, line in enumerate(reviews)}
     used = set()
     for index, row in enumerate(rows):
         line = _find_line(reviews, row)
         if line is not None and line.label in known:
-            by_row[index] = RecordedAnswer(line.label, line.said, line.confidence, places[id(line)])
+            by_row[index] = RecordedAnswer(
+                line.label, line.said, line.confidence, positions[id(line)]
+            )
             used.add(id(line))
     unknown = sum(line.label not in known for line in reviews)
     unmatched = len(reviews) - len(used) - unknown
