@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from batch.applying.transfer import (
     refuse_target,
     remove,
     remove_empty_folders,
+    verify,
 )
 from batch.errors import SidecarError, UsageError
 from batch.files.lock import OnWait
@@ -42,12 +44,15 @@ from batch.path_text import path_text
 from batch.stopping import Stop
 from batch.xmp import remove_content
 
+# Why a copy or link is not undone.
+REPLACED = "kept, as the photo has changed and the earlier copy or link can't be made again"
+NEWER = "kept, as a later run replaced it and could not be undone"
 _NOTHING_REMEDY = "undo only what batch-label apply --yes has done with this report"
 # What operations did, in the count of those that are undone.
 UNDONE_NOUNS = {
     Kind.MAKE: "copies and links",
     Kind.RENAME: "renames",
-    Kind.REMOVE: "removals",
+    Kind.REMOVE: "removals and replacements",
     Kind.MOVE: "moves",
     Kind.WRITE: "sidecars",
 }
@@ -74,18 +79,21 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
         summary.run = run
         folders: set[Path] = set()
-        for operation in operations.list_run(run):
+        for operation, removal in pair_replacements(operations.list_run(run)):
             if stop.requested:
                 raise stop.make_error("run it again to continue")
             photo = to_path(operation.source)
             try:
+                _check_undoable(operations, operation, removal, job.execute)
                 if job.execute:
                     _undo_one(operations, operation, folders)
+                    if removal is not None:
+                        _undo_one(operations, removal, folders)
             except Refusal as refusal:
-                operations.set_state(operation, State.DONE)
                 summary.add_failed(path_text(photo), refusal)
             else:
-                summary.add_done("undo", UNDONE_NOUNS[operation.kind], photo, None)
+                noun = UNDONE_NOUNS[(removal or operation).kind]
+                summary.add_done("undo", noun, photo, None)
         if job.execute:
             for folder in folders:
                 sync_folder(folder)
@@ -94,13 +102,66 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
     return summary
 
 
+def pair_replacements(
+    operations: Iterable[Operation],
+) -> Iterator[tuple[Operation, Operation | None]]:
+    """Yield operations of a run, the last first, each with the removal that it replaced."""
+    made: Operation | None = None
+    for operation in operations:
+        if made is not None:
+            is_pair = operation.kind is Kind.REMOVE and operation.id == made.id - 1
+            is_pair = is_pair and operation.source == made.source
+            is_pair = is_pair and operation.action == made.action
+            yield made, operation if is_pair else None
+            made = None
+            if is_pair:
+                continue
+        if operation.kind is Kind.MAKE:
+            made = operation
+        else:
+            yield operation, None
+    if made is not None:
+        yield made, None
+
+
+def _check_undoable(
+    operations: Operations, operation: Operation, removal: Operation | None, reads: bool
+) -> None:
+    """Make sure that a copy or link is only removed if what it replaced can be made again.
+
+    Args:
+        operations: what was done.
+        operation: what is to be undone.
+        removal: the removal before it, if it replaced something.
+        reads: whether to read the photo; otherwise digests on record are compared.
+
+    Raises:
+        Refusal: it must stay.
+    """
+    if operation.kind is not Kind.MAKE or not os.path.lexists(to_path(operation.target)):
+        return
+    newest = operations.find_current(operation.action, operation.source)
+    if newest is not None and newest.run > operation.run:
+        raise Refusal(NEWER)
+    if removal is None:
+        return
+    if removal.digest != operation.digest:
+        raise Refusal(REPLACED)
+    if reads:
+        verify(to_path(removal.source), removal.digest or b"")
+
+
 def _undo_one(operations: Operations, operation: Operation, folders: set[Path]) -> None:
     draft = make_undo_draft(operation)
     if draft is not None:
         operations.set_state(operation, State.UNDOING, draft)
         operations.commit()
     root = parse_action_root(operation.action) or to_path(operation.target).parent
-    undo(operation, draft, root)
+    try:
+        undo(operation, draft, root)
+    except Refusal:
+        operations.set_state(operation, State.DONE)
+        raise
     folders.update(list_folders(operation))
     operations.set_state(operation, State.UNDONE)
 

@@ -14,6 +14,7 @@ import pytest
 
 from batch.applying.selection import Selection
 from batch.applying.transfer import CHANGED, GONE, How
+from batch.applying.undoing import NEWER, REPLACED
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from tests.support.applying import (
     list_files,
@@ -178,6 +179,45 @@ def test_a_changed_photo_is_refused_and_then_replaced(place: Path, report: Path)
     summary = run_apply(write(place), copy_to=place / "out")
     assert summary.done == {("replace", "happy"): 1}
     assert (place / "out/happy/b/coffee.png").read_bytes() == photo.read_bytes()
+
+
+@pytest.mark.parametrize("how", [How.COPY, How.HARD, How.SYMBOLIC])
+def test_undo_keeps_what_replaced_the_copy_of_a_changed_photo(
+    place: Path, report: Path, how: How
+) -> None:
+    out = place / "out"
+    options: dict[str, Any] = {"copy_to": out} if how is How.COPY else {"link_to": out, "link": how}
+    run_apply(report, **options)
+    photo = place / "photos/b/coffee.png"
+    photo.unlink()
+    shutil.copy(place / "photos/a/chelsea.png", photo)
+    assert run_apply(write(place), **options).done == {("replace", "happy"): 1}
+
+    planned = run_undo(report, execute=False)
+    summary = run_undo(report)
+
+    assert planned.failed == summary.failed == {REPLACED: 1}
+    assert "coffee.png" in summary.named[0]
+    assert (planned.done, summary.done) == ({}, {})
+    assert (out / "happy/b/coffee.png").read_bytes() == photo.read_bytes()
+    # It is still known, and the run before leaves it too.
+    assert run_apply(report, **options).unchanged == 4
+    assert run_undo(report).failed == {NEWER: 1}
+    assert list_files(out) == ["happy/b/coffee.png"]
+
+
+def test_undo_makes_what_was_replaced_again_if_the_photo_is_the_same(
+    place: Path, report: Path
+) -> None:
+    out = place / "out"
+    run_apply(report, link_to=out, link=How.SYMBOLIC)
+    assert run_apply(report, link_to=out, link=How.HARD).done.total() == 4
+
+    planned = run_undo(report, execute=False)
+    summary = run_undo(report)
+
+    assert planned.done == summary.done == {("undo", "removals and replacements"): 4}
+    assert (out / "happy/b/coffee.png").is_symlink()
 
 
 def test_photos_that_changed_are_gone_or_unreadable_are_not_touched(place: Path) -> None:
