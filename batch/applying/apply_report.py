@@ -262,6 +262,13 @@ def _check_job(job: ApplyJob) -> None:
             "--move-to and another action would name the photos by their old paths",
             "apply the report twice, with --move-to last",
         )
+    if job.copy_to is not None and job.link_to is not None:
+        # Of a folder that does not exist yet, too.
+        if os.path.realpath(job.copy_to) == os.path.realpath(job.link_to):
+            raise UsageError(
+                f"--copy-to and --link-to name the same folder, {path_text(job.copy_to)}",
+                "choose another folder for one of them",
+            )
     if job.list_to is not None:
         if isinstance(parse_location(job.list_to), Url):
             raise UsageError(f"--list {job.list_to} is a URL", "give the name of a file, or -")

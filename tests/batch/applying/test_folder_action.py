@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from batch.applying.folder_action import OTHER_ACTION
 from batch.applying.selection import Selection
 from batch.applying.transfer import CHANGED, GONE, How
 from batch.applying.undoing import NEWER, REPLACED
@@ -530,6 +531,31 @@ def test_unknown_labels_are_refused(place: Path, report: Path) -> None:
 def test_moving_goes_with_no_other_action(place: Path, report: Path) -> None:
     with pytest.raises(UsageError, match="--move-to and another action"):
         run_apply(report, move_to=place / "out", copy_to=place / "copies")
+
+
+@pytest.mark.parametrize("name", ["out", "./out", "a/../out", "same"])
+def test_copies_and_links_need_two_folders(place: Path, report: Path, name: str) -> None:
+    (place / "same").symlink_to("out")
+
+    with pytest.raises(UsageError, match="name the same folder"):
+        run_apply(report, copy_to=place / "out", link_to=Path(f"{place}/{name}"))
+
+    assert not (place / "out").exists()
+
+
+def test_a_copy_is_not_replaced_by_a_link_nor_a_link_by_a_copy(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    run_apply(report, link_to=place / "links")
+    none = Selection(labels=("sad",), min_confidence=1.0)
+
+    linked = run_apply(report, link_to=place / "out")
+    copied = run_apply(report, copy_to=place / "links")
+    pruned = run_apply(report, link_to=place / "out", selection=none, prune=True)
+
+    assert linked.skipped == copied.skipped == {OTHER_ACTION: 4}
+    assert (linked.done, copied.done, pruned.done) == ({}, {}, {})
+    assert not (place / "out/happy/b/coffee.png").is_symlink()
+    assert (place / "links/happy/b/coffee.png").is_symlink()
 
 
 def test_the_paths_of_subfolders_begin_below_the_common_folder(place: Path, report: Path) -> None:
