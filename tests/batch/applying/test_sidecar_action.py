@@ -232,6 +232,17 @@ def test_faces_are_marked_where_they_are_in_the_stored_picture(place: Path) -> N
     assert written == update_sidecar(None, content)
 
 
+def test_a_region_follows_the_label_although_faces_are_not_asked_for(place: Path) -> None:
+    run_apply(write(place), sidecars=SidecarOptions(faces=True))
+    assert "expression|happy</mwg-rs" in (place / f"{CAT}.xmp").read_text()
+
+    run_apply(write(place, cat="sad"), sidecars=FULL)
+
+    written = (place / f"{CAT}.xmp").read_text()
+    assert "expression|sad</mwg-rs" in written
+    assert "happy" not in written
+
+
 def test_each_face_of_a_report_per_face_is_marked(place: Path) -> None:
     rows = [
         make_row(place, CAT, label="happy", face="1"),
