@@ -99,7 +99,7 @@ class _Work:
             for root, how in job.folders
         ]
         if job.sidecars is not None:
-            self._actions.append(SidecarAction(job.sidecars, operations, dry_run))
+            self._actions.append(SidecarAction(job.sidecars, operations, dry_run, job.follows_run))
 
     def run(self, photos: Iterable[ReportedPhoto], listing: Listing | None) -> None:
         for photo in photos:

@@ -9,6 +9,7 @@ it the newest.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -79,6 +80,7 @@ class Operation:
         written: SHA-256 of the sidecar after ``WRITE``; None if it was removed.
         content: SHA-256 of the content that ``WRITE`` put in; None if it took content out.
         draft: a temporary file that exists only while the operation is done.
+        after_run: whether a run of ``batch-label`` wrote the content, or found it written.
         id: number of the operation; 0 if it is not recorded yet.
         run: number of the run that did it.
         state: whether it is done.
@@ -99,6 +101,7 @@ class Operation:
     written: bytes | None = None
     content: bytes | None = None
     draft: bytes | None = None
+    after_run: bool = False
     id: int = 0
     run: int = 0
     state: State = State.INTENDED
@@ -112,7 +115,7 @@ CREATE TABLE operations (
     action BLOB NOT NULL, source BLOB NOT NULL, how TEXT NOT NULL, wanted BLOB,
     number INTEGER NOT NULL, target BLOB, previous BLOB, digest BLOB,
     source_key TEXT, target_key TEXT, before BLOB, written BLOB,
-    content BLOB, draft BLOB
+    content BLOB, draft BLOB, after_run INTEGER NOT NULL
 );
 CREATE INDEX by_source ON operations (action, source, id) WHERE state = 'done';
 CREATE INDEX by_target ON operations (target, action, id) WHERE state = 'done';
@@ -124,6 +127,7 @@ CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {OPERATIONS_VERSION};
 """
+_STATEMENTS = {line for line in re.split(r"(?<=;)\n", _SCHEMA.strip()) if line[:6] == "CREATE"}
 # Tables of this run, in a temporary file: the photos that matched, and the names it will use.
 _RUN_TABLES = """
 CREATE TEMP TABLE seen (source BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -139,6 +143,7 @@ UPDATE operations SET state = 'done', source_key = ?, target_key = ?, draft = NU
 """
 DROP = "DELETE FROM operations WHERE id = ?"
 SET_STATE = "UPDATE operations SET state = ?, draft = ? WHERE id = ?"
+ADOPT = "UPDATE operations SET after_run = 1 WHERE id = ?"
 SET_KEYS = "UPDATE operations SET source_key = ?, target_key = ?, digest = ? WHERE id = ?"
 FIND_CURRENT = f"""
 SELECT {_NAMES} FROM operations WHERE action = ? AND source = ? AND state = 'done'
@@ -233,6 +238,9 @@ class Operations:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if (written_by, version) != (APPLICATION_ID, OPERATIONS_VERSION):
             raise JournalDamaged(f"another program or version wrote it: {version}")
+        tables = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if {f"{sql};" for (sql,) in tables} != _STATEMENTS:
+            raise JournalDamaged("another version wrote it: its tables are different")
 
     def __enter__(self) -> Operations:
         return self
@@ -295,6 +303,10 @@ class Operations:
     ) -> None:
         """Record new states of the files of an operation that needs not be done again."""
         self._change(SET_KEYS, source_key, target_key, digest, operation.id)
+
+    def adopt(self, operation: Operation) -> None:
+        """Record that a run found the content of an operation written."""
+        self._change(ADOPT, operation.id)
 
     def mark_undone(self, run: int) -> None:
         """Record that a run is undone, so that the next undo takes the run before it."""
@@ -403,6 +415,7 @@ def _to_values(operation: Operation) -> Iterator[tuple[str, object]]:
 def _to_operation(row: tuple[object, ...]) -> Operation:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["kind"], values["state"] = Kind(str(values["kind"])), State(str(values["state"]))
+    values["after_run"] = bool(values["after_run"])
     return Operation(**values)  # type: ignore[arg-type]
 
 
