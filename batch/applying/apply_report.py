@@ -105,6 +105,7 @@ class _Work:
         for photo in photos:
             self._check_stop()
             self._summary.photos += 1
+            self._summary.statuses.update(photo.statuses)
             if photo.matches:
                 self._summary.matching += 1
                 self._apply_to(photo, listing)
@@ -145,13 +146,13 @@ class _Work:
             for action in self._actions:
                 self._plan(action, photo)
         except Refusal as refusal:
-            summary.add_failed(reported.path, refusal)
+            summary.add_failed(source, refusal)
 
     def _plan(self, action: Action, photo: Candidate) -> None:
         try:
             steps = action.plan(photo)
         except Skipped as skipped:
-            self._summary.skipped[str(skipped)] += 1
+            self._summary.add_skipped(str(skipped), skipped.made)
         else:
             self._summary.unchanged += not steps
             self._steps += steps
@@ -165,7 +166,7 @@ class _Work:
             try:
                 self._steps += action.plan_removal(made)
             except Refusal as refusal:
-                self._summary.skipped[refusal.reason] += 1
+                self._summary.add_skipped(refusal.reason, to_path(made.target))
             if len(self._steps) >= BATCH_STEPS:
                 self._finish_batch()
 
@@ -188,7 +189,7 @@ class _Work:
                 keys = perform(replace(step, operation=operation))
             except Refusal as refusal:
                 self._operations.drop(operation)
-                self._summary.add_failed(path_text(step.photo), refusal)
+                self._summary.add_failed(step.photo, refusal)
             else:
                 folders.update(list_folders(operation))
                 self._operations.complete(operation, *keys)
@@ -262,13 +263,12 @@ def _check_job(job: ApplyJob) -> None:
             "--move-to and another action would name the photos by their old paths",
             "apply the report twice, with --move-to last",
         )
-    if job.copy_to is not None and job.link_to is not None:
-        # Of a folder that does not exist yet, too.
-        if os.path.realpath(job.copy_to) == os.path.realpath(job.link_to):
-            raise UsageError(
-                f"--copy-to and --link-to name the same folder, {path_text(job.copy_to)}",
-                "choose another folder for one of them",
-            )
+    roots = [os.path.realpath(root) for root, _ in job.folders]
+    if len(set(roots)) < len(roots):
+        raise UsageError(
+            f"--copy-to and --link-to name the same folder, {path_text(job.folders[0][0])}",
+            "choose another folder for one of them",
+        )
     if job.list_to is not None:
         if isinstance(parse_location(job.list_to), Url):
             raise UsageError(f"--list {job.list_to} is a URL", "give the name of a file, or -")

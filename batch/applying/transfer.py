@@ -27,6 +27,8 @@ CHUNK_BYTES = 1024**2
 TARGET_REMEDY = "choose another folder"
 CHANGED = "changed since it was labelled"
 GONE = "gone"
+FOREIGN = "changed by another program"
+LAST_COPY = "kept, as the photo it was made from is gone"
 UNREADABLE = "unreadable"
 UNWRITABLE = "can't be written"
 
@@ -60,6 +62,13 @@ class Refusal(Exception):
         super().__init__(f"{reason} ({detail})" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def show_path(path: Path) -> str:
+    """Write a path for a message, relative to the current folder if it is below it."""
+    with suppress(ValueError, OSError):  # elsewhere, or the current folder is gone
+        return path_text(path.relative_to(Path.cwd()))
+    return path_text(path)
 
 
 def make_source_key(path: Path) -> str | None:
@@ -267,7 +276,7 @@ def refuse_target(target: Path) -> Iterator[None]:
             with translate_write_errors(f"file {path_text(target)}", TARGET_REMEDY, target):
                 raise
         raise Refusal(
-            UNWRITABLE, f"{path_text(target)}: {describe_os_error(error, target)}"
+            UNWRITABLE, f"{show_path(target)}: {describe_os_error(error, target)}"
         ) from error
 
 

@@ -7,14 +7,14 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from batch.applying.folder_action import parse_action_root
+from batch.applying.folder_action import name_folder_action, parse_action_root
 from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
 from batch.applying.steps import (
-    FOREIGN,
     SIDECAR_UNUSABLE,
     check_removable,
     find_digest,
@@ -29,12 +29,14 @@ from batch.applying.steps import (
 )
 from batch.applying.summary import Summary
 from batch.applying.transfer import (
+    FOREIGN,
     GONE,
     Refusal,
     move,
     refuse_target,
     remove,
     remove_empty_folders,
+    show_path,
     verify,
 )
 from batch.errors import SidecarError, UsageError
@@ -77,7 +79,7 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
         run = operations.find_last_run()
         if run is None:
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
-        summary.run = run
+        summary.undone_run = _describe_run(operations, run)
         folders: set[Path] = set()
         for operation, removal in pair_replacements(operations.list_run(run)):
             if stop.requested:
@@ -90,7 +92,7 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
                     if removal is not None:
                         _undo_one(operations, removal, folders)
             except Refusal as refusal:
-                summary.add_failed(path_text(photo), refusal)
+                summary.add_failed(photo, refusal)
             else:
                 noun = UNDONE_NOUNS[(removal or operation).kind]
                 summary.add_done("undo", noun, photo, None)
@@ -100,6 +102,21 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
             operations.mark_undone(run)
             operations.write_note(APPLIED_NOTE, "")
     return summary
+
+
+def _describe_run(operations: Operations, run: int) -> str:
+    """Say when a run began and what it did where."""
+    begun = datetime.fromtimestamp(operations.find_time(run)).astimezone()
+    actions = []
+    for name in operations.list_actions(run):
+        root = parse_action_root(name)
+        if root is None:
+            actions.append("sidecars")
+        elif name == name_folder_action(root, None):
+            actions.append(f"moves to {show_path(root)}")
+        else:
+            actions.append(f"copies and links in {show_path(root)}")
+    return f"the run of {begun:%Y-%m-%d %H:%M:%S} ({', '.join(actions)})"
 
 
 def pair_replacements(
