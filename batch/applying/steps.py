@@ -146,12 +146,12 @@ def perform(step: Step) -> tuple[str | None, str | None]:
     match operation.kind:
         case Kind.MAKE:
             target = to_path(operation.target)
-            make_parents(target, step.root)
-            make(operation, operation.draft, target)
+            with make_parents(target, step.root):
+                make(operation, operation.draft, target)
         case Kind.RENAME:
             target = to_path(operation.target)
-            make_parents(target, step.root)
-            rename(to_path(operation.previous), target, step.root)
+            with make_parents(target, step.root):
+                rename(to_path(operation.previous), target, step.root)
         case Kind.REMOVE:
             previous = to_path(operation.previous)
             remove(previous)
@@ -159,8 +159,8 @@ def perform(step: Step) -> tuple[str | None, str | None]:
             return operation.source_key, operation.target_key
         case Kind.MOVE:
             target = to_path(operation.target)
-            make_parents(target, step.root)
-            move(source, to_path(operation.draft), target, find_digest(operation, source))
+            with make_parents(target, step.root):
+                move(source, to_path(operation.draft), target, find_digest(operation, source))
         case Kind.WRITE:
             target = to_path(operation.target)
             key = make_source_key(source)

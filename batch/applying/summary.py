@@ -137,7 +137,8 @@ class Summary:
         if self.left:
             more = sum(self.skipped[reason] for reason in NAMED_REASONS) - len(self.left)
             yield f"left: {'; '.join(self.left)}{f' and {more:,} more' if more else ''}"
-        yield from self.warnings
+        if self.done:
+            yield from self.warnings
         if self.failed:
             yield self.describe_failures()
         if self.failed[GONE] and not self.undone_run:

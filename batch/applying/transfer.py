@@ -106,13 +106,21 @@ def verify(source: Path, digest: bytes) -> None:
             raise Refusal(CHANGED)
 
 
-def make_parents(target: Path, root: Path) -> None:
-    """Make the folders between ``root`` and a target."""
-    with refuse_target(target):
-        if not target.parent.is_dir():
-            if not root.is_dir():
-                raise OutputError(f"folder {path_text(root)} is gone", "make it, then run again")
+@contextmanager
+def make_parents(target: Path, root: Path) -> Iterator[None]:
+    """Make the folders between ``root`` and a target, and remove them if the block fails."""
+    present = target.parent
+    while present != root and not present.is_dir():
+        present = present.parent
+    if not present.is_dir():
+        raise OutputError(f"folder {path_text(root)} is gone", "make it, then run again")
+    try:
+        with refuse_target(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        remove_empty_folders(target.parent, present)
+        raise
 
 
 def copy(source: Path, draft: Path, target: Path, digest: bytes, how: How = How.COPY) -> None:

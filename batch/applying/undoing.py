@@ -14,6 +14,7 @@ from batch.applying.folder_action import name_folder_action, parse_action_root
 from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
+from batch.applying.roots import remove_root
 from batch.applying.steps import (
     SIDECAR_UNUSABLE,
     check_removable,
@@ -80,6 +81,7 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
         if run is None:
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
         summary.undone_run = _describe_run(operations, run)
+        actions = operations.list_actions(run)  # before they are undone
         folders: set[Path] = set()
         for operation, removal in pair_replacements(operations.list_run(run)):
             if stop.requested:
@@ -99,6 +101,9 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
         if job.execute:
             for folder in folders:
                 sync_folder(folder)
+            for name in actions:
+                if (root := parse_action_root(name)) is not None:
+                    remove_root(root, operations)
             operations.mark_undone(run)
             operations.write_note(APPLIED_NOTE, "")
     return summary

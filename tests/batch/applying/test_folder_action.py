@@ -363,7 +363,10 @@ def test_a_file_system_without_reflinks_is_named(report: Path, other_disk: Path)
     with pytest.raises(OutputError, match="can't have reflinks") as refused:
         run_apply(report, link_to=other_disk, link=How.REFLINK)
     assert "--copy-to" in refused.value.remedy
-    assert list_files(other_disk) == []
+    assert list(other_disk.iterdir()) == []
+    with pytest.raises(OutputError, match="can't have reflinks"):
+        run_apply(report, link_to=other_disk / "new", link=How.REFLINK)
+    assert list(other_disk.iterdir()) == []
 
 
 def test_hard_links_to_another_disk_are_refused(report: Path, other_disk: Path) -> None:
@@ -465,6 +468,33 @@ def test_undo_leaves_what_others_changed(place: Path, report: Path) -> None:
         run_undo(report)
 
 
+def test_undo_removes_the_folders_that_were_made_and_no_others(place: Path, report: Path) -> None:
+    (place / "mine").mkdir()
+    (place / "kept").mkdir()
+    run_apply(report, copy_to=place / "out", link_to=place / "mine")
+    run_apply(report, move_to=place / "moved")
+    for _ in range(2):
+        run_undo(report)
+    assert not (place / "out").exists()
+    assert not (place / "moved").exists()
+    assert list((place / "mine").iterdir()) == []
+
+    # Another folder of the same name, and one with a file of others.
+    run_apply(report, copy_to=place / "out", link_to=place / "links")
+    (place / "links/note.txt").touch()
+    shutil.rmtree(place / "out")
+    (place / "kept").rename(place / "out")
+    run_undo(report)
+    assert list_files(place / "links") == ["note.txt"]
+    assert (place / "out").is_dir()
+
+
+def test_a_run_that_fills_nothing_leaves_no_folder(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out", selection=Selection(statuses=("unsure",)))
+
+    assert not (place / "out").exists()
+
+
 def test_undo_takes_the_runs_back_one_by_one(place: Path, report: Path) -> None:
     run_apply(report, copy_to=place / "out")
     run_apply(report, link_to=place / "links")
@@ -512,7 +542,7 @@ def test_strange_names_and_labels_stay_below_the_folder(place: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(place: Path, report: Path) -> None:
-    with pytest.raises(OutputError, match=r"there is no .*gone"):
+    with pytest.raises(OutputError, match=r"/gone/out can't be made, as .*/gone; create it first"):
         run_apply(report, copy_to=place / "gone" / "out")
     (place / "file").touch()
     with pytest.raises(OutputError, match="not a folder"):

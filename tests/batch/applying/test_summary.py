@@ -111,3 +111,19 @@ def test_a_report_without_a_match_gets_counts_by_status(place: Path) -> None:
 
     assert "2 photos in the report, 0 match; 0 done already" in text
     assert "no photo matches; photos by status: no_face 1, unsure 1; see --status" in text
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_folders_that_disturb_the_next_run_get_a_warning(place: Path, flat: bool) -> None:
+    report = write(place, *PATHS)
+
+    inside = run_apply(report, copy_to=place / "photos/sorted", flat=flat, execute=False)
+    assert "warning: photos/sorted is inside photos" in describe(inside)
+    outside = run_apply(report, move_to=place / "moved", flat=flat, execute=False)
+    assert "warning: photos that are moved out of photos are missing" in describe(outside)
+    for fine in (
+        run_apply(report, copy_to=place / "copies", flat=flat, execute=False),
+        run_apply(report, move_to=place / "photos", flat=flat),
+    ):
+        assert fine.done
+        assert "warning" not in describe(fine)
