@@ -31,7 +31,6 @@ _PLANS = {
     "write": "write sidecars of",
     "clear": "clear sidecars of",
     "move sidecar": "move sidecars of",
-    "undo": "undo operations on",
 }
 MAX_NAMED_LABELS = 10
 # Reasons to skip what was made for which the files are named.
@@ -118,7 +117,8 @@ class Summary:
         for verb, labels in self._count_verbs().items():
             count, by_label = labels.total(), _count_labels(labels)
             if self.dry_run:
-                yield f"would {_PLANS.get(verb, verb)} {count_text(count, 'photo')} ({by_label})"
+                counted = count_text(count, "operation" if verb == "undo" else "photo")
+                yield f"would {_PLANS.get(verb, verb)} {counted} ({by_label})"
             else:
                 noun = _NOUNS.get(verb)
                 counted = count_text(count, noun) if noun else f"{count:,}"

@@ -97,7 +97,8 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
                 summary.add_failed(photo, refusal)
             else:
                 noun = UNDONE_NOUNS[(removal or operation).kind]
-                summary.add_done("undo", noun, photo, None)
+                file = to_path(operation.target or operation.previous)
+                summary.add_done("undo", noun, file, None)
         if job.execute:
             for folder in folders:
                 sync_folder(folder)

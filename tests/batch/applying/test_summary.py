@@ -52,6 +52,8 @@ def test_an_undo_says_which_run_it_takes_back(place: Path) -> None:
     run_apply(report, copy_to=place / "out", sidecars=SidecarOptions())
     run_apply(report, move_to=place / "moved")
 
+    planned = describe(run_undo(report, execute=False))
+    assert "would undo 4 operations (moves 4)\n  undo moved/happy/b/coffee.png.xmp\n" in planned
     for where in ("moves to moved", "copies and links in out, sidecars"):
         planned = describe(run_undo(report, execute=False))
         assert planned.startswith("would undo the run of 20")
