@@ -10,7 +10,6 @@ from pathlib import Path
 from batch.applying.operations import Kind, Operation, Operations
 from batch.applying.steps import (
     COMPANION,
-    FOREIGN,
     Candidate,
     Skipped,
     Step,
@@ -22,6 +21,7 @@ from batch.applying.steps import (
 )
 from batch.applying.transfer import (
     CHANGED,
+    FOREIGN,
     GONE,
     How,
     Refusal,
@@ -32,6 +32,7 @@ from batch.applying.transfer import (
 from batch.file_types import SIDECAR_SUFFIX
 
 BELOW = "below the folder already"
+OTHER_ACTION = "in the folder already by another action"
 LINKED = "a symbolic link, which is not moved"
 # Names of actions, followed by their folder.
 _MOVED, _MADE = b"moved to ", b"made in "
@@ -76,7 +77,7 @@ class FolderAction:
         """Yield the copies and links; moved photos stay: see ``Action``."""
         if self._how is not None:
             for made in self._operations.list_unseen(self.name):
-                if os.path.lexists(to_path(made.target)):
+                if self._is_own(made, self._how) and os.path.lexists(to_path(made.target)):
                     yield made
 
     def plan_removal(self, made: Operation) -> list[Step]:
@@ -94,8 +95,10 @@ class FolderAction:
                 raise Refusal(GONE)
             number = made.number if made is not None and made.wanted == wanted else 1
             return [self._make(photo, how, wanted, self._verb, number)]
+        if not self._is_own(made, how):
+            raise Skipped(OTHER_ACTION)
         if not is_intact(made):
-            raise Skipped(FOREIGN)
+            raise Skipped(FOREIGN, to_path(made.target))
         if is_stale(made, photo.digest) and not self._dry_run:
             verify(photo.source, photo.digest)
         if made.digest != photo.digest or made.how != how:
@@ -234,6 +237,11 @@ class FolderAction:
         keys = make_source_key(to_path(made.source)), make_target_key(to_path(made.target))
         if keys != (made.source_key, made.target_key) and not self._dry_run:
             self._operations.set_keys(made, *keys, made.digest)
+
+    @staticmethod
+    def _is_own(made: Operation, how: How) -> bool:
+        """Return whether a copy was made by copying, or a link by linking."""
+        return (made.how == How.COPY) is (how is How.COPY)
 
     def _find_relative(self, source: Path) -> Path:
         if not self._flat and self._base in source.parents:

@@ -9,7 +9,9 @@ it the newest.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields, replace
@@ -79,6 +81,7 @@ class Operation:
         written: SHA-256 of the sidecar after ``WRITE``; None if it was removed.
         content: SHA-256 of the content that ``WRITE`` put in; None if it took content out.
         draft: a temporary file that exists only while the operation is done.
+        after_run: whether a run of ``batch-label`` wrote the content, or found it written.
         id: number of the operation; 0 if it is not recorded yet.
         run: number of the run that did it.
         state: whether it is done.
@@ -99,6 +102,7 @@ class Operation:
     written: bytes | None = None
     content: bytes | None = None
     draft: bytes | None = None
+    after_run: bool = False
     id: int = 0
     run: int = 0
     state: State = State.INTENDED
@@ -112,18 +116,19 @@ CREATE TABLE operations (
     action BLOB NOT NULL, source BLOB NOT NULL, how TEXT NOT NULL, wanted BLOB,
     number INTEGER NOT NULL, target BLOB, previous BLOB, digest BLOB,
     source_key TEXT, target_key TEXT, before BLOB, written BLOB,
-    content BLOB, draft BLOB
+    content BLOB, draft BLOB, after_run INTEGER NOT NULL
 );
 CREATE INDEX by_source ON operations (action, source, id) WHERE state = 'done';
 CREATE INDEX by_target ON operations (target, action, id) WHERE state = 'done';
 CREATE INDEX by_wanted ON operations (wanted, number) WHERE state = 'done';
 CREATE INDEX by_run ON operations (run, id);
 CREATE INDEX unfinished ON operations (state) WHERE state IN ('intended', 'undoing');
-CREATE TABLE runs (run INTEGER PRIMARY KEY, undone INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE runs (run INTEGER PRIMARY KEY, begun REAL NOT NULL, undone INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {OPERATIONS_VERSION};
 """
+_STATEMENTS = {line for line in re.split(r"(?<=;)\n", _SCHEMA.strip()) if line[:6] == "CREATE"}
 # Tables of this run, in a temporary file: the photos that matched, and the names it will use.
 _RUN_TABLES = """
 CREATE TEMP TABLE seen (source BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -139,6 +144,7 @@ UPDATE operations SET state = 'done', source_key = ?, target_key = ?, draft = NU
 """
 DROP = "DELETE FROM operations WHERE id = ?"
 SET_STATE = "UPDATE operations SET state = ?, draft = ? WHERE id = ?"
+ADOPT = "UPDATE operations SET after_run = 1 WHERE id = ?"
 SET_KEYS = "UPDATE operations SET source_key = ?, target_key = ?, digest = ? WHERE id = ?"
 FIND_CURRENT = f"""
 SELECT {_NAMES} FROM operations WHERE action = ? AND source = ? AND state = 'done'
@@ -167,6 +173,10 @@ ORDER BY source, id LIMIT :chunk
 NEXT_OF_RUN = f"""
 SELECT {_NAMES} FROM operations WHERE run = ? AND id < ? AND state = 'done'
 ORDER BY id DESC LIMIT ?
+"""
+ADD_RUN = "INSERT INTO runs (begun) VALUES (?)"
+LIST_ACTIONS = """
+SELECT DISTINCT action FROM operations WHERE run = ? AND state = 'done' ORDER BY action
 """
 UNFINISHED = f"SELECT {_NAMES} FROM operations WHERE state IN ('intended', 'undoing') ORDER BY id"
 LAST_RUN = """
@@ -233,6 +243,9 @@ class Operations:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if (written_by, version) != (APPLICATION_ID, OPERATIONS_VERSION):
             raise JournalDamaged(f"another program or version wrote it: {version}")
+        tables = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if {f"{sql};" for (sql,) in tables} != _STATEMENTS:
+            raise JournalDamaged("another version wrote it: its tables are different")
 
     def __enter__(self) -> Operations:
         return self
@@ -262,7 +275,7 @@ class Operations:
         with _translate_errors(self.path):
             self._begin()
             if not self._run:
-                cursor = self._connect.execute("INSERT INTO runs DEFAULT VALUES")
+                cursor = self._connect.execute(ADD_RUN, (time.time(),))
                 self._run = cursor.lastrowid or 0
             for operation in operations:
                 numbered = replace(operation, run=self._run)
@@ -295,6 +308,10 @@ class Operations:
     ) -> None:
         """Record new states of the files of an operation that needs not be done again."""
         self._change(SET_KEYS, source_key, target_key, digest, operation.id)
+
+    def adopt(self, operation: Operation) -> None:
+        """Record that a run found the content of an operation written."""
+        self._change(ADOPT, operation.id)
 
     def mark_undone(self, run: int) -> None:
         """Record that a run is undone, so that the next undo takes the run before it."""
@@ -352,6 +369,17 @@ class Operations:
             row = self._connect.execute(LAST_RUN).fetchone()
             return row[0] if row else None
 
+    def find_time(self, run: int) -> float:
+        """Find when a run began, in seconds since 1970."""
+        with _translate_errors(self.path):
+            row = self._connect.execute("SELECT begun FROM runs WHERE run = ?", (run,)).fetchone()
+            return float(row[0])
+
+    def list_actions(self, run: int) -> list[bytes]:
+        """List the names of the actions of a run."""
+        with _translate_errors(self.path):
+            return [row[0] for row in self._connect.execute(LIST_ACTIONS, (run,))]
+
     def list_run(self, run: int) -> Iterator[Operation]:
         """Yield what a run did, the last first."""
         before = 2**63 - 1
@@ -403,6 +431,7 @@ def _to_values(operation: Operation) -> Iterator[tuple[str, object]]:
 def _to_operation(row: tuple[object, ...]) -> Operation:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["kind"], values["state"] = Kind(str(values["kind"])), State(str(values["state"]))
+    values["after_run"] = bool(values["after_run"])
     return Operation(**values)  # type: ignore[arg-type]
 
 

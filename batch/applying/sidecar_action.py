@@ -35,6 +35,7 @@ from batch.options import SidecarName, SidecarOptions
 from batch.xmp import SidecarContent, remove_content, update_sidecar
 
 SHARED = "with the sidecar of another photo"
+OF_APPLY = "kept, as apply wrote the keywords and no run did"
 UNLABELLED = "without a label for a keyword"
 
 
@@ -45,13 +46,21 @@ class SidecarAction:
         options: what is written.
         operations: what was done before.
         dry_run: whether only to plan, without reading photos.
+        follows_run: see ``ApplyJob``; content that only ``apply`` wrote is not removed.
     """
 
-    def __init__(self, options: SidecarOptions, operations: Operations, dry_run: bool) -> None:
+    def __init__(
+        self,
+        options: SidecarOptions,
+        operations: Operations,
+        dry_run: bool,
+        follows_run: bool,
+    ) -> None:
         self.name = b"sidecar " + options.sidecar_name.encode()
         self._options = options
         self._operations = operations
         self._dry_run = dry_run
+        self._follows_run = follows_run
 
     def plan(self, photo: Candidate) -> list[Step]:
         """Plan to write the sidecar: see ``Action``."""
@@ -69,6 +78,8 @@ class SidecarAction:
         content = self._compute_content(photo.reported)
         if written is not None and written.content == content:
             is_same_photo = written.source_key == key and written.digest == photo.digest
+            if self._follows_run and not written.after_run:
+                self._operations.adopt(written)
             if make_target_key(sidecar) == written.target_key and is_same_photo:
                 return []
         before = read_sidecar(sidecar)
@@ -87,6 +98,7 @@ class SidecarAction:
             written=hashlib.sha256(data).digest(),
             content=content,
             draft=make_draft(sidecar),
+            after_run=self._follows_run,
         )
         return [
             Step(
@@ -108,6 +120,8 @@ class SidecarAction:
 
     def plan_removal(self, made: Operation) -> list[Step]:
         """Plan to take the labels out of a sidecar: see ``Action``."""
+        if self._follows_run and not made.after_run:
+            raise Refusal(OF_APPLY)
         sidecar = to_path(made.target)
         before = read_sidecar(sidecar)
         if before is None:

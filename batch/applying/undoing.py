@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from batch.applying.folder_action import parse_action_root
+from batch.applying.folder_action import name_folder_action, parse_action_root
 from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
+from batch.applying.roots import remove_root
 from batch.applying.steps import (
-    FOREIGN,
     SIDECAR_UNUSABLE,
     check_removable,
     find_digest,
@@ -28,12 +30,15 @@ from batch.applying.steps import (
 )
 from batch.applying.summary import Summary
 from batch.applying.transfer import (
+    FOREIGN,
     GONE,
     Refusal,
     move,
     refuse_target,
     remove,
     remove_empty_folders,
+    show_path,
+    verify,
 )
 from batch.errors import SidecarError, UsageError
 from batch.files.lock import OnWait
@@ -42,12 +47,15 @@ from batch.path_text import path_text
 from batch.stopping import Stop
 from batch.xmp import remove_content
 
+# Why a copy or link is not undone.
+REPLACED = "kept, as the photo has changed and the earlier copy or link can't be made again"
+NEWER = "kept, as a later run replaced it and could not be undone"
 _NOTHING_REMEDY = "undo only what batch-label apply --yes has done with this report"
 # What operations did, in the count of those that are undone.
 UNDONE_NOUNS = {
     Kind.MAKE: "copies and links",
     Kind.RENAME: "renames",
-    Kind.REMOVE: "removals",
+    Kind.REMOVE: "removals and replacements",
     Kind.MOVE: "moves",
     Kind.WRITE: "sidecars",
 }
@@ -72,26 +80,98 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
         run = operations.find_last_run()
         if run is None:
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
-        summary.run = run
+        summary.undone_run = _describe_run(operations, run)
+        actions = operations.list_actions(run)  # before they are undone
         folders: set[Path] = set()
-        for operation in operations.list_run(run):
+        for operation, removal in pair_replacements(operations.list_run(run)):
             if stop.requested:
                 raise stop.make_error("run it again to continue")
             photo = to_path(operation.source)
             try:
+                _check_undoable(operations, operation, removal, job.execute)
                 if job.execute:
                     _undo_one(operations, operation, folders)
+                    if removal is not None:
+                        _undo_one(operations, removal, folders)
             except Refusal as refusal:
-                operations.set_state(operation, State.DONE)
-                summary.add_failed(path_text(photo), refusal)
+                summary.add_failed(photo, refusal)
             else:
-                summary.add_done("undo", UNDONE_NOUNS[operation.kind], photo, None)
+                noun = UNDONE_NOUNS[(removal or operation).kind]
+                file = to_path(operation.target or operation.previous)
+                summary.add_done("undo", noun, file, None)
         if job.execute:
             for folder in folders:
                 sync_folder(folder)
+            for name in actions:
+                if (root := parse_action_root(name)) is not None:
+                    remove_root(root, operations)
             operations.mark_undone(run)
             operations.write_note(APPLIED_NOTE, "")
     return summary
+
+
+def _describe_run(operations: Operations, run: int) -> str:
+    """Say when a run began and what it did where."""
+    begun = datetime.fromtimestamp(operations.find_time(run)).astimezone()
+    actions = []
+    for name in operations.list_actions(run):
+        root = parse_action_root(name)
+        if root is None:
+            actions.append("sidecars")
+        elif name == name_folder_action(root, None):
+            actions.append(f"moves to {show_path(root)}")
+        else:
+            actions.append(f"copies and links in {show_path(root)}")
+    return f"the run of {begun:%Y-%m-%d %H:%M:%S} ({', '.join(actions)})"
+
+
+def pair_replacements(
+    operations: Iterable[Operation],
+) -> Iterator[tuple[Operation, Operation | None]]:
+    """Yield operations of a run, the last first, each with the removal that it replaced."""
+    made: Operation | None = None
+    for operation in operations:
+        if made is not None:
+            is_pair = operation.kind is Kind.REMOVE and operation.id == made.id - 1
+            is_pair = is_pair and operation.source == made.source
+            is_pair = is_pair and operation.action == made.action
+            yield made, operation if is_pair else None
+            made = None
+            if is_pair:
+                continue
+        if operation.kind is Kind.MAKE:
+            made = operation
+        else:
+            yield operation, None
+    if made is not None:
+        yield made, None
+
+
+def _check_undoable(
+    operations: Operations, operation: Operation, removal: Operation | None, reads: bool
+) -> None:
+    """Make sure that a copy or link is only removed if what it replaced can be made again.
+
+    Args:
+        operations: what was done.
+        operation: what is to be undone.
+        removal: the removal before it, if it replaced something.
+        reads: whether to read the photo; otherwise digests on record are compared.
+
+    Raises:
+        Refusal: it must stay.
+    """
+    if operation.kind is not Kind.MAKE or not os.path.lexists(to_path(operation.target)):
+        return
+    newest = operations.find_current(operation.action, operation.source)
+    if newest is not None and newest.run > operation.run:
+        raise Refusal(NEWER)
+    if removal is None:
+        return
+    if removal.digest != operation.digest:
+        raise Refusal(REPLACED)
+    if reads:
+        verify(to_path(removal.source), removal.digest or b"")
 
 
 def _undo_one(operations: Operations, operation: Operation, folders: set[Path]) -> None:
@@ -100,7 +180,11 @@ def _undo_one(operations: Operations, operation: Operation, folders: set[Path]) 
         operations.set_state(operation, State.UNDOING, draft)
         operations.commit()
     root = parse_action_root(operation.action) or to_path(operation.target).parent
-    undo(operation, draft, root)
+    try:
+        undo(operation, draft, root)
+    except Refusal:
+        operations.set_state(operation, State.DONE)
+        raise
     folders.update(list_folders(operation))
     operations.set_state(operation, State.UNDONE)
 

@@ -140,8 +140,7 @@ class Regions:
         own: list[_Element] = []
         foreign: list[_Element] = []
         for item in self._list_items():
-            described = (_read_field(item, "mwg-rs:Description") or "").startswith(root + SEPARATOR)
-            named = bool(_read_field(item, "mwg-rs:Name"))
+            described, named = _is_described(item, root), _is_named(item)
             (own if described and not named else foreign).append(item)
             if described and named:
                 self._update_description(item, faces)
@@ -164,6 +163,28 @@ class Regions:
                 _write_region(array[-1], face)
         elif not foreign and own:
             self._remove_empty()
+
+    def relabel_below(self, root: str, keywords: tuple[str, ...]) -> None:
+        """Bring the descriptions of regions up to date, for which only keywords are known.
+
+        A description that is none of the keywords is replaced if there is only one keyword. Else it
+        is not known which face has which: the region is removed, or if it has a name, only the
+        description in it.
+
+        Args:
+            root: the root of the keywords.
+            keywords: the keywords of the photo, without the root.
+        """
+        paths = [f"{root}{SEPARATOR}{keyword}" for keyword in keywords]
+        for item in self._list_items():
+            if not _is_described(item, root) or _read_field(item, "mwg-rs:Description") in paths:
+                continue
+            if len(paths) == 1 or _is_named(item):
+                _set_field(item, "mwg-rs:Description", paths[0] if len(paths) == 1 else None)
+                continue
+            remove_child(item)
+            if not self._list_items():
+                self._remove_empty()
 
     def _list_items(self) -> list[_Element]:
         return [] if self._array is None else list(self._array.iterchildren(LI))
@@ -220,6 +241,15 @@ def _read_field(element: _Element, name: str) -> str | None:
     attribute = _find_holder(element).get(qualify(name))
     fields = _find_fields(element, name)
     return attribute if attribute is not None or not fields else read_text(fields[0])
+
+
+def _is_described(item: _Element, root: str) -> bool:
+    """Return whether a region has a description below a root."""
+    return (_read_field(item, "mwg-rs:Description") or "").startswith(root + SEPARATOR)
+
+
+def _is_named(item: _Element) -> bool:
+    return bool(_read_field(item, "mwg-rs:Name"))
 
 
 def _set_field(element: _Element, name: str, text: str | None) -> None:

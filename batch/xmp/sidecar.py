@@ -38,7 +38,8 @@ class SidecarContent:
     Attributes:
         keywords: keywords below the root; empty to remove those that are there.
         root: the keyword above them; ``|`` separates its levels.
-        faces: the faces, empty to remove the regions of batch-label; None leaves regions alone.
+        faces: the faces, empty to remove the regions of batch-label; None adds none, and
+            only brings the descriptions of those that are there up to date.
         width: width of the upright photo in pixels.
         height: its height.
         orientation: EXIF orientation of the photo file, 1 to 8, as regions are relative to the
@@ -74,7 +75,9 @@ def update_sidecar(existing: bytes | None, content: SidecarContent) -> bytes:
         _check_keyword(keyword)
     packet = Packet(existing)
     # The regions first: they read the record, which the keywords change.
-    if content.faces is not None:
+    if content.faces is None:
+        Regions(packet).relabel_below(content.root, content.keywords)
+    else:
         faces = [found for face in content.faces if (found := _locate(face, content)) is not None]
         sides = content.width, content.height
         width, height = sides if content.orientation < 5 else sides[::-1]
@@ -99,16 +102,6 @@ def remove_content(existing: bytes, root: str) -> bytes | None:
     Regions(packet).replace_below(root, [], 0, 0)
     Keywords(packet).replace_below(root, ())
     return None if packet.is_empty() else packet.write()
-
-
-def read_keywords(existing: bytes, root: str) -> tuple[str, ...]:
-    """Return the keywords below a root, without the root.
-
-    Raises:
-        SidecarError: the sidecar is too large, damaged or not XMP.
-        UsageError: lxml is not installed.
-    """
-    return Keywords(Packet(existing)).read_below(root)
 
 
 def _locate(face: FaceRegion, content: SidecarContent) -> LabelledArea | None:

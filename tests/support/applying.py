@@ -88,4 +88,5 @@ def run_apply(report: Path, **options: Any) -> Summary:
 
 def run_undo(report: Path, **options: Any) -> Summary:
     """Undo the last run in this process."""
-    return undo_last(ApplyJob(str(report), report.parent, execute=True, **options), Stop())
+    settings: dict[str, Any] = {"execute": True} | options
+    return undo_last(ApplyJob(str(report), report.parent, **settings), Stop())

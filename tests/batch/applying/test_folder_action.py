@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from batch.applying.folder_action import OTHER_ACTION
 from batch.applying.selection import Selection
 from batch.applying.transfer import CHANGED, GONE, How
+from batch.applying.undoing import NEWER, REPLACED
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from tests.support.applying import (
     list_files,
@@ -180,6 +182,45 @@ def test_a_changed_photo_is_refused_and_then_replaced(place: Path, report: Path)
     assert (place / "out/happy/b/coffee.png").read_bytes() == photo.read_bytes()
 
 
+@pytest.mark.parametrize("how", [How.COPY, How.HARD, How.SYMBOLIC])
+def test_undo_keeps_what_replaced_the_copy_of_a_changed_photo(
+    place: Path, report: Path, how: How
+) -> None:
+    out = place / "out"
+    options: dict[str, Any] = {"copy_to": out} if how is How.COPY else {"link_to": out, "link": how}
+    run_apply(report, **options)
+    photo = place / "photos/b/coffee.png"
+    photo.unlink()
+    shutil.copy(place / "photos/a/chelsea.png", photo)
+    assert run_apply(write(place), **options).done == {("replace", "happy"): 1}
+
+    planned = run_undo(report, execute=False)
+    summary = run_undo(report)
+
+    assert planned.failed == summary.failed == {REPLACED: 1}
+    assert "coffee.png" in summary.named[0]
+    assert (planned.done, summary.done) == ({}, {})
+    assert (out / "happy/b/coffee.png").read_bytes() == photo.read_bytes()
+    # It is still known, and the run before leaves it too.
+    assert run_apply(report, **options).unchanged == 4
+    assert run_undo(report).failed == {NEWER: 1}
+    assert list_files(out) == ["happy/b/coffee.png"]
+
+
+def test_undo_makes_what_was_replaced_again_if_the_photo_is_the_same(
+    place: Path, report: Path
+) -> None:
+    out = place / "out"
+    run_apply(report, link_to=out, link=How.SYMBOLIC)
+    assert run_apply(report, link_to=out, link=How.HARD).done.total() == 4
+
+    planned = run_undo(report, execute=False)
+    summary = run_undo(report)
+
+    assert planned.done == summary.done == {("undo", "removals and replacements"): 4}
+    assert (out / "happy/b/coffee.png").is_symlink()
+
+
 def test_photos_that_changed_are_gone_or_unreadable_are_not_touched(place: Path) -> None:
     report = write(place)
     (place / "photos/a/astronaut.png").unlink()
@@ -322,7 +363,10 @@ def test_a_file_system_without_reflinks_is_named(report: Path, other_disk: Path)
     with pytest.raises(OutputError, match="can't have reflinks") as refused:
         run_apply(report, link_to=other_disk, link=How.REFLINK)
     assert "--copy-to" in refused.value.remedy
-    assert list_files(other_disk) == []
+    assert list(other_disk.iterdir()) == []
+    with pytest.raises(OutputError, match="can't have reflinks"):
+        run_apply(report, link_to=other_disk / "new", link=How.REFLINK)
+    assert list(other_disk.iterdir()) == []
 
 
 def test_hard_links_to_another_disk_are_refused(report: Path, other_disk: Path) -> None:
@@ -424,6 +468,33 @@ def test_undo_leaves_what_others_changed(place: Path, report: Path) -> None:
         run_undo(report)
 
 
+def test_undo_removes_the_folders_that_were_made_and_no_others(place: Path, report: Path) -> None:
+    (place / "mine").mkdir()
+    (place / "kept").mkdir()
+    run_apply(report, copy_to=place / "out", link_to=place / "mine")
+    run_apply(report, move_to=place / "moved")
+    for _ in range(2):
+        run_undo(report)
+    assert not (place / "out").exists()
+    assert not (place / "moved").exists()
+    assert list((place / "mine").iterdir()) == []
+
+    # Another folder of the same name, and one with a file of others.
+    run_apply(report, copy_to=place / "out", link_to=place / "links")
+    (place / "links/note.txt").touch()
+    shutil.rmtree(place / "out")
+    (place / "kept").rename(place / "out")
+    run_undo(report)
+    assert list_files(place / "links") == ["note.txt"]
+    assert (place / "out").is_dir()
+
+
+def test_a_run_that_fills_nothing_leaves_no_folder(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out", selection=Selection(statuses=("unsure",)))
+
+    assert not (place / "out").exists()
+
+
 def test_undo_takes_the_runs_back_one_by_one(place: Path, report: Path) -> None:
     run_apply(report, copy_to=place / "out")
     run_apply(report, link_to=place / "links")
@@ -471,7 +542,7 @@ def test_strange_names_and_labels_stay_below_the_folder(place: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(place: Path, report: Path) -> None:
-    with pytest.raises(OutputError, match=r"there is no .*gone"):
+    with pytest.raises(OutputError, match=r"/gone/out can't be made, as .*/gone; create it first"):
         run_apply(report, copy_to=place / "gone" / "out")
     (place / "file").touch()
     with pytest.raises(OutputError, match="not a folder"):
@@ -490,6 +561,31 @@ def test_unknown_labels_are_refused(place: Path, report: Path) -> None:
 def test_moving_goes_with_no_other_action(place: Path, report: Path) -> None:
     with pytest.raises(UsageError, match="--move-to and another action"):
         run_apply(report, move_to=place / "out", copy_to=place / "copies")
+
+
+@pytest.mark.parametrize("name", ["out", "./out", "a/../out", "same"])
+def test_copies_and_links_need_two_folders(place: Path, report: Path, name: str) -> None:
+    (place / "same").symlink_to("out")
+
+    with pytest.raises(UsageError, match="name the same folder"):
+        run_apply(report, copy_to=place / "out", link_to=Path(f"{place}/{name}"))
+
+    assert not (place / "out").exists()
+
+
+def test_a_copy_is_not_replaced_by_a_link_nor_a_link_by_a_copy(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    run_apply(report, link_to=place / "links")
+    none = Selection(labels=("sad",), min_confidence=1.0)
+
+    linked = run_apply(report, link_to=place / "out")
+    copied = run_apply(report, copy_to=place / "links")
+    pruned = run_apply(report, link_to=place / "out", selection=none, prune=True)
+
+    assert linked.skipped == copied.skipped == {OTHER_ACTION: 4}
+    assert (linked.done, copied.done, pruned.done) == ({}, {}, {})
+    assert not (place / "out/happy/b/coffee.png").is_symlink()
+    assert (place / "links/happy/b/coffee.png").is_symlink()
 
 
 def test_the_paths_of_subfolders_begin_below_the_common_folder(place: Path, report: Path) -> None:

@@ -29,6 +29,7 @@ def path(tmp_path: Path) -> Path:
         module.DROP,
         module.SET_STATE,
         module.SET_KEYS,
+        module.ADOPT,
         module.FIND_CURRENT,
         module.FIND_BY_TARGET,
         module.LAST_NUMBER,
@@ -95,6 +96,20 @@ def test_another_file_is_not_used(path: Path) -> None:
     path.write_text("no database at all, but a text that is long enough to be read")
     with pytest.raises(OutputError, match="not a database"):
         Operations(path, dry_run=True)
+
+
+def test_a_record_with_other_tables_is_refused(path: Path) -> None:
+    Operations(path, dry_run=False).__exit__(None, None, None)
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE operations DROP COLUMN after_run")
+    database.close()
+    before = path.read_bytes()
+
+    for dry_run in (True, False):
+        with pytest.raises(OutputError, match="its tables are different") as refused:
+            Operations(path, dry_run=dry_run)
+    assert "move it away" in refused.value.remedy
+    assert path.read_bytes() == before
 
 
 def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path) -> None:

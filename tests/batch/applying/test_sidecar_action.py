@@ -14,7 +14,7 @@ from batch.applying.sidecar_action import SHARED
 from batch.applying.transfer import CHANGED, GONE
 from batch.errors import ExitCode, ReportError
 from batch.options import SidecarName, SidecarOptions
-from batch.xmp import FaceRegion, SidecarContent, read_keywords, update_sidecar
+from batch.xmp import FaceRegion, SidecarContent, update_sidecar
 from tests.support.applying import (
     list_files,
     make_row,
@@ -23,6 +23,7 @@ from tests.support.applying import (
     save_samples,
     write_report,
 )
+from tests.support.sidecars import read_keywords
 
 ROOT = "expression"
 FULL = SidecarOptions()
@@ -230,6 +231,17 @@ def test_faces_are_marked_where_they_are_in_the_stored_picture(place: Path) -> N
     )
     written = (place / "photos/a/sideways.jpg.xmp").read_bytes()
     assert written == update_sidecar(None, content)
+
+
+def test_a_region_follows_the_label_although_faces_are_not_asked_for(place: Path) -> None:
+    run_apply(write(place), sidecars=SidecarOptions(faces=True))
+    assert "expression|happy</mwg-rs" in (place / f"{CAT}.xmp").read_text()
+
+    run_apply(write(place, cat="sad"), sidecars=FULL)
+
+    written = (place / f"{CAT}.xmp").read_text()
+    assert "expression|sad</mwg-rs" in written
+    assert "happy" not in written
 
 
 def test_each_face_of_a_report_per_face_is_marked(place: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
 
 from batch.errors import ExitCode
 from batch.files.lock import hold_lock
-from batch.xmp import read_keywords
 from tests.support.runs import RunFolder, make_photos
+from tests.support.sidecars import read_keywords
 
 RUN = ("photos", "-o", "r.csv", "--xmp", "--log-format", "json")
 
@@ -123,6 +124,31 @@ def test_a_run_is_undone_by_apply(place: RunFolder) -> None:
     # The next run writes them again.
     place.run(*RUN, "--min-confidence", "0")
     assert find_keywords(place) == find_labels(place)
+
+
+def test_a_run_only_removes_keywords_that_runs_wrote_or_found(place: RunFolder) -> None:
+    place.run("photos", "-o", "r.csv", "--min-confidence", "0")
+    rows = place.rows().values()
+    middle = statistics.median(float(row["confidence"]) for row in rows if row["label"])
+    place.run("photos", "-o", "r.csv", "--min-confidence", f"{middle}")
+    ok = find_labels(place)
+    apply = ("apply", "r.csv", "--xmp", "--yes")
+    asked_for = place.command(*apply, "--status", "ok", "--status", "unsure")
+    written = find_keywords(place)
+    assert len(written) > len(ok) > 0, asked_for.stderr
+
+    ran = place.run(*RUN, "--min-confidence", f"{middle}")
+
+    event = find_event(ran.stderr)
+    assert event is not None
+    assert event["cleared"] == 0
+    skipped = {"kept, as apply wrote the keywords and no run did": len(written) - len(ok)}
+    assert event["skipped"] == skipped
+    assert find_keywords(place) == written
+    # Those that the run found written are now the run's.
+    place.run(*RUN, "--min-confidence", "1")
+    assert not find_labels(place)
+    assert find_keywords(place).keys() == written.keys() - ok.keys()
 
 
 def test_all_faces_get_their_labels(place: RunFolder) -> None:

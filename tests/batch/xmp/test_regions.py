@@ -109,7 +109,7 @@ def test_regions_are_replaced() -> None:
     second = update_sidecar(first, make_content("sad", faces=(other,)))
     assert b"happy" not in second
     assert second == update_sidecar(FLAT, make_content("sad", faces=(other,)))
-    # None leaves them alone, an empty tuple removes them.
+    # None adds none, an empty tuple removes them.
     assert update_sidecar(second, make_content("sad")) is second
     emptied = update_sidecar(second, make_content("sad", faces=()))
     assert b"<mwg-rs:" not in emptied
@@ -157,6 +157,38 @@ def test_a_region_that_got_a_name_is_someone_s(tmp_path: Path) -> None:
     (region,) = read_regions(removed, tmp_path)["RegionList"]
     assert region["Name"] == "Ben"
     assert "Description" not in region
+
+
+def test_descriptions_follow_the_label_although_faces_are_not_given(tmp_path: Path) -> None:
+    made = update_sidecar(FLAT, make_content("happy", faces=(LEFT,)))
+    named = made.replace(b"<mwg-rs:Type>", b"<mwg-rs:Name>Ben</mwg-rs:Name><mwg-rs:Type>")
+
+    for before, name in ((made, None), (named, "Ben")):
+        sad = update_sidecar(before, make_content("sad"))
+        (region,) = read_regions(sad, tmp_path)["RegionList"]
+        assert (region.get("Name"), region["Description"]) == (name, "expression|sad")
+        assert b"happy" not in sad
+        assert update_sidecar(sad, make_content("sad")) is sad
+
+
+def test_a_region_is_removed_if_it_is_not_known_which_label_is_its(tmp_path: Path) -> None:
+    made = update_sidecar(DIGIKAM, make_content("happy", "neither", faces=(LEFT, RIGHT)))
+    before = read_regions(DIGIKAM, tmp_path)["RegionList"]
+
+    two = update_sidecar(made, make_content("sad", "neither"))
+    regions = read_regions(two, tmp_path)["RegionList"]
+    assert regions[:-1] == before
+    assert regions[-1]["Description"] == "expression|neither"
+    none = update_sidecar(made, make_content("sad", "angry"))
+    assert read_regions(none, tmp_path)["RegionList"] == before
+
+    alone = update_sidecar(FLAT, make_content("happy", faces=(LEFT,)))
+    named = alone.replace(b"<mwg-rs:Type>", b"<mwg-rs:Name>Ben</mwg-rs:Name><mwg-rs:Type>")
+    assert b"<mwg-rs:" not in update_sidecar(alone, make_content("sad", "angry"))
+    (region,) = read_regions(update_sidecar(named, make_content("sad", "angry")), tmp_path)[
+        "RegionList"
+    ]
+    assert (region["Name"], "Description" in region) == ("Ben", False)
 
 
 def test_a_region_that_someone_adds_behind_comes_first_after_the_next_update() -> None:
