@@ -53,7 +53,7 @@ def test_queries_per_photo_search_an_index(path: Path, query: str) -> None:
 def test_the_newest_operation_that_is_done_counts(path: Path) -> None:
     with Operations(path, dry_run=False) as operations:
         made, renamed = operations.record_intents(
-            [COPY, replace(COPY, kind=Kind.RENAME, target=b"/out/b.jpg")]
+            [COPY, replace(COPY, kind=Kind.RENAME, target=b"/out/b.jpg", previous=COPY.target)]
         )
         assert operations.find_current(COPY.action, COPY.source) is None
         assert [found.id for found in operations.list_unfinished()] == [made.id, renamed.id]
@@ -123,3 +123,48 @@ def test_it_is_beside_the_report_or_in_the_folder_for_state(tmp_path: Path) -> N
     url = find_operations_path(Url("s3://bucket/r.csv"), tmp_path)
     assert url.parent == tmp_path
     assert url.suffix == ".applied"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("kind", "mbke"), ("kind", "remove"), ("how", "copz"), ("number", "x")),
+        *(
+            ("target", None),
+            ("target", b"out/a.jpg"),
+            ("target", b"/out/\0a.jpg"),
+            ("target", "/t"),
+        ),
+        *(
+            ("source", 7),
+            ("digest", "text"),
+            ("wanted", b""),
+            ("wanted", b"/o/a"),
+            ("draft", b"/a.jpg"),
+        ),
+    ],
+)
+def test_a_damaged_operation_is_refused(path: Path, column: str, value: object) -> None:
+    with Operations(path, dry_run=False) as operations:
+        (made,) = operations.record_intents([COPY])
+        operations.complete(made, "s", "t")
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE operations SET {column} = ?", (value,))
+    database.close()
+
+    with Operations(path, dry_run=True) as operations:
+        reads = (
+            lambda: operations.find_current(COPY.action, COPY.source),
+            lambda: list(operations.list_run(1)),
+            lambda: list(operations.list_unseen(COPY.action)),
+        )
+        refusals = []
+        for read in reads:
+            try:
+                read()
+            except OutputError as error:
+                refusals.append(error)
+
+    assert refusals
+    assert all("record of operations" in refused.problem for refused in refusals)
+    assert all("move it away" in refused.remedy for refused in refusals)

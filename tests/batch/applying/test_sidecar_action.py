@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from batch.applying.selection import Selection
 from batch.applying.sidecar_action import SHARED
+from batch.applying.steps import DAMAGED
 from batch.applying.transfer import CHANGED, GONE
 from batch.errors import ExitCode, ReportError
 from batch.options import SidecarName, SidecarOptions
@@ -263,3 +265,19 @@ def test_labels_that_cannot_be_keywords_are_named(place: Path) -> None:
 
     assert summary.failed == {"has a sidecar that can't be used": 1}
     assert "separate levels" in summary.named[0]
+
+
+def test_a_sidecar_whose_earlier_bytes_are_damaged_stays(place: Path) -> None:
+    make_foreign(place / f"{CAT}.xmp")
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    written = (place / f"{CAT}.xmp").read_bytes()
+    with sqlite3.connect(place / ".r.csv.applied") as database:
+        database.execute("UPDATE operations SET before = x'00' WHERE before IS NOT NULL")
+    database.close()
+
+    summary = run_undo(report)
+
+    assert summary.failed == {DAMAGED: 1}
+    assert (place / f"{CAT}.xmp").read_bytes() == written
+    assert not (place / f"{CUP}.xmp").exists()
