@@ -281,3 +281,17 @@ def test_a_sidecar_whose_earlier_bytes_are_damaged_stays(place: Path) -> None:
     assert summary.failed == {DAMAGED: 1}
     assert (place / f"{CAT}.xmp").read_bytes() == written
     assert not (place / f"{CUP}.xmp").exists()
+
+
+@pytest.mark.parametrize("options", [FULL, STEM])
+@pytest.mark.parametrize("path", ["/", "photos", "photos/..", "."])
+def test_a_folder_gets_no_sidecar(place: Path, path: str, options: SidecarOptions) -> None:
+    row = make_row(place, CAT) | {"path": path}
+    report = write_report(place / "r.csv", [row])
+    before = list_files(place)
+
+    for execute in (False, True):
+        assert run_apply(report, sidecars=options, execute=execute).failed == {GONE: 1}
+    assert run_apply(report, copy_to=place / "out").failed == {GONE: 1}
+    assert run_apply(report, move_to=place / "out").failed == {GONE: 1}
+    assert set(list_files(place)) - set(before) == {".r.csv.applied"}
