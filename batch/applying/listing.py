@@ -27,7 +27,10 @@ from batch.reports.output import (
 from batch.reviewing.reviews_file import REVIEWS_SUFFIX
 from batch.stopping import Stop
 
-NEWLINE = "with a newline in its name, which needs --null"
+LINE_BREAK = "with a line break in its name, which needs --null"
+# rsync --files-from skips lines that begin with # or ; as comments, and ends them at a carriage return too.
+# Other programs take a name that begins with a dash for an option.
+_GUARDED = (b"-", b"#", b";")
 _KIND, _REMEDY = "list", "choose another file with --list"
 # Of the files beside a report that are not hidden.
 _SUFFIXES = (REVIEWS_SUFFIX, RECORD_SUFFIX, HISTORY_SUFFIX)
@@ -51,14 +54,15 @@ class Listing:
         """Make sure that a path can be a line.
 
         Raises:
-            Refusal: it has a newline.
+            Refusal: it has a line break.
         """
-        if not self.null and b"\n" in os.fsencode(path):
-            raise Refusal(NEWLINE)
+        name = os.fsencode(path)
+        if not self.null and (b"\n" in name or b"\r" in name):
+            raise Refusal(LINE_BREAK)
 
     def add(self, path: bytes) -> None:
-        """Write a path; one that begins with a dash gets ``./`` in front."""
-        guard = b"./" if path.startswith(b"-") else b""
+        """Write a path; one that programs would not take for a path gets ``./`` in front."""
+        guard = b"./" if path.startswith(_GUARDED) else b""
         with translate_write_errors(self.name, _REMEDY):
             self.stream.write(guard + path + (b"\0" if self.null else b"\n"))
 

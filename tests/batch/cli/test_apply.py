@@ -104,7 +104,8 @@ def test_the_list_is_for_xargs_and_rsync(place: RunFolder) -> None:
 
 
 def test_strange_names_are_listed_as_they_are(tmp_path: Path) -> None:
-    names = [b"-rf.jpg", b"\xff.jpg", "ü 1.jpg".encode(), b"new\nline.jpg"]
+    guarded = [b"-rf.jpg", b"#rec.jpg", b";1.jpg"]
+    names = [*guarded, b"\xff.jpg", "ü 1.jpg".encode(), b"new\nline.jpg", b"return\r.jpg"]
     make_photos(tmp_path, 1)
     rows = []
     for name in names:
@@ -114,12 +115,18 @@ def test_strange_names_are_listed_as_they_are(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
 
     shown = run_listing(place, "r.csv", "--list", "-", "--null")
-    assert shown.stdout.split(b"\0")[:-1] == [b"./-rf.jpg", *names[1:]]
+    assert shown.stdout.split(b"\0")[:-1] == [*(b"./" + name for name in guarded), *names[3:]]
 
     lines = run_listing(place, "r.csv", "--list", "-")
-    assert lines.stdout.splitlines() == [b"./-rf.jpg", *names[1:3]]
+    assert lines.stdout.split(b"\n")[:-1] == [*(b"./" + name for name in guarded), *names[3:5]]
     assert lines.returncode == 3
-    assert b"with a newline in its name, which needs --null" in lines.stderr
+    assert b"2 with a line break in its name, which needs --null" in lines.stderr
+
+    if shutil.which("rsync"):
+        (tmp_path / "list.txt").write_bytes(lines.stdout)
+        subprocess.run(["rsync", "--files-from=list.txt", ".", "copied"], cwd=tmp_path, check=True)
+        copied = [os.fsencode(name) for name in list_files(tmp_path / "copied")]
+        assert sorted(copied) == sorted(names[:5])
 
 
 def test_photos_in_archives_are_listed_without_being_read(tmp_path: Path) -> None:
