@@ -28,8 +28,8 @@ from batch.reviewing.reviews_file import REVIEWS_SUFFIX
 from batch.stopping import Stop
 
 LINE_BREAK = "with a line break in its name, which needs --null"
-# rsync --files-from skips lines that begin with # or ; as comments, and ends them at a carriage return too.
-# Other programs take a name that begins with a dash for an option.
+# rsync --files-from skips lines that begin with # or ; as comments, and ends lines at a carriage
+# return too. Other programs take a name that begins with a dash for an option.
 _GUARDED = (b"-", b"#", b";")
 _KIND, _REMEDY = "list", "choose another file with --list"
 # Of the files beside a report that are not hidden.

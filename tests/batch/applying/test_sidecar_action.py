@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from batch.applying.apply_report import TWICE
 from batch.applying.selection import Selection
 from batch.applying.sidecar_action import SHARED
 from batch.applying.steps import DAMAGED
@@ -295,3 +296,13 @@ def test_a_folder_gets_no_sidecar(place: Path, path: str, options: SidecarOption
     assert run_apply(report, copy_to=place / "out").failed == {GONE: 1}
     assert run_apply(report, move_to=place / "out").failed == {GONE: 1}
     assert set(list_files(place)) - set(before) == {".r.csv.applied"}
+
+
+def test_a_second_row_of_a_photo_is_counted_and_not_mixed_in(place: Path) -> None:
+    rows = [make_row(place, CAT, label=label) for label in ("happy", "sad")]
+
+    summary = run_apply(write_report(place / "r.csv", rows), sidecars=FULL)
+
+    assert summary.done == {("write", "happy"): 1}
+    assert (summary.photos, summary.skipped) == (2, {TWICE: 1})
+    assert keywords(place / f"{CAT}.xmp") == ("happy",)
