@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields, replace
@@ -230,9 +231,13 @@ class Operations:
         self._connect = self._open_database(path, dry_run)
 
     def _open_database(self, path: Path, dry_run: bool) -> sqlite3.Connection:
-        check_regular(path)
         with _translate_errors(path):
-            if dry_run and not os.path.lexists(path):
+            if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise OutputError(f"the {NOUN} {path_text(path)} is not a regular file", REMEDY)
+        check_regular(path, NOUN, "then run again")
+        with _translate_errors(path):
+            # An empty file is left by a process that was killed before its first operation.
+            if dry_run and not (os.path.lexists(path) and path.stat().st_size):
                 database = sqlite3.connect(":memory:", isolation_level=None)
             else:
                 if not dry_run:

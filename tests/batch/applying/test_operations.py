@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from dataclasses import replace
@@ -100,15 +101,36 @@ def test_another_file_is_not_used(path: Path) -> None:
 def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(OutputError, match="record of operations"):
-        Operations(path, dry_run=False)
+    for dry_run in (False, True):
+        with pytest.raises(OutputError, match=r"record of operations .* not a regular") as refused:
+            Operations(path, dry_run)
+        assert refused.value.remedy.startswith("move it away")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_or_pipe_is_refused_with_a_remedy_that_helps(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(OutputError, match=r"record of operations .* not a regular") as refused:
+        Operations(path, dry_run=False)
+    assert refused.value.remedy.startswith("move it away")
+    path.rmdir()
+    os.mkfifo(f"{path}-journal")
+    with pytest.raises(OutputError, match=r"record of operations .*-journal is not") as refused:
+        Operations(path, dry_run=True)
+    assert refused.value.remedy == "remove that file, then run again"
 
 
 def test_a_dry_run_makes_no_file(path: Path) -> None:
     with Operations(path, dry_run=True) as operations:
         assert operations.find_current(b"", b"") is None
     assert not path.exists()
+
+
+def test_a_dry_run_leaves_an_empty_file_empty(path: Path) -> None:
+    path.touch()
+    with Operations(path, dry_run=True) as operations:
+        assert operations.find_last_run() is None
+    assert path.read_bytes() == b""
 
 
 def test_the_file_cannot_be_executed(path: Path) -> None:
