@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from batch.applying.folder_action import FolderAction, name_folder_action
 from batch.applying.job import ApplyJob, make_absolute
-from batch.applying.listing import Listing, open_listing
+from batch.applying.listing import Listing, check_list, open_listing
 from batch.applying.operations import Operations
 from batch.applying.repair import APPLIED_NOTE, open_operations
 from batch.applying.roots import check_root, remove_root
@@ -23,11 +23,10 @@ from batch.applying.transfer import Refusal, make_target_key, show_path, verify
 from batch.errors import UsageError
 from batch.files.lock import OnWait
 from batch.files.publish import is_stdout, is_streamed, resolve_path, sync_folder
-from batch.location import Location, Url, parse_location
+from batch.location import Location, Url
 from batch.path_text import parse_path_text, path_text
 from batch.reading.fields import read_checked_records
 from batch.reading.saved import open_reader
-from batch.reports.output import check_not_input
 from batch.stopping import Stop
 
 BATCH_STEPS = 100  # operations that are recorded as intended at once
@@ -76,7 +75,7 @@ def apply_report(
                 stack.callback(remove_root, root, operations)
             check_root(root, operations if job.execute else None)
         work = _Work(job, operations, summary, stop)
-        listing = stack.enter_context(open_listing(job, stdout))
+        listing = stack.enter_context(open_listing(job, stdout, stop))
         work.run(photos.read(), listing)
         if job.follows_run and note and not summary.failed:
             operations.write_note(APPLIED_NOTE, note)
@@ -289,9 +288,6 @@ def _check_job(job: ApplyJob) -> None:
             f"--copy-to and --link-to name the same folder, {path_text(job.folders[0][0])}",
             "choose another folder for one of them",
         )
-    if job.list_to is not None:
-        if isinstance(parse_location(job.list_to), Url):
-            raise UsageError(f"--list {job.list_to} is a URL", "give the name of a file, or -")
-        check_not_input(job.list_to, "the report", job.report, kind="list")
+    check_list(job)
     if job.sidecars is not None:
         check_sidecar_options(job.sidecars)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from batch.applying.selection import Selection
 from batch.applying.transfer import How
+from batch.files.publish import resolve_path
 from batch.location import Location, parse_location
 from batch.options import SidecarOptions
 
@@ -64,5 +64,20 @@ class ApplyJob:
 
 
 def make_absolute(path: Path) -> Path:
-    """Return the absolute path of a file, without following links."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
+    """Return the absolute path of a file, without following links to it or to its folders.
+
+    Only ``..`` after a link is replaced by the folder that it leads to. After a folder that does
+    not exist, it stays.
+    """
+    absolute = path.absolute()
+    if ".." not in absolute.parts:
+        return absolute
+    found = Path(absolute.anchor)
+    for part in absolute.parts[1:]:
+        if part != "..":
+            found /= part
+        elif not found.is_dir():
+            return absolute
+        else:
+            found = (resolve_path(found) if found.is_symlink() else found).parent
+    return found

@@ -11,15 +11,18 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 
+from batch.applying.transfer import How
 from batch.errors import OutputError
+from batch.files.drafts import DRAFT_SUFFIX_PATTERN
 from batch.files.publish import resolve_path
 from batch.files.regular_file import open_lockable
 from batch.journal.path import find_url_journal_path
@@ -108,6 +111,27 @@ class Operation:
     state: State = State.INTENDED
 
 
+# Types in the database, by those of the fields.
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "Kind": (str,),
+    "State": (str,),
+    "str": (str,),
+    "int": (int,),
+    "bool": (int,),
+    "bytes": (bytes,),
+    "str | None": (str, NoneType),
+    "bytes | None": (bytes, NoneType),
+}
+# Paths that an operation must have, besides ``source``.
+_NEEDED_PATHS = {
+    Kind.MAKE: ("target",),
+    Kind.RENAME: ("target", "previous"),
+    Kind.REMOVE: ("previous",),
+    Kind.MOVE: ("target",),
+    Kind.WRITE: ("target",),
+}
+_TYPES = {field.name: _PYTHON_TYPES[str(field.type)] for field in fields(Operation)}
+_DRAFT = re.compile(rf"{DRAFT_SUFFIX_PATTERN}\Z".encode())
 _COLUMNS = tuple(field.name for field in fields(Operation))
 _NAMES = ", ".join(_COLUMNS)
 _SCHEMA = f"""
@@ -217,9 +241,13 @@ class Operations:
         self._connect = self._open_database(path, dry_run)
 
     def _open_database(self, path: Path, dry_run: bool) -> sqlite3.Connection:
-        check_regular(path)
         with _translate_errors(path):
-            if dry_run and not os.path.lexists(path):
+            if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise OutputError(f"the {NOUN} {path_text(path)} is not a regular file", REMEDY)
+        check_regular(path, NOUN, "then run again")
+        with _translate_errors(path):
+            # An empty file is left by a process that was killed before its first operation.
+            if dry_run and not (os.path.lexists(path) and path.stat().st_size):
                 database = sqlite3.connect(":memory:", isolation_level=None)
             else:
                 if not dry_run:
@@ -357,7 +385,7 @@ class Operations:
             given = {"action": action, "source": after[0], "id": after[1], "chunk": CHUNK_ROWS}
             with _translate_errors(self.path):
                 rows = self._connect.execute(NEXT_UNSEEN, given).fetchall()
-            found = [_to_operation(row) for row in rows]
+                found = [_to_operation(row) for row in rows]
             yield from found
             if len(found) < CHUNK_ROWS:
                 return
@@ -386,7 +414,7 @@ class Operations:
         while True:
             with _translate_errors(self.path):
                 rows = self._connect.execute(NEXT_OF_RUN, (run, before, CHUNK_ROWS)).fetchall()
-            found = [_to_operation(row) for row in rows]
+                found = [_to_operation(row) for row in rows]
             yield from found
             if len(found) < CHUNK_ROWS:
                 return
@@ -429,10 +457,34 @@ def _to_values(operation: Operation) -> Iterator[tuple[str, object]]:
 
 
 def _to_operation(row: tuple[object, ...]) -> Operation:
+    """Read an operation.
+
+    Raises:
+        ValueError: the database is damaged: the row is no operation.
+    """
     values = dict(zip(_COLUMNS, row, strict=True))
+    for name, types in _TYPES.items():
+        if not isinstance(values[name], types):
+            raise ValueError(f"operation {values['id']} has an invalid {name}")
     values["kind"], values["state"] = Kind(str(values["kind"])), State(str(values["state"]))
     values["after_run"] = bool(values["after_run"])
-    return Operation(**values)  # type: ignore[arg-type]
+    operation = Operation(**values)  # type: ignore[arg-type]
+    needed = ("source", *_NEEDED_PATHS[operation.kind])
+    for name in ("source", "target", "previous", "wanted", "draft"):
+        path = getattr(operation, name)
+        is_valid = path is not None and path.startswith(b"/") and b"\0" not in path
+        if not is_valid and (path is not None or name in needed):
+            raise ValueError(f"operation {operation.id} has an invalid {name}")
+    # The name of an action that fills a folder ends in its path.
+    root = operation.action[operation.action.find(b"/") :].rstrip(b"/")
+    if operation.wanted is not None and not operation.wanted.startswith(root + b"/"):
+        raise ValueError(f"operation {operation.id} has an invalid wanted")
+    if operation.kind in (Kind.MAKE, Kind.REMOVE):
+        How(operation.how)
+    # Drafts are removed after a kill.
+    if operation.draft is not None and not _DRAFT.search(operation.draft):
+        raise ValueError(f"operation {operation.id} has an invalid draft")
+    return operation
 
 
 @contextmanager

@@ -114,12 +114,18 @@ class PhotoReader:
     def read(self) -> Iterator[ReportedPhoto]:
         """Read the photos in the report's order, once.
 
+        Only in a report per face several rows are about one photo.
+
         Raises:
             ReportError: a row is damaged.
             UsageError: the expression can't be evaluated for a row.
         """
         records = (values for _, values in read_checked_records(self._reader, self._columns))
-        for path, rows in groupby(records, itemgetter(self._at["path"])):
+        at = self._at["path"]
+        if "face" not in self._at:
+            yield from (self._join_rows(row[at], [row]) for row in records)
+            return
+        for path, rows in groupby(records, itemgetter(at)):
             yield self._join_rows(path, list(rows))
 
     def _join_rows(self, path: str, rows: list[tuple[Any, ...]]) -> ReportedPhoto:

@@ -64,10 +64,10 @@ class SidecarAction:
 
     def plan(self, photo: Candidate) -> list[Step]:
         """Plan to write the sidecar: see ``Action``."""
-        source, sidecar = os.fsencode(photo.source), self._find_sidecar(photo.source)
         key = make_source_key(photo.source)
         if key is None:
             raise Refusal(GONE)
+        source, sidecar = os.fsencode(photo.source), self._find_sidecar(photo.source)
         written = self._operations.find_current(self.name, source)
         if not photo.reported.keywords:
             if written is not None and written.content is not None:

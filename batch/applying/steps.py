@@ -38,6 +38,7 @@ from batch.xmp import MAX_SIDECAR_BYTES
 
 # ``Operation.how`` of a sidecar that is moved with its photo. Other programs may change it.
 COMPANION = "sidecar"
+DAMAGED = "with damage in the record of operations"
 SIDECAR_UNUSABLE = "has a sidecar that can't be used"
 
 
@@ -167,7 +168,7 @@ def perform(step: Step) -> tuple[str | None, str | None]:
             # Content is taken out even if the photo has changed or is gone.
             if operation.content and not step.is_trusted:
                 verify(source, digest)
-            before = None if operation.before is None else zlib.decompress(operation.before)
+            before = read_before(operation)
             write_sidecar(to_path(operation.draft), target, step.data, before)
             return key, make_target_key(target)
     return make_source_key(source), make_target_key(target)
@@ -238,6 +239,18 @@ def rename(previous: Path, target: Path, root: Path) -> None:
     with refuse_target(target):
         rename_to_free(previous, target)
     remove_empty_folders(previous.parent, root)
+
+
+def read_before(operation: Operation) -> bytes | None:
+    """Return the bytes of a sidecar before an operation; None if there was none.
+
+    Raises:
+        Refusal: the record of operations is damaged there.
+    """
+    try:
+        return None if operation.before is None else zlib.decompress(operation.before)
+    except zlib.error as error:
+        raise Refusal(DAMAGED, "its earlier bytes can't be restored") from error
 
 
 def read_sidecar(sidecar: Path) -> bytes | None:

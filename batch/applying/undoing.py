@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +22,7 @@ from batch.applying.steps import (
     list_folders,
     make,
     make_draft,
+    read_before,
     read_sidecar,
     rename,
     to_path,
@@ -261,7 +261,7 @@ def _make_folder(file: Path) -> None:
 def _restore_sidecar(operation: Operation, draft: bytes | None) -> None:
     """Restore the bytes of a sidecar, or take out what was put in if others changed it since."""
     sidecar = to_path(operation.target)
-    before = None if operation.before is None else zlib.decompress(operation.before)
+    before = read_before(operation)
     now = read_sidecar(sidecar)
     if now == before:
         return

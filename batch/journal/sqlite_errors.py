@@ -78,10 +78,15 @@ def translate_sqlite_errors(
             raise JournalDamaged(str(error)) from error
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path, noun: str = "journal", remedy: str = f"or {STATE_REMEDY}") -> None:
     """Check that the database and its companions are not pipes, sockets or devices.
 
     SQLite would wait for them forever.
+
+    Args:
+        path: the database.
+        noun: what messages call it.
+        remedy: what to do besides, or instead of, removing the file.
 
     Raises:
         OutputError: one of them is.
@@ -91,9 +96,9 @@ def check_regular(path: Path) -> None:
             mode = file.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise OutputError(
-                    f"journal {path_text(path)} can't be used: {path_text(file)} is not a regular "
+                    f"{noun} {path_text(path)} can't be used: {path_text(file)} is not a regular "
                     "file",
-                    f"remove that file, or {STATE_REMEDY}",
+                    f"remove that file, {remedy}",
                 )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import InputError, ReportError
+from batch.files.regular_file import open_regular
 from batch.path_text import parse_path_text, path_text, printable_text
 from batch.records import Abstain, Box
 from batch.reports.columns import BOX_COLUMNS
@@ -75,7 +76,7 @@ def read_review_file(file: Path) -> Iterator[ReviewLine]:
     """
     name = path_text(file)
     try:
-        with translate_read_errors(name), file.open("rb") as stream:
+        with translate_read_errors(name), open_regular(file) as stream:
             yield from read_review_lines(stream, name)
     except ReportError as error:
         raise ReviewError(error.problem, REVIEW_REMEDY) from error

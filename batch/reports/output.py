@@ -57,7 +57,11 @@ class StreamDestination(Destination, Protocol):
 
 
 def open_destination(
-    output: str, stdout: BinaryIO, check: StopCheck = never_stop
+    output: str,
+    stdout: BinaryIO,
+    check: StopCheck = never_stop,
+    kind: str = "report",
+    remedy: str = OUTPUT_REMEDY,
 ) -> StreamDestination:
     """Open what ``-o`` names.
 
@@ -65,17 +69,21 @@ def open_destination(
         output: a path or URL; ``-`` and ``/dev/stdout`` are ``stdout``.
         stdout: standard output, which must have a file descriptor and is left open.
         check: raises an error to stop an upload, or the wait for a pipe's reader.
+        kind: the output in messages.
+        remedy: how to choose another path.
 
     Raises:
         OutputError: it can't be opened.
     """
-    path, name = parse_location(output), describe_output(output)
+    path, name = parse_location(output), describe_output(output, kind)
     if isinstance(path, Url):
         return Upload(path, check)
-    with translate_write_errors(name):
+    with translate_write_errors(name, remedy):
         if is_stdout(output):
             return StreamedOutput(name, reopen_stdout(stdout))
-        return StreamedOutput(name, _open_device(path, check)) if is_device(path) else Draft(path)
+        if is_device(path):
+            return StreamedOutput(name, _open_device(path, check))
+        return Draft(path, kind, remedy)
 
 
 @contextmanager
@@ -96,8 +104,15 @@ def publish_output(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
         raise
 
 
-def check_destination(output: str, check: StopCheck = never_stop) -> None:
+def check_destination(
+    output: str,
+    check: StopCheck = never_stop,
+    kind: str = "report",
+    remedy: str = OUTPUT_REMEDY,
+) -> None:
     """Check that ``output`` can be published, and leave nothing behind.
+
+    Arguments are those of ``open_destination``.
 
     Raises:
         UsageError: a URL can't be written to, or a package for it is not installed.
@@ -110,16 +125,14 @@ def check_destination(output: str, check: StopCheck = never_stop) -> None:
     if isinstance(path, Url):
         check_store(path, check)
         return
-    target = resolve_path(path)
-    with translate_write_errors(describe_output(output)):
+    target, name = resolve_path(path), describe_output(output, kind)
+    with translate_write_errors(name, remedy):
         if target.is_dir():
-            raise OutputError(
-                f"{describe_output(output)} is a folder", "give the name of a file in it"
-            )
+            raise OutputError(f"{name} is a folder", "give the name of a file in it")
         if target.exists() and not target.is_file():
-            raise OutputError(f"{describe_output(output)} is not a file or pipe", OUTPUT_REMEDY)
+            raise OutputError(f"{name} is not a file or pipe", remedy)
         check_parent_folder(target)
-        check_replaceable(target, describe_output(output), OUTPUT_REMEDY)
+        check_replaceable(target, name, remedy)
 
 
 def check_parent_folder(target: Path) -> None:

@@ -112,6 +112,20 @@ def import_model(
         ImportParityError: the model's answers differ from the network's.
     """
     check_preprocessing(prep, network)
+    try:
+        return _import(network, prep, options, pictures)
+    except MemoryError as error:
+        height, width = find_input_size(prep, network)
+        raise InputError(
+            f"there is not enough memory for pictures of {width} x {height} pixels in batches of "
+            f"{network.fixed_batch or 1:,}, as {network.path} takes them",
+            "export it with smaller pictures or a dynamic batch size",
+        ) from error
+
+
+def _import(
+    network: Network, prep: Preprocessing, options: ImportOptions, pictures: Sequence[Picture]
+) -> ImportedModel:
     labels, abstain, order = order_outputs(network.path, options.outputs)
     height, width = find_input_size(prep, network)
     pool = make_pool(height, width, network.channels)

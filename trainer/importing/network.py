@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, external_data_helper
 
 from batch.errors import InputError, ModelError, ProviderError
+from batch.inference.providers import describe_ort_error
 from batch.inference.session import Session, open_session
 from batch.models.graph import (
     MAX_MODEL_BYTES,
@@ -24,6 +25,7 @@ from batch.models.graph import (
     parse_model,
     read_model,
 )
+from batch.models.model import MAX_GOLDEN_SIDE
 from batch.options import Provider
 from batch.path_text import printable_text
 
@@ -91,12 +93,24 @@ class Network:
 
         One call per picture, or as many copies of it as a fixed batch has, so the answer does not
         depend on the batch.
+
+        Raises:
+            InputError: ONNX Runtime fails on a picture.
         """
         copies = self.fixed_batch or 1
-        rows = [
-            self._session.run(np.repeat(value[None], copies, axis=0))[0][:1] for value in values
-        ]
-        return np.concatenate(rows)
+        return np.concatenate(
+            [self._run(np.repeat(value[None], copies, axis=0))[:1] for value in values]
+        )
+
+    def _run(self, batch: Floats) -> Floats:
+        session = self._session
+        try:
+            return session.run(batch)[0]
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
+            raise InputError(
+                f"{self.path} can't be run by ONNX Runtime ({describe_ort_error(error)})",
+                "check that the program that exported it can run the file, and export it again",
+            ) from error
 
     @functools.cached_property
     def _session(self) -> Session:
@@ -292,5 +306,11 @@ def _read_shape(
         raise InputError(
             f"the input of {path}, {shown}, has {width} x {height} pixels, not {side} x {side}",
             "omit --size",
+        )
+    if max(height, width) > MAX_GOLDEN_SIDE:
+        raise InputError(
+            f"the input of {path}, {shown}, has {width} x {height} pixels, more than "
+            f"{MAX_GOLDEN_SIDE:,} on a side",
+            "export a network for smaller pictures",
         )
     return layout, (height or side or 0, width or side or 0, channels or 3), dims[0].dim_value

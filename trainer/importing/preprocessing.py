@@ -14,13 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from batch.errors import UsageError
-from batch.models.model import ResizeRule
+from batch.models.model import MAX_GOLDEN_SIDE, ResizeRule
 from batch.records import Pixels
 from trainer.importing.network import Floats, Layout, Network
 
 # Scale and shift of each ``--range``: value = pixel * scale + shift.
 RANGES = {"0-1": (1 / 255, 0.0), "0-255": (1.0, 0.0), "-1-1": (1 / 127.5, -1.0)}
-MAX_SIDE = 4096  # pixels, as of golden samples
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,10 @@ def check_preprocessing(prep: Preprocessing, network: Network) -> None:
         raise UsageError(
             "--shorter-side applies to square inputs with --resize crop only", "omit it"
         )
-    if not network.height <= prep.shorter_side <= MAX_SIDE:
+    if not network.height <= prep.shorter_side <= MAX_GOLDEN_SIDE:
         raise UsageError(
             f"--shorter-side {prep.shorter_side} is not from {network.height}, the side of the "
-            f"network's input, to {MAX_SIDE}",
+            f"network's input, to {MAX_GOLDEN_SIDE}",
             "omit it, or give the side that pictures were resized to before they were cropped",
         )
 

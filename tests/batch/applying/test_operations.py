@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from dataclasses import replace
@@ -54,7 +55,7 @@ def test_queries_per_photo_search_an_index(path: Path, query: str) -> None:
 def test_the_newest_operation_that_is_done_counts(path: Path) -> None:
     with Operations(path, dry_run=False) as operations:
         made, renamed = operations.record_intents(
-            [COPY, replace(COPY, kind=Kind.RENAME, target=b"/out/b.jpg")]
+            [COPY, replace(COPY, kind=Kind.RENAME, target=b"/out/b.jpg", previous=COPY.target)]
         )
         assert operations.find_current(COPY.action, COPY.source) is None
         assert [found.id for found in operations.list_unfinished()] == [made.id, renamed.id]
@@ -115,15 +116,36 @@ def test_a_record_with_other_tables_is_refused(path: Path) -> None:
 def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(OutputError, match="record of operations"):
-        Operations(path, dry_run=False)
+    for dry_run in (False, True):
+        with pytest.raises(OutputError, match=r"record of operations .* not a regular") as refused:
+            Operations(path, dry_run)
+        assert refused.value.remedy.startswith("move it away")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_or_pipe_is_refused_with_a_remedy_that_helps(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(OutputError, match=r"record of operations .* not a regular") as refused:
+        Operations(path, dry_run=False)
+    assert refused.value.remedy.startswith("move it away")
+    path.rmdir()
+    os.mkfifo(f"{path}-journal")
+    with pytest.raises(OutputError, match=r"record of operations .*-journal is not") as refused:
+        Operations(path, dry_run=True)
+    assert refused.value.remedy == "remove that file, then run again"
 
 
 def test_a_dry_run_makes_no_file(path: Path) -> None:
     with Operations(path, dry_run=True) as operations:
         assert operations.find_current(b"", b"") is None
     assert not path.exists()
+
+
+def test_a_dry_run_leaves_an_empty_file_empty(path: Path) -> None:
+    path.touch()
+    with Operations(path, dry_run=True) as operations:
+        assert operations.find_last_run() is None
+    assert path.read_bytes() == b""
 
 
 def test_the_file_cannot_be_executed(path: Path) -> None:
@@ -138,3 +160,48 @@ def test_it_is_beside_the_report_or_in_the_folder_for_state(tmp_path: Path) -> N
     url = find_operations_path(Url("s3://bucket/r.csv"), tmp_path)
     assert url.parent == tmp_path
     assert url.suffix == ".applied"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("kind", "mbke"), ("kind", "remove"), ("how", "copz"), ("number", "x")),
+        *(
+            ("target", None),
+            ("target", b"out/a.jpg"),
+            ("target", b"/out/\0a.jpg"),
+            ("target", "/t"),
+        ),
+        *(
+            ("source", 7),
+            ("digest", "text"),
+            ("wanted", b""),
+            ("wanted", b"/o/a"),
+            ("draft", b"/a.jpg"),
+        ),
+    ],
+)
+def test_a_damaged_operation_is_refused(path: Path, column: str, value: object) -> None:
+    with Operations(path, dry_run=False) as operations:
+        (made,) = operations.record_intents([COPY])
+        operations.complete(made, "s", "t")
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE operations SET {column} = ?", (value,))
+    database.close()
+
+    with Operations(path, dry_run=True) as operations:
+        reads = (
+            lambda: operations.find_current(COPY.action, COPY.source),
+            lambda: list(operations.list_run(1)),
+            lambda: list(operations.list_unseen(COPY.action)),
+        )
+        refusals = []
+        for read in reads:
+            try:
+                read()
+            except OutputError as error:
+                refusals.append(error)
+
+    assert refusals
+    assert all("record of operations" in refused.problem for refused in refusals)
+    assert all("move it away" in refused.remedy for refused in refusals)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from batch.applying.apply_report import TWICE
 from batch.applying.selection import Selection
 from batch.applying.sidecar_action import SHARED
+from batch.applying.steps import DAMAGED
 from batch.applying.transfer import CHANGED, GONE
 from batch.errors import ExitCode, ReportError
 from batch.options import SidecarName, SidecarOptions
@@ -275,3 +278,43 @@ def test_labels_that_cannot_be_keywords_are_named(place: Path) -> None:
 
     assert summary.failed == {"has a sidecar that can't be used": 1}
     assert "separate levels" in summary.named[0]
+
+
+def test_a_sidecar_whose_earlier_bytes_are_damaged_stays(place: Path) -> None:
+    make_foreign(place / f"{CAT}.xmp")
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    written = (place / f"{CAT}.xmp").read_bytes()
+    with sqlite3.connect(place / ".r.csv.applied") as database:
+        database.execute("UPDATE operations SET before = x'00' WHERE before IS NOT NULL")
+    database.close()
+
+    summary = run_undo(report)
+
+    assert summary.failed == {DAMAGED: 1}
+    assert (place / f"{CAT}.xmp").read_bytes() == written
+    assert not (place / f"{CUP}.xmp").exists()
+
+
+@pytest.mark.parametrize("options", [FULL, STEM])
+@pytest.mark.parametrize("path", ["/", "photos", "photos/..", "."])
+def test_a_folder_gets_no_sidecar(place: Path, path: str, options: SidecarOptions) -> None:
+    row = make_row(place, CAT) | {"path": path}
+    report = write_report(place / "r.csv", [row])
+    before = list_files(place)
+
+    for execute in (False, True):
+        assert run_apply(report, sidecars=options, execute=execute).failed == {GONE: 1}
+    assert run_apply(report, copy_to=place / "out").failed == {GONE: 1}
+    assert run_apply(report, move_to=place / "out").failed == {GONE: 1}
+    assert set(list_files(place)) - set(before) == {".r.csv.applied"}
+
+
+def test_a_second_row_of_a_photo_is_counted_and_not_mixed_in(place: Path) -> None:
+    rows = [make_row(place, CAT, label=label) for label in ("happy", "sad")]
+
+    summary = run_apply(write_report(place / "r.csv", rows), sidecars=FULL)
+
+    assert summary.done == {("write", "happy"): 1}
+    assert (summary.photos, summary.skipped) == (2, {TWICE: 1})
+    assert keywords(place / f"{CAT}.xmp") == ("happy",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from batch.errors import ExitCode
 from batch.files.lock import hold_lock
 from tests.conftest import REPOSITORY
 from tests.support.applying import list_files, make_row, write_report
-from tests.support.runs import RunFolder, make_photos, unprivileged_prefix, wait_for
+from tests.support.runs import RunFolder, make_photos, unprivileged_prefix, wait_for, wait_for_end
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="paths are bytes on Linux")
 
@@ -103,7 +104,8 @@ def test_the_list_is_for_xargs_and_rsync(place: RunFolder) -> None:
 
 
 def test_strange_names_are_listed_as_they_are(tmp_path: Path) -> None:
-    names = [b"-rf.jpg", b"\xff.jpg", "ü 1.jpg".encode(), b"new\nline.jpg"]
+    guarded = [b"-rf.jpg", b"#rec.jpg", b";1.jpg"]
+    names = [*guarded, b"\xff.jpg", "ü 1.jpg".encode(), b"new\nline.jpg", b"return\r.jpg"]
     make_photos(tmp_path, 1)
     rows = []
     for name in names:
@@ -113,12 +115,18 @@ def test_strange_names_are_listed_as_they_are(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
 
     shown = run_listing(place, "r.csv", "--list", "-", "--null")
-    assert shown.stdout.split(b"\0")[:-1] == [b"./-rf.jpg", *names[1:]]
+    assert shown.stdout.split(b"\0")[:-1] == [*(b"./" + name for name in guarded), *names[3:]]
 
     lines = run_listing(place, "r.csv", "--list", "-")
-    assert lines.stdout.splitlines() == [b"./-rf.jpg", *names[1:3]]
+    assert lines.stdout.split(b"\n")[:-1] == [*(b"./" + name for name in guarded), *names[3:5]]
     assert lines.returncode == 3
-    assert b"with a newline in its name, which needs --null" in lines.stderr
+    assert b"2 with a line break in its name, which needs --null" in lines.stderr
+
+    if shutil.which("rsync"):
+        (tmp_path / "list.txt").write_bytes(lines.stdout)
+        subprocess.run(["rsync", "--files-from=list.txt", ".", "copied"], cwd=tmp_path, check=True)
+        copied = [os.fsencode(name) for name in list_files(tmp_path / "copied")]
+        assert sorted(copied) == sorted(names[:5])
 
 
 def test_photos_in_archives_are_listed_without_being_read(tmp_path: Path) -> None:
@@ -136,6 +144,71 @@ def test_the_list_does_not_replace_a_photo_or_the_report(place: RunFolder) -> No
         ran = place.command("apply", "r.csv", "--list", name, "--yes")
         assert ran.returncode in (1, 2)
         assert (place.folder / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("r.csv.reviews.csv", ".r.csv.applied", ".r.csv.journal", ".r.csv.journal-wal"),
+        *(".r.csv.lock", "r.csv.run.json", "photos/../r.csv.reviews.csv", "r.csv.history"),
+    ],
+)
+def test_the_list_does_not_replace_a_file_of_the_report(place: RunFolder, name: str) -> None:
+    for execute in ((), ("--yes",)):
+        ran = place.command("apply", "r.csv", "--list", name, *execute)
+        assert ran.returncode == 2, ran.stderr
+        assert "is a file of the report; name another file" in ran.stderr
+
+
+def test_the_list_is_not_a_part_of_a_dataset(place: RunFolder) -> None:
+    place.run("photos", "-o", "report/", "--min-confidence", "0")
+    before = list_files(place.folder / "report")
+
+    ran = place.command("apply", "report/", "--list", "report/list.txt", "--yes")
+
+    assert ran.returncode == 2
+    assert "is a file of the report" in ran.stderr
+    assert list_files(place.folder / "report") == before
+
+
+def test_a_pipe_takes_the_list_and_stays(place: RunFolder) -> None:
+    pipe = place.folder / "pipe"
+    os.mkfifo(pipe)
+    assert place.command("apply", "r.csv", "--list", "pipe").returncode == 0  # a dry run
+
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        ran = place.command("apply", "r.csv", "--list", "pipe", "--yes")
+        read, _ = reader.communicate(timeout=20)
+
+    assert ran.returncode == 0, ran.stderr
+    assert read == run_listing(place, "r.csv", "--list", "-").stdout != b""
+    assert pipe.is_fifo()
+
+
+def test_a_signal_ends_the_wait_for_the_reader_of_a_pipe(place: RunFolder) -> None:
+    os.mkfifo(place.folder / "pipe")
+    process = place.start_command("apply", "r.csv", "--list", "pipe", "--yes")
+    wait_for(lambda: (place.folder / ".r.csv.applied").exists(), process)
+    process.terminate()
+    ran = wait_for_end(process)
+
+    assert ran.returncode == 143, ran.stderr
+    assert "stopped by SIGTERM" in ran.stderr
+    assert (place.folder / "pipe").is_fifo()
+
+
+def test_a_device_is_written_in_place(place: RunFolder) -> None:
+    device = place.folder / "null"
+    try:
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        device.write_bytes(b"")
+    except OSError:
+        pytest.skip("no devices can be made or used here")
+
+    ran = place.command("apply", "r.csv", "--list", "null", "--yes")
+
+    assert ran.returncode == 0, ran.stderr
+    assert device.is_char_device()
 
 
 def test_a_closed_pipe_ends_the_list_silently(place: RunFolder) -> None:

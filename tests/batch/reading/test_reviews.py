@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,10 @@ def test_a_file_that_is_not_a_review_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ReviewError, match=r"line 1 is damaged \(not UTF-8"):
         read_lines(file)
+
+
+def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ReviewError, match=r"pipe can't be read \(not a regular file") as refused:
+        read_lines(tmp_path / "pipe")
+    assert "review.csv" in refused.value.remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from onnx import TensorProto
 
 from batch.errors import InputError, UsageError
 from batch.models.contract import load_model
@@ -313,3 +315,29 @@ def test_labels_that_are_not_allowed_are_refused(
     path = save(make_network(classes=len(outputs)), tmp_path / "network.onnx")
     with pytest.raises(InputError, match=words):
         wrap(path, compared, PREP, *outputs)
+
+
+def test_a_network_that_does_not_run_is_named(tmp_path: Path, compared: Pictures) -> None:
+    too_many = onnx.helper.make_tensor("n", TensorProto.INT64, [2], [2**20, 2**17])
+    nodes = [
+        onnx.helper.make_node("Constant", [], ["n"], value=too_many),
+        onnx.helper.make_node("ConstantOfShape", ["n"], ["many"]),
+        onnx.helper.make_node("ReduceMax", ["many"], ["most"], keepdims=0),
+        onnx.helper.make_node("Add", ["scores", "most"], ["answer"]),
+    ]
+    network = make_network(extra_nodes=nodes)
+    del network.graph.node[-1]
+    # 2 ** 37 values of 4 bytes; not enough memory even if the system gives out more than it has.
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**38, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"n.onnx can't be run by ONNX Runtime \(.*alloc"):
+            wrap(save(network, tmp_path / "n.onnx"), compared)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_named(tmp_path: Path, compared: Pictures) -> None:
+    path = save(make_network(batch=2**45), tmp_path / "n.onnx")
+    with pytest.raises(InputError, match="not enough memory for pictures of 12 x 12 pixels"):
+        wrap(path, compared)

@@ -57,6 +57,7 @@ BRANCH = helper.make_graph([], "branch", [], [])
     ("how", "words"),
     [
         ({"shape": ["b", 3]}, "does not have the four axes of a batch of pictures"),
+        ({"shape": ["b", 3, 8, 100_000]}, r"has 100000 x 8 pixels, more than 4,096 on a side"),
         ({"channels": 4}, "does not show which axis has the channels"),
         ({"kind": TensorProto.FLOAT16}, "the input of .*, input, is float16, not float32"),
         ({"kind": TensorProto.UINT8}, "is uint8, not float32"),
