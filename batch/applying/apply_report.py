@@ -180,8 +180,12 @@ class _Work:
             return
         recorded = self._operations.record_intents(step.operation for step in steps)
         folders: set[Path] = set()
+        is_done = False
         for step, operation in zip(steps, recorded, strict=True):
-            if self._stop.requested:  # copies may take long
+            # Copies may take long.
+            is_dropped = not is_done if step.follows else self._stop.requested
+            is_done = False
+            if is_dropped:
                 self._operations.drop(operation)
                 continue
             try:
@@ -192,6 +196,7 @@ class _Work:
             else:
                 folders.update(list_folders(operation))
                 self._operations.complete(operation, *keys)
+                is_done = True
                 self._count(step)
         for folder in folders:
             sync_folder(folder)

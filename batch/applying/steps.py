@@ -79,6 +79,7 @@ class Step:
         root: the folder below which folders are made and removed.
         data: bytes of the sidecar to write; None to remove it.
         is_trusted: whether the photo is known to have its digest.
+        follows: whether it is done only if the step before it was, and then in any case.
     """
 
     operation: Operation
@@ -88,6 +89,7 @@ class Step:
     root: Path
     data: bytes | None = None
     is_trusted: bool = False
+    follows: bool = False
 
 
 class Action(Protocol):

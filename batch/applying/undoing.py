@@ -14,6 +14,7 @@ from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
 from batch.applying.steps import (
+    COMPANION,
     FOREIGN,
     SIDECAR_UNUSABLE,
     check_removable,
@@ -38,6 +39,7 @@ from batch.applying.transfer import (
     verify,
 )
 from batch.errors import SidecarError, UsageError
+from batch.file_types import SIDECAR_SUFFIX
 from batch.files.lock import OnWait
 from batch.files.publish import sync_folder
 from batch.path_text import path_text
@@ -79,21 +81,10 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
         summary.run = run
         folders: set[Path] = set()
-        for operation, removal in pair_replacements(operations.list_run(run)):
+        for group in group_operations(operations.list_run(run)):
             if stop.requested:
                 raise stop.make_error("run it again to continue")
-            photo = to_path(operation.source)
-            try:
-                _check_undoable(operations, operation, removal, job.execute)
-                if job.execute:
-                    _undo_one(operations, operation, folders)
-                    if removal is not None:
-                        _undo_one(operations, removal, folders)
-            except Refusal as refusal:
-                summary.add_failed(path_text(photo), refusal)
-            else:
-                noun = UNDONE_NOUNS[(removal or operation).kind]
-                summary.add_done("undo", noun, photo, None)
+            _undo_group(operations, group, folders, summary)
         if job.execute:
             for folder in folders:
                 sync_folder(folder)
@@ -102,26 +93,62 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
     return summary
 
 
-def pair_replacements(
-    operations: Iterable[Operation],
-) -> Iterator[tuple[Operation, Operation | None]]:
-    """Yield operations of a run, the last first, each with the removal that it replaced."""
-    made: Operation | None = None
+def group_operations(operations: Iterable[Operation]) -> Iterator[tuple[Operation, ...]]:
+    """Group operations of a run, the last first, in the order in which they are undone.
+
+    A copy or link is followed by the removal of what it replaced, and a photo by its sidecar:
+    what follows is undone only if what is before it was.
+    """
+    later: Operation | None = None
     for operation in operations:
-        if made is not None:
-            is_pair = operation.kind is Kind.REMOVE and operation.id == made.id - 1
-            is_pair = is_pair and operation.source == made.source
-            is_pair = is_pair and operation.action == made.action
-            yield made, operation if is_pair else None
-            made = None
-            if is_pair:
+        if later is not None:
+            if _is_replacement(operation, later):
+                yield later, operation
+                later = None
                 continue
-        if operation.kind is Kind.MAKE:
-            made = operation
-        else:
-            yield operation, None
-    if made is not None:
-        yield made, None
+            if _is_companion(operation, later):
+                yield operation, later
+                later = None
+                continue
+            yield (later,)
+        later = operation
+    if later is not None:
+        yield (later,)
+
+
+def _is_replacement(operation: Operation, later: Operation) -> bool:
+    return (
+        (operation.kind, later.kind, operation.id) == (Kind.REMOVE, Kind.MAKE, later.id - 1)
+        and operation.action == later.action
+        and operation.source == later.source
+    )
+
+
+def _is_companion(operation: Operation, later: Operation) -> bool:
+    return (
+        (later.how, operation.id, operation.action) == (COMPANION, later.id - 1, later.action)
+        and operation.target is not None
+        and later.target == operation.target + os.fsencode(SIDECAR_SUFFIX)
+    )
+
+
+def _undo_group(
+    operations: Operations, group: tuple[Operation, ...], folders: set[Path], summary: Summary
+) -> None:
+    """Undo operations in their order, until one can't be undone."""
+    is_replacement = group[0].kind is Kind.MAKE and len(group) > 1
+    removal = group[-1] if is_replacement else None
+    for operation in group:
+        photo = to_path(operation.source)
+        try:
+            _check_undoable(operations, operation, removal, not summary.dry_run)
+            if not summary.dry_run:
+                _undo_one(operations, operation, folders)
+        except Refusal as refusal:
+            summary.add_failed(path_text(photo), refusal)
+            return
+        if operation is group[-1] or not is_replacement:
+            summary.add_done("undo", UNDONE_NOUNS[operation.kind], photo, None)
 
 
 def _check_undoable(

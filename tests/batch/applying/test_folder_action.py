@@ -14,6 +14,7 @@ import pytest
 
 from batch.applying.folder_action import OTHER_ACTION
 from batch.applying.selection import Selection
+from batch.applying.steps import FOREIGN
 from batch.applying.transfer import CHANGED, GONE, How
 from batch.applying.undoing import NEWER, REPLACED
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
@@ -422,6 +423,46 @@ def test_a_moved_photo_takes_its_sidecar_along(place: Path, report: Path) -> Non
     run_undo(report)
     assert sidecar.read_bytes() == b"<x:xmpmeta>edited</x:xmpmeta>"
     assert list_files(place / "out") == []
+
+
+def test_a_sidecar_stays_with_a_photo_that_is_not_moved(place: Path, report: Path) -> None:
+    photo = place / "photos/b/coffee.png"
+    Path(f"{photo}.xmp").write_bytes(b"<x:xmpmeta/>")
+    Path(f"{place / 'photos/a/chelsea.png'}.xmp").write_bytes(b"<x:xmpmeta>cat</x:xmpmeta>")
+    labelled = photo.read_bytes()
+    photo.write_bytes(b"changed")
+
+    summary = run_apply(report, move_to=place / "out")
+
+    assert summary.failed == {CHANGED: 1}
+    assert summary.done["move sidecar", "sad"] == 1
+    assert list_files(place / "photos") == ["b/coffee.png", "b/coffee.png.xmp"]
+    # Nor is it moved back without its photo.
+    photo.write_bytes(labelled)
+    assert run_apply(report, move_to=place / "out").done["move sidecar", "happy"] == 1
+    moved = place / "out/happy/b/coffee.png"
+    moved.write_bytes(b"changed")
+    assert run_undo(report).failed == {FOREIGN: 1}
+    assert list_files(place / "photos") == []
+    assert Path(f"{moved}.xmp").read_bytes() == b"<x:xmpmeta/>"
+
+
+def test_a_sidecar_that_a_kill_left_behind_is_moved_to_its_photo(place: Path, report: Path) -> None:
+    sidecar = place / "photos/b/coffee.png.xmp"
+    run_apply(report, move_to=place / "out")
+    sidecar.parent.mkdir(parents=True, exist_ok=True)
+    sidecar.write_bytes(b"<x:xmpmeta/>")
+
+    summary = run_apply(report, move_to=place / "out")
+
+    assert summary.done == {("move sidecar", "happy"): 1}
+    assert (place / "out/happy/b/coffee.png.xmp").read_bytes() == b"<x:xmpmeta/>"
+    # That of a new photo with the old name is not.
+    shutil.copy(place / "out/sad/a/chelsea.png", place / "photos/b/coffee.png")
+    sidecar.write_bytes(b"<x:xmpmeta/>")
+    (place / "out/happy/b/coffee.png.xmp").unlink()
+    run_apply(report, move_to=place / "out")
+    assert sidecar.exists()
 
 
 def test_a_moved_photo_that_was_edited_and_labelled_again_can_be_moved_back(
