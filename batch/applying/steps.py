@@ -37,7 +37,7 @@ from batch.xmp import MAX_SIDECAR_BYTES
 # ``Operation.how`` of a sidecar that is moved with its photo. Other programs may change it.
 COMPANION = "sidecar"
 FOREIGN = "changed by another program"
-LAST_COPY = "kept, as the photo it was made from is gone"
+LAST_COPY = "kept, as the photo it was made from is gone or has changed"
 SIDECAR_UNUSABLE = "has a sidecar that can't be used"
 
 
@@ -199,8 +199,20 @@ def check_removable(operation: Operation) -> None:
     """
     if not is_intact(operation):
         raise Refusal(FOREIGN)
-    if operation.how != How.SYMBOLIC and not to_path(operation.source).is_file():
+    if operation.how != How.SYMBOLIC and not _has_other_copy(operation):
         raise Refusal(LAST_COPY)
+
+
+def _has_other_copy(operation: Operation) -> bool:
+    """Return whether the photo of a copy or hard link still has its bytes; reads it if unsure."""
+    source = to_path(operation.source)
+    if not source.is_file():
+        return False
+    if make_source_key(source) == operation.source_key:
+        return True
+    if operation.how == How.HARD and source.samefile(to_path(operation.target)):
+        return True
+    return digest_file(source) == operation.digest
 
 
 def is_stale(operation: Operation, digest: bytes) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from batch.applying.folder_action import OTHER_ACTION
 from batch.applying.selection import Selection
-from batch.applying.steps import FOREIGN
+from batch.applying.steps import FOREIGN, LAST_COPY
 from batch.applying.transfer import CHANGED, GONE, How
 from batch.applying.undoing import NEWER, REPLACED
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
@@ -328,9 +328,39 @@ def test_pruning_keeps_what_others_changed_and_last_copies(place: Path, report: 
     assert summary.done == {}
     assert summary.skipped == {
         "changed by another program": 1,
-        "kept, as the photo it was made from is gone": 1,
+        LAST_COPY: 1,
     }
     assert list_files(out) == IN_FOLDERS
+
+
+@pytest.mark.parametrize("how", [How.COPY, How.HARD])
+def test_the_last_bytes_of_a_photo_stay_if_another_has_its_name(
+    place: Path, report: Path, how: How
+) -> None:
+    out = place / "out"
+    options: dict[str, Any] = {"copy_to": out} if how is How.COPY else {"link_to": out, "link": how}
+    run_apply(report, **options)
+    kept = (out / "happy/a/astronaut.png").read_bytes()
+    (place / "photos/a/astronaut.png").unlink()
+    shutil.copy(place / "photos/b/coffee.png", place / "photos/a/astronaut.png")
+    os.utime(place / "photos/b/coffee.png")
+    only_sad = Selection(labels=("sad",))
+
+    summary = run_apply(report, selection=only_sad, prune=True, **options)
+
+    # The other photo was only touched.
+    assert (summary.skipped, summary.done) == ({LAST_COPY: 1}, {("remove", "happy"): 1})
+    run_undo(report)
+    assert run_undo(report).failed == {LAST_COPY: 1}
+    assert (out / "happy/a/astronaut.png").read_bytes() == kept
+
+
+def test_a_hard_link_to_an_edited_photo_can_be_removed(place: Path, report: Path) -> None:
+    run_apply(report, link_to=place / "out", link=How.HARD)
+    (place / "photos/b/coffee.png").write_bytes(b"edited")
+
+    assert run_undo(report).failed == {}
+    assert (place / "photos/b/coffee.png").read_bytes() == b"edited"
 
 
 def test_a_copy_that_was_edited_is_left_and_one_that_was_deleted_is_made_again(
