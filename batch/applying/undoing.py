@@ -63,6 +63,9 @@ UNDONE_NOUNS = {
 def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summary:
     """Undo the last run that applied a report and is not undone.
 
+    What could not be undone before is tried again first. Only if that changes nothing, the run
+    before is undone.
+
     Raises:
         OutputError: a file can't be written.
         LockedError: another process applies the report.
@@ -76,21 +79,30 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
             f"there is nothing to undo: {path_text(path)} does not exist", _NOTHING_REMEDY
         )
     with open_operations(job, on_wait, summary) as operations:
-        run = operations.find_last_run()
-        if run is None:
+        found = operations.find_last_run()
+        if found is None:
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
-        summary.run = run
-        folders: set[Path] = set()
-        for group in group_operations(operations.list_run(run)):
-            if stop.requested:
-                raise stop.make_error("run it again to continue")
-            _undo_group(operations, group, folders, summary)
-        if job.execute:
-            for folder in folders:
-                sync_folder(folder)
-            operations.mark_undone(run)
-            operations.write_note(APPLIED_NOTE, "")
+        while found is not None:
+            run, was_tried = found
+            summary.run = run
+            before = summary.done.total()
+            _undo_run(operations, run, stop, summary)
+            is_changed = summary.done.total() > before
+            found = operations.find_last_run(run) if was_tried and not is_changed else None
     return summary
+
+
+def _undo_run(operations: Operations, run: int, stop: Stop, summary: Summary) -> None:
+    folders: set[Path] = set()
+    for group in group_operations(operations.list_run(run)):
+        if stop.requested:
+            raise stop.make_error("run it again to continue")
+        _undo_group(operations, group, folders, summary)
+    if not summary.dry_run:
+        for folder in folders:
+            sync_folder(folder)
+        operations.mark_undone(run)
+        operations.write_note(APPLIED_NOTE, "")
 
 
 def group_operations(operations: Iterable[Operation]) -> Iterator[tuple[Operation, ...]]:

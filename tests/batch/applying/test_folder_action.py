@@ -204,7 +204,7 @@ def test_undo_keeps_what_replaced_the_copy_of_a_changed_photo(
     assert (out / "happy/b/coffee.png").read_bytes() == photo.read_bytes()
     # It is still known, and the run before leaves it too.
     assert run_apply(report, **options).unchanged == 4
-    assert run_undo(report).failed == {NEWER: 1}
+    assert run_undo(report).failed == {REPLACED: 1, NEWER: 1}
     assert list_files(out) == ["happy/b/coffee.png"]
 
 
@@ -532,8 +532,46 @@ def test_undo_leaves_what_others_changed(place: Path, report: Path) -> None:
     assert summary.failed == {"changed by another program": 1}
     assert "astronaut.png" in summary.named[0]
     assert list_files(place / "out") == ["happy/a/astronaut.png"]
+    assert run_undo(report).failed == {FOREIGN: 1}
+    (place / "out/happy/a/astronaut.png").unlink()
+    assert run_undo(report).failed == {}
     with pytest.raises(UsageError, match="nothing to undo"):
         run_undo(report)
+
+
+def test_undo_is_repeated_after_a_failure(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "copies")
+    run_apply(report, move_to=place / "out")
+    (place / "out").rename(place / "unmounted")
+
+    # The earlier run is not touched before the later one was tried twice.
+    assert run_undo(report).failed == {GONE: 4}
+    assert list_files(place / "copies") == IN_FOLDERS
+    (place / "unmounted").rename(place / "out")
+    (place / "photos/b/coffee.png").write_bytes(b"new")
+    assert run_undo(report).failed.total() == 1
+    (place / "photos/b/coffee.png").unlink()
+    summary = run_undo(report)
+
+    assert (summary.done, summary.failed) == ({("undo", "moves"): 1}, {})
+    assert list_files(place / "photos") == sorted(name[7:] for name in LABELS)
+    assert list_files(place / "out") == []
+    assert list_files(place / "copies") == IN_FOLDERS
+    run_undo(report)
+    assert list_files(place / "copies") == []
+
+
+def test_what_can_not_be_undone_does_not_keep_the_run_before(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "copies")
+    run_apply(report, copy_to=place / "out")
+    for name in IN_FOLDERS:
+        (place / "out" / name).write_bytes(b"edited")
+    run_undo(report)
+    assert list_files(place / "copies") == IN_FOLDERS
+
+    assert run_undo(report).failed == {FOREIGN: 4}
+
+    assert list_files(place / "copies") == []
 
 
 def test_undo_takes_the_runs_back_one_by_one(place: Path, report: Path) -> None:
