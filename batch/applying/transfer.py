@@ -27,6 +27,7 @@ CHUNK_BYTES = 1024**2
 TARGET_REMEDY = "choose another folder"
 CHANGED = "changed since it was labelled"
 GONE = "gone"
+FOLDER_GONE = "in a folder that is gone"
 UNREADABLE = "unreadable"
 UNWRITABLE = "can't be written"
 

@@ -30,6 +30,7 @@ from batch.applying.steps import (
 )
 from batch.applying.summary import Summary
 from batch.applying.transfer import (
+    FOLDER_GONE,
     GONE,
     Refusal,
     move,
@@ -41,7 +42,7 @@ from batch.applying.transfer import (
 from batch.errors import SidecarError, UsageError
 from batch.file_types import SIDECAR_SUFFIX
 from batch.files.lock import OnWait
-from batch.files.publish import sync_folder
+from batch.files.publish import digest_file, sync_folder
 from batch.path_text import path_text
 from batch.stopping import Stop
 from batch.xmp import remove_content
@@ -220,6 +221,7 @@ def undo(operation: Operation, draft: bytes | None, root: Path) -> None:
     match operation.kind:
         case Kind.MAKE:
             target = to_path(operation.target)
+            _check_folder(root)
             if os.path.lexists(target):
                 check_removable(operation)
                 remove(target)
@@ -234,6 +236,7 @@ def undo(operation: Operation, draft: bytes | None, root: Path) -> None:
             rename(target, previous, root)
         case Kind.REMOVE:
             previous = to_path(operation.previous)
+            _check_folder(root)
             if is_intact(replace(operation, target=operation.previous)):
                 return
             _make_folder(previous)
@@ -259,7 +262,11 @@ def make_undo_draft(operation: Operation) -> bytes | None:
 def _move_back(operation: Operation, draft: bytes | None, root: Path) -> None:
     source, target = to_path(operation.source), to_path(operation.target)
     if not os.path.lexists(target):
-        if os.path.lexists(source):
+        _check_folder(root)
+        # Another photo may have the old name. A sidecar may have changed.
+        if digest_file(source) == operation.digest or (
+            operation.how == COMPANION and os.path.lexists(source)
+        ):
             return
         raise Refusal(GONE)
     if not is_intact(operation):
@@ -267,6 +274,12 @@ def _move_back(operation: Operation, draft: bytes | None, root: Path) -> None:
     _make_folder(source)
     move(target, to_path(draft), source, find_digest(operation, target))
     remove_empty_folders(target.parent, root)
+
+
+def _check_folder(folder: Path) -> None:
+    """Make sure that a folder exists: what is missing on an unmounted disk is not undone."""
+    if not folder.is_dir():
+        raise Refusal(FOLDER_GONE, f"mount its disk, or make {path_text(folder)} again")
 
 
 def _make_folder(file: Path) -> None:
@@ -278,6 +291,7 @@ def _restore_sidecar(operation: Operation, draft: bytes | None) -> None:
     """Restore the bytes of a sidecar, or take out what was put in if others changed it since."""
     sidecar = to_path(operation.target)
     before = None if operation.before is None else zlib.decompress(operation.before)
+    _check_folder(sidecar.parent)
     now = read_sidecar(sidecar)
     if now == before:
         return

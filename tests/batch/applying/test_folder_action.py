@@ -15,7 +15,7 @@ import pytest
 from batch.applying.folder_action import OTHER_ACTION
 from batch.applying.selection import Selection
 from batch.applying.steps import FOREIGN, LAST_COPY
-from batch.applying.transfer import CHANGED, GONE, How
+from batch.applying.transfer import CHANGED, FOLDER_GONE, GONE, How
 from batch.applying.undoing import NEWER, REPLACED
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from tests.support.applying import (
@@ -545,7 +545,7 @@ def test_undo_is_repeated_after_a_failure(place: Path, report: Path) -> None:
     (place / "out").rename(place / "unmounted")
 
     # The earlier run is not touched before the later one was tried twice.
-    assert run_undo(report).failed == {GONE: 4}
+    assert run_undo(report).failed == {FOLDER_GONE: 4}
     assert list_files(place / "copies") == IN_FOLDERS
     (place / "unmounted").rename(place / "out")
     (place / "photos/b/coffee.png").write_bytes(b"new")
@@ -559,6 +559,42 @@ def test_undo_is_repeated_after_a_failure(place: Path, report: Path) -> None:
     assert list_files(place / "copies") == IN_FOLDERS
     run_undo(report)
     assert list_files(place / "copies") == []
+
+
+def test_undo_notices_that_a_disk_is_not_mounted(place: Path, report: Path) -> None:
+    disk, unmounted = place / "disk", place / "unmounted"
+    disk.mkdir()
+    run_apply(report, copy_to=disk / "out")
+    run_apply(report, copy_to=disk / "out", prune=True, selection=Selection(labels=("sad",)))
+    disk.rename(unmounted)
+    disk.mkdir()
+
+    assert run_undo(report).failed == {FOLDER_GONE: 2}
+    summary = run_undo(report)
+
+    assert summary.failed == {FOLDER_GONE: 6}
+    assert str(disk / "out") in summary.named[0]
+    assert list_files(disk) == []
+    disk.rmdir()
+    unmounted.rename(disk)
+    run_undo(report)
+    assert list_files(disk / "out") == IN_FOLDERS
+    run_undo(report)
+    assert list_files(disk / "out") == []
+
+
+def test_another_photo_with_the_old_name_is_no_photo_moved_back(place: Path, report: Path) -> None:
+    run_apply(report, move_to=place / "out")
+    (place / "out/happy/b/coffee.png").rename(place / "elsewhere.png")
+    (place / "photos/b/coffee.png").write_bytes(b"new")
+    (place / "out/sad/a/chelsea.png").rename(place / "photos/a/chelsea.png")
+
+    assert run_undo(report).failed == {GONE: 1}
+
+    (place / "elsewhere.png").rename(place / "out/happy/b/coffee.png")
+    (place / "photos/b/coffee.png").unlink()
+    assert run_undo(report).failed == {}
+    assert (place / "photos/b/coffee.png").is_file()
 
 
 def test_what_can_not_be_undone_does_not_keep_the_run_before(place: Path, report: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from batch.applying.selection import Selection
 from batch.applying.sidecar_action import SHARED
-from batch.applying.transfer import CHANGED, GONE
+from batch.applying.transfer import CHANGED, FOLDER_GONE, GONE
 from batch.errors import ExitCode, ReportError
 from batch.options import SidecarName, SidecarOptions
 from batch.xmp import FaceRegion, SidecarContent, read_keywords, update_sidecar
@@ -122,6 +122,18 @@ def test_undo_takes_out_only_our_keywords_if_others_changed_the_sidecar(place: P
     assert summary.failed == {}
     assert keywords(sidecar) == ()
     assert keywords(sidecar, "animals") == ("cat",)
+
+
+def test_undo_notices_that_the_disk_of_sidecars_is_not_mounted(place: Path) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    (place / "photos").rename(place / "unmounted")
+
+    assert run_undo(report).failed == {FOLDER_GONE: 2}
+    (place / "unmounted").rename(place / "photos")
+
+    assert run_undo(report).failed == {}
+    assert [name for name in list_files(place) if ".xmp" in name] == []
 
 
 def test_unusable_sidecars_are_left_and_named(place: Path) -> None:
