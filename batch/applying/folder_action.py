@@ -264,7 +264,7 @@ class FolderAction:
     def _allocate(
         self, wanted: bytes, source: bytes, number: int = 1, freed: bytes | None = None
     ) -> tuple[int, Path]:
-        """Find a free name and reserve it.
+        """Find a free name and reserve it, and the path that it gives.
 
         Args:
             wanted: the path without a number.
@@ -273,16 +273,28 @@ class FolderAction:
             freed: a path that will be free.
         """
         path = add_number(to_path(wanted), number)
-        is_reserved = self._operations.find_reserved(wanted, number) not in (None, source)
-        if is_reserved or (os.path.lexists(path) and os.fsencode(path) != freed):
+        if not self._is_free(path, source, freed):
             number = max(1, self._operations.find_last_number(wanted))
             while True:
                 number += 1
                 path = add_number(to_path(wanted), number)
-                if not os.path.lexists(path):
+                if self._is_free(path, source):
                     break
         self._operations.reserve(wanted, number, source)
+        if number > 1:  # the name of another photo may have this number
+            self._operations.reserve(os.fsencode(path), 1, source)
         return number, path
+
+    def _is_free(self, path: Path, source: bytes, freed: bytes | None = None) -> bool:
+        """Return whether a photo can have a path, with its sidecar if it is moved."""
+        name = os.fsencode(path)
+        if self._operations.find_reserved(name, 1) not in (None, source):
+            return False
+        if name == freed:
+            return True
+        if self._how is None and os.path.lexists(f"{path}{SIDECAR_SUFFIX}"):
+            return False
+        return not os.path.lexists(path)
 
 
 def name_folder_action(root: Path, how: How | None) -> bytes:

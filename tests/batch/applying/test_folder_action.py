@@ -129,6 +129,41 @@ def test_names_that_collide_are_numbered_and_keep_their_numbers(place: Path) -> 
     assert first["happy/astronaut-2.png"] == digests(out)["happy/astronaut-2.png"]
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_number_does_not_give_the_name_of_another_photo(place: Path, turn: int) -> None:
+    (place / "photos/c").mkdir()
+    shutil.copy(place / "photos/a/chelsea.png", place / "photos/c/astronaut-2.png")
+    (place / "photos/c/astronaut-2.png.xmp").write_bytes(b"<x:xmpmeta/>")
+    paths = [*LABELS, "photos/c/astronaut-2.png"][::turn]
+    report = write_report(place / "r.csv", [make_row(place, path) for path in paths])
+    whole = sorted(digests(place / "photos").values())
+
+    assert run_apply(report, copy_to=place / "out", flat=True).failed == {}
+    assert run_apply(report, copy_to=place / "out", flat=True).unchanged == 5
+    assert run_apply(report, move_to=place / "moved", flat=True).failed == {}
+
+    names = list_files(place / "moved/happy")
+    assert sorted(digests(place / "moved").values()) == whole
+    assert list_files(place / "out/happy") == [name for name in names if ".xmp" not in name]
+    # The sidecar is beside its photo.
+    (sidecar,) = (name for name in names if ".xmp" in name)
+    cat = place / "moved/happy" / sidecar.removesuffix(".xmp")
+    assert cat.read_bytes() == (place / "out/happy/chelsea.png").read_bytes()
+
+
+def test_a_photo_is_not_moved_beside_the_sidecar_of_another(place: Path, report: Path) -> None:
+    (place / "out/happy/b").mkdir(parents=True)
+    (place / "out/happy/b/coffee.png.xmp").write_bytes(b"of another")
+    (place / "photos/b/coffee.png.xmp").write_bytes(b"its own")
+
+    assert run_apply(report, move_to=place / "out").failed == {}
+
+    assert (place / "out/happy/b/coffee-2.png.xmp").read_bytes() == b"its own"
+    assert (place / "out/happy/b/coffee-2.png").is_file()
+    run_undo(report)
+    assert list_files(place / "out") == ["happy/b/coffee.png.xmp"]
+
+
 def test_a_file_of_others_is_never_replaced(place: Path, report: Path) -> None:
     (place / "out/happy/a").mkdir(parents=True)
     (place / "out/happy/a/astronaut.png").write_text("mine")
