@@ -153,7 +153,7 @@ class _Work:
         except Skipped as skipped:
             self._summary.skipped[str(skipped)] += 1
         else:
-            self._summary.unchanged += not steps
+            self._summary.unchanged += not any(step.verb for step in steps)
             self._steps += steps
 
     def _handle_unmatched(self, action: Action) -> None:

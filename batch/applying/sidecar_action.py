@@ -84,8 +84,7 @@ class SidecarAction:
                 return []
         before = read_sidecar(sidecar)
         data = self._update(photo, before, written)
-        if data == before:
-            self._refresh(written, photo, content, sidecar)
+        if data == before and self._refresh(written, photo, content, sidecar):
             return []
         operation = Operation(
             Kind.WRITE,
@@ -103,7 +102,7 @@ class SidecarAction:
         return [
             Step(
                 operation,
-                "write",
+                "" if data == before else "write",  # written by a move or another report
                 photo.reported.keywords[0],
                 photo.source,
                 sidecar.parent,
@@ -184,15 +183,22 @@ class SidecarAction:
 
     def _refresh(
         self, written: Operation | None, photo: Candidate, content: bytes, sidecar: Path
-    ) -> None:
-        """Record the new state of a sidecar that needs no change, so that it is not read again."""
-        if written is None or self._dry_run:
-            return
-        if written.content == content and written.target == os.fsencode(sidecar):
+    ) -> bool:
+        """Record the new state of a sidecar that needs no change, so that it is not read again.
+
+        Returns:
+            whether it is known what the sidecar has.
+        """
+        if written is None or written.content != content:
+            return False
+        if written.target != os.fsencode(sidecar):
+            return False
+        if not self._dry_run:
             if not photo.is_trusted and is_stale(written, photo.digest):
                 verify(photo.source, photo.digest)
             keys = make_source_key(photo.source), make_target_key(sidecar)
             self._operations.set_keys(written, *keys, photo.digest)
+        return True
 
     def _find_sidecar(self, photo: Path) -> Path:
         if self._options.sidecar_name is SidecarName.STEM:

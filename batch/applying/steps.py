@@ -263,17 +263,17 @@ def read_sidecar(sidecar: Path) -> bytes | None:
 
 
 def write_sidecar(draft: Path, sidecar: Path, data: bytes | None, expected: bytes | None) -> None:
-    """Write a sidecar, or remove it if ``data`` is None.
+    """Write a sidecar, or remove it if ``data`` is None; if it is as expected, only compare it.
 
     Raises:
         Refusal: it does not have the expected bytes any more, or can't be written.
     """
-    if data is not None:
+    if data is not None and data != expected:
         write(draft, sidecar, data, expected)
-    elif read_sidecar(sidecar) == expected:
-        remove(sidecar)
-    else:
+    elif read_sidecar(sidecar) != expected:
         raise Refusal(f"{FOREIGN} meanwhile")
+    elif data is None:
+        remove(sidecar)
 
 
 def list_folders(operation: Operation) -> list[Path]:

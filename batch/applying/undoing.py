@@ -293,7 +293,8 @@ def _restore_sidecar(operation: Operation, draft: bytes | None) -> None:
     before = None if operation.before is None else zlib.decompress(operation.before)
     _check_folder(sidecar.parent)
     now = read_sidecar(sidecar)
-    if now == before:
+    is_unchanged = before is not None and hashlib.sha256(before).digest() == operation.written
+    if is_unchanged or now == before:
         return
     found = None if now is None else hashlib.sha256(now).digest()
     data = before

@@ -194,6 +194,34 @@ def test_keywords_of_photos_that_do_not_match_any_more_stay_unless_pruned(place:
     assert keywords(place / f"{CUP}.xmp") == ("sad",)
 
 
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_the_keyword_of_a_moved_photo_can_still_be_removed(place: Path, is_edited: bool) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    run_apply(report, move_to=place / "out")
+    moved = [make_row(place, f"out/happy/{CAT[7:]}"), make_row(place, f"out/sad/{CUP[7:]}")]
+    moved[1]["label"] = "sad"
+    sidecar = place / f"out/happy/{CAT[7:]}.xmp"
+    before = sidecar.stat()
+
+    found = run_apply(write_report(report, moved), sidecars=FULL)
+
+    assert (found.done, found.unchanged) == ({}, 2)
+    assert sidecar.stat() == before
+    # Undoing this changes nothing, also if another program has changed the sidecar.
+    if is_edited:
+        content = SidecarContent(("cat",), "animals", None, 300, 200)
+        sidecar.write_bytes(update_sidecar(sidecar.read_bytes(), content))
+    assert run_undo(report).failed == {}
+    assert keywords(sidecar) == ("happy",)
+    run_apply(report, sidecars=FULL)
+    moved[0]["status"] = "unsure"
+    summary = run_apply(write_report(report, moved), sidecars=FULL, prune=True)
+    assert summary.done == {("clear", ROOT): 1}
+    assert sidecar.exists() is is_edited
+    assert not is_edited or keywords(sidecar) == ()
+
+
 def test_photos_without_a_label_get_a_keyword_only_for_an_answer(place: Path) -> None:
     rows = [
         make_row(place, CAT, label="", status="no_person"),
