@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +14,16 @@ from batch.applying.job import ApplyJob, make_absolute
 from batch.applying.listing import Listing, open_listing
 from batch.applying.operations import Operations
 from batch.applying.repair import APPLIED_NOTE, open_operations
+from batch.applying.roots import check_root, remove_root
 from batch.applying.selection import RELABEL_REMEDY, PhotoReader, ReportedPhoto
 from batch.applying.sidecar_action import SidecarAction, check_sidecar_options
 from batch.applying.steps import Action, Candidate, Skipped, Step, list_folders, perform, to_path
 from batch.applying.summary import Summary
-from batch.applying.transfer import Refusal, make_target_key, verify
-from batch.errors import OutputError, UsageError
+from batch.applying.transfer import Refusal, make_target_key, show_path, verify
+from batch.errors import UsageError
 from batch.files.lock import OnWait
 from batch.files.publish import is_stdout, is_streamed, resolve_path, sync_folder
 from batch.location import Location, Url, parse_location
-from batch.os_errors import translate_write_errors
 from batch.path_text import parse_path_text, path_text
 from batch.reading.fields import read_checked_records
 from batch.reading.saved import open_reader
@@ -37,7 +36,6 @@ MISSING = "missing when the report was written"
 REMOTE = "in an archive or store"
 TWICE = "in the report twice"
 UNHASHED = "without a sha256 in the report"
-_FOLDER_REMEDY = "create its folder first, or choose another folder"
 
 
 def apply_report(
@@ -74,7 +72,9 @@ def apply_report(
         if job.follows_run and note and operations.read_note(APPLIED_NOTE) == note:
             return summary
         for root, _ in job.folders:
-            _check_folder(root, make=job.execute)
+            if job.execute:
+                stack.callback(remove_root, root, operations)
+            check_root(root, operations if job.execute else None)
         work = _Work(job, operations, summary, stop)
         listing = stack.enter_context(open_listing(job, stdout))
         work.run(photos.read(), listing)
@@ -93,11 +93,12 @@ class _Work:
         self._stop = stop
         self._steps: list[Step] = []
         dry_run = not job.execute
-        base = Path("/") if job.flat or not job.folders else _find_base(job, operations, stop)
+        base = _find_base(job, operations, stop) if job.folders else Path("/")
         self._actions: list[Action] = [
             FolderAction(root, how, job.flat, base, operations, dry_run)
             for root, how in job.folders
         ]
+        summary.warnings += _find_warnings(job, base)
         if job.sidecars is not None:
             self._actions.append(SidecarAction(job.sidecars, operations, dry_run, job.follows_run))
 
@@ -105,6 +106,7 @@ class _Work:
         for photo in photos:
             self._check_stop()
             self._summary.photos += 1
+            self._summary.statuses.update(photo.statuses)
             if photo.matches:
                 self._summary.matching += 1
                 self._apply_to(photo, listing)
@@ -145,13 +147,13 @@ class _Work:
             for action in self._actions:
                 self._plan(action, photo)
         except Refusal as refusal:
-            summary.add_failed(reported.path, refusal)
+            summary.add_failed(source, refusal)
 
     def _plan(self, action: Action, photo: Candidate) -> None:
         try:
             steps = action.plan(photo)
         except Skipped as skipped:
-            self._summary.skipped[str(skipped)] += 1
+            self._summary.add_skipped(str(skipped), skipped.made)
         else:
             self._summary.unchanged += not any(step.verb for step in steps)
             self._steps += steps
@@ -165,7 +167,7 @@ class _Work:
             try:
                 self._steps += action.plan_removal(made)
             except Refusal as refusal:
-                self._summary.skipped[refusal.reason] += 1
+                self._summary.add_skipped(refusal.reason, to_path(made.target))
             if len(self._steps) >= BATCH_STEPS:
                 self._finish_batch()
 
@@ -192,7 +194,7 @@ class _Work:
                 keys = perform(replace(step, operation=operation))
             except Refusal as refusal:
                 self._operations.drop(operation)
-                self._summary.add_failed(path_text(step.photo), refusal)
+                self._summary.add_failed(step.photo, refusal)
             else:
                 folders.update(list_folders(operation))
                 self._operations.complete(operation, *keys)
@@ -248,6 +250,25 @@ def _find_base(job: ApplyJob, operations: Operations, stop: Stop) -> Path:
     return base or Path("/")
 
 
+def _find_warnings(job: ApplyJob, base: Path) -> Iterator[str]:
+    """Yield what the next run will find if it labels the folder of all photos again."""
+    if base == Path("/"):  # nothing is known about the folders of that run
+        return
+    for root, how in job.folders:
+        is_inside = root == base or base in root.parents
+        if how is None and not is_inside:
+            yield (
+                f"warning: photos that are moved out of {show_path(base)} are missing in the next "
+                "run on it, and count for --max-gone"
+            )
+        elif how is not None and is_inside:
+            yield (
+                f"warning: {show_path(root)} is inside {show_path(base)}, which has all photos of "
+                "the report: a run on it labels the copies too; choose a folder elsewhere, or give "
+                "runs --exclude"
+            )
+
+
 def _describe_applied(job: ApplyJob) -> str:
     """Describe a report that is one local file, and what is done with it; empty for others."""
     location = job.location
@@ -267,35 +288,15 @@ def _check_job(job: ApplyJob) -> None:
             "--move-to and another action would name the photos by their old paths",
             "apply the report twice, with --move-to last",
         )
-    if job.copy_to is not None and job.link_to is not None:
-        # Of a folder that does not exist yet, too.
-        if os.path.realpath(job.copy_to) == os.path.realpath(job.link_to):
-            raise UsageError(
-                f"--copy-to and --link-to name the same folder, {path_text(job.copy_to)}",
-                "choose another folder for one of them",
-            )
+    roots = [os.path.realpath(root) for root, _ in job.folders]
+    if len(set(roots)) < len(roots):
+        raise UsageError(
+            f"--copy-to and --link-to name the same folder, {path_text(job.folders[0][0])}",
+            "choose another folder for one of them",
+        )
     if job.list_to is not None:
         if isinstance(parse_location(job.list_to), Url):
             raise UsageError(f"--list {job.list_to} is a URL", "give the name of a file, or -")
         check_not_input(job.list_to, "the report", job.report, kind="list")
     if job.sidecars is not None:
         check_sidecar_options(job.sidecars)
-
-
-def _check_folder(root: Path, *, make: bool) -> None:
-    """Make sure that a folder can be filled; make it if its own folder exists."""
-    name = f"folder {path_text(root)}"
-    if not root.is_dir():
-        if os.path.lexists(root):
-            raise OutputError(f"{name} is not a folder", "choose another name")
-        if not root.parent.is_dir():
-            raise OutputError(f"{name}: there is no {path_text(root.parent)}", _FOLDER_REMEDY)
-        if make:
-            with translate_write_errors(name, _FOLDER_REMEDY, root):
-                root.mkdir()
-    if make:
-        with (
-            translate_write_errors(name, "choose another folder", root),
-            tempfile.TemporaryFile(dir=root),
-        ):
-            pass

@@ -19,6 +19,7 @@ MAX_VALUE_BYTES = 16 * 1024**2
 _EXAMPLE = "write an SQL condition such as --where \"confidence > 0.95 AND path LIKE '%/2026/%'\""
 _MAX_SHOWN_COLUMNS = 40  # in a message; the outputs of a model may be a thousand
 _STRING = re.compile(r"'(?:[^']|'')*'")
+_UNKNOWN_NAME = re.compile(r'no such column: "?([^"]+)')
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -67,9 +68,11 @@ class Condition:
     def _make_error(self, why: str) -> UsageError:
         shown = ", ".join(self._columns[:_MAX_SHOWN_COLUMNS])
         more = ", ..." if len(self._columns) > _MAX_SHOWN_COLUMNS else ""
+        unknown = _UNKNOWN_NAME.search(why)
+        hint = f"text stands in single quotes ('{unknown[1]}'); " if unknown else ""
         return UsageError(
             printable_text(f"--where {self._text}: {why}"),
-            f"{_EXAMPLE}; the columns are {shown}{more}",
+            printable_text(f"{hint}{_EXAMPLE}; the columns are {shown}{more}"),
         )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from batch.applying.operations import Kind, Operation, Operations
 from batch.applying.steps import (
     COMPANION,
-    FOREIGN,
     Candidate,
     Skipped,
     Step,
@@ -22,6 +21,7 @@ from batch.applying.steps import (
 )
 from batch.applying.transfer import (
     CHANGED,
+    FOREIGN,
     GONE,
     How,
     Refusal,
@@ -98,7 +98,7 @@ class FolderAction:
         if not self._is_own(made, how):
             raise Skipped(OTHER_ACTION)
         if not is_intact(made):
-            raise Skipped(FOREIGN)
+            raise Skipped(FOREIGN, to_path(made.target))
         if is_stale(made, photo.digest) and not self._dry_run:
             verify(photo.source, photo.digest)
         if made.digest != photo.digest or made.how != how:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields, replace
@@ -122,7 +123,7 @@ CREATE INDEX by_target ON operations (target, action, id) WHERE state = 'done';
 CREATE INDEX by_wanted ON operations (wanted, number) WHERE state = 'done';
 CREATE INDEX by_run ON operations (run, id) WHERE state = 'done';
 CREATE INDEX unfinished ON operations (state) WHERE state IN ('intended', 'undoing');
-CREATE TABLE runs (run INTEGER PRIMARY KEY, undone INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE runs (run INTEGER PRIMARY KEY, begun REAL NOT NULL, undone INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {OPERATIONS_VERSION};
@@ -172,6 +173,10 @@ ORDER BY source, id LIMIT :chunk
 NEXT_OF_RUN = f"""
 SELECT {_NAMES} FROM operations WHERE run = ? AND id < ? AND state = 'done'
 ORDER BY id DESC LIMIT ?
+"""
+ADD_RUN = "INSERT INTO runs (begun) VALUES (?)"
+LIST_ACTIONS = """
+SELECT DISTINCT action FROM operations WHERE run = ? AND state = 'done' ORDER BY action
 """
 UNFINISHED = f"SELECT {_NAMES} FROM operations WHERE state IN ('intended', 'undoing') ORDER BY id"
 LAST_RUN = """
@@ -270,7 +275,7 @@ class Operations:
         with _translate_errors(self.path):
             self._begin()
             if not self._run:
-                cursor = self._connect.execute("INSERT INTO runs DEFAULT VALUES")
+                cursor = self._connect.execute(ADD_RUN, (time.time(),))
                 self._run = cursor.lastrowid or 0
             for operation in operations:
                 numbered = replace(operation, run=self._run)
@@ -367,6 +372,17 @@ class Operations:
         with _translate_errors(self.path):
             row = self._connect.execute(LAST_RUN, (before,)).fetchone()
             return (row[0], bool(row[1])) if row else None
+
+    def find_time(self, run: int) -> float:
+        """Find when a run began, in seconds since 1970."""
+        with _translate_errors(self.path):
+            row = self._connect.execute("SELECT begun FROM runs WHERE run = ?", (run,)).fetchone()
+            return float(row[0])
+
+    def list_actions(self, run: int) -> list[bytes]:
+        """List the names of the actions of a run."""
+        with _translate_errors(self.path):
+            return [row[0] for row in self._connect.execute(LIST_ACTIONS, (run,))]
 
     def list_run(self, run: int) -> Iterator[Operation]:
         """Yield what a run did, the last first."""

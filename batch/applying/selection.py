@@ -56,6 +56,7 @@ class ReportedPhoto:
         sha256: the text in the report; None if the cell is empty.
         folders: labels of the matching rows, or their statuses if they have none, without
             duplicates; empty if no row matches.
+        statuses: statuses of all rows, without duplicates.
         keywords: labels of the matching rows, or `neither` or `no_person`, without duplicates.
         faces: boxes of the matching rows that have one and a label.
         width: pixels of the upright file; None if unknown.
@@ -66,6 +67,7 @@ class ReportedPhoto:
     path: str
     sha256: str | None
     folders: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     faces: tuple[FaceRegion, ...] = ()
     width: int | None = None
@@ -139,6 +141,7 @@ class PhotoReader:
             path,
             get(first, DIGEST_COLUMN),
             tuple(dict.fromkeys(folders)),
+            tuple(dict.fromkeys(row[self._at["status"]] for row in rows)),
             tuple(dict.fromkeys(keywords)),
             tuple(faces),
             get(first, "width"),

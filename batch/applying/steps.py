@@ -13,7 +13,9 @@ from typing import Protocol
 from batch.applying.operations import Kind, Operation
 from batch.applying.selection import ReportedPhoto
 from batch.applying.transfer import (
+    FOREIGN,
     GONE,
+    LAST_COPY,
     How,
     Refusal,
     copy,
@@ -36,13 +38,19 @@ from batch.xmp import MAX_SIDECAR_BYTES
 
 # ``Operation.how`` of a sidecar that is moved with its photo. Other programs may change it.
 COMPANION = "sidecar"
-FOREIGN = "changed by another program"
-LAST_COPY = "kept, as the photo it was made from is gone or has changed"
 SIDECAR_UNUSABLE = "has a sidecar that can't be used"
 
 
 class Skipped(Exception):
-    """A photo for which an action is not meant; ``str()`` says why, as counted."""
+    """A photo for which an action is not meant; ``str()`` says why, as counted.
+
+    Attributes:
+        made: what was made for it earlier, to be named; None for nothing.
+    """
+
+    def __init__(self, reason: str, made: Path | None = None) -> None:
+        super().__init__(reason)
+        self.made = made
 
 
 @dataclass(frozen=True)
@@ -140,12 +148,12 @@ def perform(step: Step) -> tuple[str | None, str | None]:
     match operation.kind:
         case Kind.MAKE:
             target = to_path(operation.target)
-            make_parents(target, step.root)
-            make(operation, operation.draft, target)
+            with make_parents(target, step.root):
+                make(operation, operation.draft, target)
         case Kind.RENAME:
             target = to_path(operation.target)
-            make_parents(target, step.root)
-            rename(to_path(operation.previous), target, step.root)
+            with make_parents(target, step.root):
+                rename(to_path(operation.previous), target, step.root)
         case Kind.REMOVE:
             previous = to_path(operation.previous)
             remove(previous)
@@ -153,8 +161,8 @@ def perform(step: Step) -> tuple[str | None, str | None]:
             return operation.source_key, operation.target_key
         case Kind.MOVE:
             target = to_path(operation.target)
-            make_parents(target, step.root)
-            move(source, to_path(operation.draft), target, find_digest(operation, source))
+            with make_parents(target, step.root):
+                move(source, to_path(operation.draft), target, find_digest(operation, source))
         case Kind.WRITE:
             target = to_path(operation.target)
             key = make_source_key(source)

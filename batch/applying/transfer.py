@@ -28,6 +28,8 @@ TARGET_REMEDY = "choose another folder"
 CHANGED = "changed since it was labelled"
 GONE = "gone"
 FOLDER_GONE = "in a folder that is gone"
+FOREIGN = "changed by another program"
+LAST_COPY = "kept, as the photo it was made from is gone or has changed"
 UNREADABLE = "unreadable"
 UNWRITABLE = "can't be written"
 
@@ -61,6 +63,13 @@ class Refusal(Exception):
         super().__init__(f"{reason} ({detail})" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def show_path(path: Path) -> str:
+    """Write a path for a message, relative to the current folder if it is below it."""
+    with suppress(ValueError, OSError):  # elsewhere, or the current folder is gone
+        return path_text(path.relative_to(Path.cwd()))
+    return path_text(path)
 
 
 def make_source_key(path: Path) -> str | None:
@@ -98,13 +107,21 @@ def verify(source: Path, digest: bytes) -> None:
             raise Refusal(CHANGED)
 
 
-def make_parents(target: Path, root: Path) -> None:
-    """Make the folders between ``root`` and a target."""
-    with refuse_target(target):
-        if not target.parent.is_dir():
-            if not root.is_dir():
-                raise OutputError(f"folder {path_text(root)} is gone", "make it, then run again")
+@contextmanager
+def make_parents(target: Path, root: Path) -> Iterator[None]:
+    """Make the folders between ``root`` and a target, and remove them if the block fails."""
+    present = target.parent
+    while present != root and not present.is_dir():
+        present = present.parent
+    if not present.is_dir():
+        raise OutputError(f"folder {path_text(root)} is gone", "make it, then run again")
+    try:
+        with refuse_target(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        remove_empty_folders(target.parent, present)
+        raise
 
 
 def copy(source: Path, draft: Path, target: Path, digest: bytes, how: How = How.COPY) -> None:
@@ -268,7 +285,7 @@ def refuse_target(target: Path) -> Iterator[None]:
             with translate_write_errors(f"file {path_text(target)}", TARGET_REMEDY, target):
                 raise
         raise Refusal(
-            UNWRITABLE, f"{path_text(target)}: {describe_os_error(error, target)}"
+            UNWRITABLE, f"{show_path(target)}: {describe_os_error(error, target)}"
         ) from error
 
 

@@ -7,15 +7,16 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from batch.applying.folder_action import parse_action_root
+from batch.applying.folder_action import name_folder_action, parse_action_root
 from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
+from batch.applying.roots import check_root, is_root_gone, remove_root
 from batch.applying.steps import (
     COMPANION,
-    FOREIGN,
     SIDECAR_UNUSABLE,
     check_removable,
     find_digest,
@@ -31,12 +32,14 @@ from batch.applying.steps import (
 from batch.applying.summary import Summary
 from batch.applying.transfer import (
     FOLDER_GONE,
+    FOREIGN,
     GONE,
     Refusal,
     move,
     refuse_target,
     remove,
     remove_empty_folders,
+    show_path,
     verify,
 )
 from batch.errors import SidecarError, UsageError
@@ -85,8 +88,9 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
         while found is not None:
             run, was_tried = found
-            summary.run = run
             before = summary.done.total()
+            described = _describe_run(operations, run)
+            summary.undone_run += f", then {described}" if summary.undone_run else described
             _undo_run(operations, run, stop, summary)
             is_changed = summary.done.total() > before
             found = operations.find_last_run(run) if was_tried and not is_changed else None
@@ -94,6 +98,7 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
 
 
 def _undo_run(operations: Operations, run: int, stop: Stop, summary: Summary) -> None:
+    actions = operations.list_actions(run)  # before they are undone
     folders: set[Path] = set()
     for group in group_operations(operations.list_run(run)):
         if stop.requested:
@@ -104,6 +109,25 @@ def _undo_run(operations: Operations, run: int, stop: Stop, summary: Summary) ->
             sync_folder(folder)
         operations.mark_undone(run)
         operations.write_note(APPLIED_NOTE, "")
+        operations.commit()
+        for name in actions:
+            if (root := parse_action_root(name)) is not None:
+                remove_root(root, operations)
+
+
+def _describe_run(operations: Operations, run: int) -> str:
+    """Say when a run began and what it did where."""
+    begun = datetime.fromtimestamp(operations.find_time(run)).astimezone()
+    actions = []
+    for name in operations.list_actions(run):
+        root = parse_action_root(name)
+        if root is None:
+            actions.append("sidecars")
+        elif name == name_folder_action(root, None):
+            actions.append(f"moves to {show_path(root)}")
+        else:
+            actions.append(f"copies and links in {show_path(root)}")
+    return f"the run of {begun:%Y-%m-%d %H:%M:%S} ({', '.join(actions)})"
 
 
 def group_operations(operations: Iterable[Operation]) -> Iterator[tuple[Operation, ...]]:
@@ -158,16 +182,20 @@ def _undo_group(
             if not summary.dry_run:
                 _undo_one(operations, operation, folders)
         except Refusal as refusal:
-            summary.add_failed(path_text(photo), refusal)
+            summary.add_failed(photo, refusal)
             return
         if operation is group[-1] or not is_replacement:
-            summary.add_done("undo", UNDONE_NOUNS[operation.kind], photo, None)
+            file = to_path((group[0] if is_replacement else operation).target or operation.previous)
+            summary.add_done("undo", UNDONE_NOUNS[operation.kind], file, None)
 
 
 def _check_undoable(
     operations: Operations, operation: Operation, removal: Operation | None, reads: bool
 ) -> None:
-    """Make sure that a copy or link is only removed if what it replaced can be made again.
+    """Make sure that nothing is undone that must stay.
+
+    What is missing in a folder that is gone may be on a disk that is not mounted. And a copy or
+    link is only removed if what it replaced can be made again.
 
     Args:
         operations: what was done.
@@ -178,6 +206,9 @@ def _check_undoable(
     Raises:
         Refusal: it must stay.
     """
+    root = parse_action_root(operation.action)
+    if root is not None and is_root_gone(root, operations):
+        raise Refusal(FOLDER_GONE, f"mount its disk, or make {show_path(root)} again")
     if operation.kind is not Kind.MAKE or not os.path.lexists(to_path(operation.target)):
         return
     newest = operations.find_current(operation.action, operation.source)
@@ -197,6 +228,8 @@ def _undo_one(operations: Operations, operation: Operation, folders: set[Path]) 
         operations.set_state(operation, State.UNDOING, draft)
         operations.commit()
     root = parse_action_root(operation.action) or to_path(operation.target).parent
+    if operation.kind is Kind.REMOVE and not root.is_dir():
+        check_root(root, operations)
     try:
         undo(operation, draft, root)
     except Refusal:
@@ -221,7 +254,6 @@ def undo(operation: Operation, draft: bytes | None, root: Path) -> None:
     match operation.kind:
         case Kind.MAKE:
             target = to_path(operation.target)
-            _check_folder(root)
             if os.path.lexists(target):
                 check_removable(operation)
                 remove(target)
@@ -236,7 +268,6 @@ def undo(operation: Operation, draft: bytes | None, root: Path) -> None:
             rename(target, previous, root)
         case Kind.REMOVE:
             previous = to_path(operation.previous)
-            _check_folder(root)
             if is_intact(replace(operation, target=operation.previous)):
                 return
             _make_folder(previous)
@@ -262,7 +293,6 @@ def make_undo_draft(operation: Operation) -> bytes | None:
 def _move_back(operation: Operation, draft: bytes | None, root: Path) -> None:
     source, target = to_path(operation.source), to_path(operation.target)
     if not os.path.lexists(target):
-        _check_folder(root)
         # Another photo may have the old name. A sidecar may have changed.
         if digest_file(source) == operation.digest or (
             operation.how == COMPANION and os.path.lexists(source)
@@ -276,12 +306,6 @@ def _move_back(operation: Operation, draft: bytes | None, root: Path) -> None:
     remove_empty_folders(target.parent, root)
 
 
-def _check_folder(folder: Path) -> None:
-    """Make sure that a folder exists: what is missing on an unmounted disk is not undone."""
-    if not folder.is_dir():
-        raise Refusal(FOLDER_GONE, f"mount its disk, or make {path_text(folder)} again")
-
-
 def _make_folder(file: Path) -> None:
     with refuse_target(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -291,7 +315,9 @@ def _restore_sidecar(operation: Operation, draft: bytes | None) -> None:
     """Restore the bytes of a sidecar, or take out what was put in if others changed it since."""
     sidecar = to_path(operation.target)
     before = None if operation.before is None else zlib.decompress(operation.before)
-    _check_folder(sidecar.parent)
+    if not sidecar.parent.is_dir():
+        folder = show_path(sidecar.parent)
+        raise Refusal(FOLDER_GONE, f"mount its disk, or make {folder} again")
     now = read_sidecar(sidecar)
     is_unchanged = before is not None and hashlib.sha256(before).digest() == operation.written
     if is_unchanged or now == before:

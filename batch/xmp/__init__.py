@@ -4,7 +4,6 @@ from batch.xmp.packet import MAX_SIDECAR_BYTES
 from batch.xmp.sidecar import (
     FaceRegion,
     SidecarContent,
-    read_keywords,
     remove_content,
     update_sidecar,
 )
@@ -13,7 +12,6 @@ __all__ = [
     "MAX_SIDECAR_BYTES",
     "FaceRegion",
     "SidecarContent",
-    "read_keywords",
     "remove_content",
     "update_sidecar",
 ]

@@ -66,16 +66,6 @@ class Keywords:
         self._kept = ValueList(packet, KEPT)
         self._created = ValueList(packet, CREATED)
 
-    def read_below(self, root: str) -> tuple[str, ...]:
-        """Return the keywords below a root, without the root.
-
-        Raises:
-            SidecarError: a property is neither a list nor a text.
-        """
-        paths = [*self._paths.list_below(root), *self._tags.list_below(root)]
-        found = (SEPARATOR.join(split_levels(path)[len(split_levels(root)) :]) for path in paths)
-        return tuple(dict.fromkeys(keyword for keyword in found if keyword))
-
     def replace_below(self, root: str, keywords: tuple[str, ...]) -> None:
         """Replace the keywords below a root.
 

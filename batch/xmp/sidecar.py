@@ -104,16 +104,6 @@ def remove_content(existing: bytes, root: str) -> bytes | None:
     return None if packet.is_empty() else packet.write()
 
 
-def read_keywords(existing: bytes, root: str) -> tuple[str, ...]:
-    """Return the keywords below a root, without the root.
-
-    Raises:
-        SidecarError: the sidecar is too large, damaged or not XMP.
-        UsageError: lxml is not installed.
-    """
-    return Keywords(Packet(existing)).read_below(root)
-
-
 def _locate(face: FaceRegion, content: SidecarContent) -> LabelledArea | None:
     """Place a face in the stored picture, cut at its edges; None if it lies outside."""
     if not (content.width > 0 and content.height > 0 and content.orientation in range(1, 9)):

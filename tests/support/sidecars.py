@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from batch.xmp import FaceRegion, SidecarContent
+from batch.xmp.keywords import SEPARATOR, split_levels
+from batch.xmp.packet import Packet
+from batch.xmp.value_list import ValueList
 
 # One description with attributes, lists of darktable's own, and parameters in hexadecimal.
 DARKTABLE = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -216,6 +219,18 @@ SIDECARS = {
     "compact": COMPACT,
     "flat": FLAT,
 }
+
+
+def read_keywords(data: bytes, root: str) -> tuple[str, ...]:
+    """Return the paths below a root in both properties with paths, without the root."""
+    packet = Packet(data)
+    levels = split_levels(root)
+    found = []
+    for name, kind in (("lr:hierarchicalSubject", "Bag"), ("digiKam:TagsList", "Seq")):
+        for path in map(split_levels, ValueList(packet, name, kind).read()):
+            if path[: len(levels)] == levels and path != levels:
+                found.append(SEPARATOR.join(path[len(levels) :]))
+    return tuple(dict.fromkeys(found))
 
 
 def make_content(

@@ -70,3 +70,13 @@ def test_an_expression_can_write_no_file(tmp_path: object) -> None:
         Condition(f"(SELECT 1) INTO OUTFILE '{tmp_path}'", COLUMNS)
     with pytest.raises(UsageError):
         Condition(f"1) FROM (SELECT 1); VACUUM INTO '{tmp_path}/x'; --", COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["label = happy", 'label = "happy"'])
+def test_text_without_single_quotes_gets_a_hint(text: str) -> None:
+    with pytest.raises(UsageError, match="no such column") as refused:
+        Condition(text, ("path", "label"))
+    assert "text stands in single quotes ('happy')" in refused.value.remedy
+    with pytest.raises(UsageError, match="syntax error") as refused:
+        Condition("label =", ("path", "label"))
+    assert "single quotes" not in refused.value.remedy

@@ -14,8 +14,7 @@ import pytest
 
 from batch.applying.folder_action import OTHER_ACTION
 from batch.applying.selection import Selection
-from batch.applying.steps import FOREIGN, LAST_COPY
-from batch.applying.transfer import CHANGED, FOLDER_GONE, GONE, How
+from batch.applying.transfer import CHANGED, FOLDER_GONE, FOREIGN, GONE, LAST_COPY, How
 from batch.applying.undoing import NEWER, REPLACED
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from tests.support.applying import (
@@ -429,7 +428,10 @@ def test_a_file_system_without_reflinks_is_named(report: Path, other_disk: Path)
     with pytest.raises(OutputError, match="can't have reflinks") as refused:
         run_apply(report, link_to=other_disk, link=How.REFLINK)
     assert "--copy-to" in refused.value.remedy
-    assert list_files(other_disk) == []
+    assert list(other_disk.iterdir()) == []
+    with pytest.raises(OutputError, match="can't have reflinks"):
+        run_apply(report, link_to=other_disk / "new", link=How.REFLINK)
+    assert list(other_disk.iterdir()) == []
 
 
 def test_hard_links_to_another_disk_are_refused(report: Path, other_disk: Path) -> None:
@@ -645,6 +647,45 @@ def test_what_can_not_be_undone_does_not_keep_the_run_before(place: Path, report
     assert list_files(place / "copies") == []
 
 
+def test_undo_removes_the_folders_that_were_made_and_no_others(place: Path, report: Path) -> None:
+    (place / "mine").mkdir()
+    (place / "kept").mkdir()
+    run_apply(report, copy_to=place / "out", link_to=place / "mine")
+    run_apply(report, move_to=place / "moved")
+    for _ in range(2):
+        run_undo(report)
+    assert not (place / "out").exists()
+    assert not (place / "moved").exists()
+    assert list((place / "mine").iterdir()) == []
+
+    # Another folder of the same name, and one with a file of others.
+    run_apply(report, copy_to=place / "out", link_to=place / "links")
+    (place / "links/note.txt").touch()
+    shutil.rmtree(place / "out")
+    (place / "kept").rename(place / "out")
+    run_undo(report)
+    assert list_files(place / "links") == ["note.txt"]
+    assert (place / "out").is_dir()
+
+
+def test_a_folder_that_was_removed_as_it_was_empty_is_made_again(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    run_apply(report, copy_to=place / "out", prune=True, selection=Selection(statuses=("unsure",)))
+    assert not (place / "out").exists()
+
+    assert run_undo(report).failed == {}
+
+    assert list_files(place / "out") == IN_FOLDERS
+    run_undo(report)
+    assert not (place / "out").exists()
+
+
+def test_a_run_that_fills_nothing_leaves_no_folder(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out", selection=Selection(statuses=("unsure",)))
+
+    assert not (place / "out").exists()
+
+
 def test_undo_takes_the_runs_back_one_by_one(place: Path, report: Path) -> None:
     run_apply(report, copy_to=place / "out")
     run_apply(report, link_to=place / "links")
@@ -692,7 +733,7 @@ def test_strange_names_and_labels_stay_below_the_folder(place: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(place: Path, report: Path) -> None:
-    with pytest.raises(OutputError, match=r"there is no .*gone"):
+    with pytest.raises(OutputError, match=r"/gone/out can't be made, as .*/gone; create it first"):
         run_apply(report, copy_to=place / "gone" / "out")
     (place / "file").touch()
     with pytest.raises(OutputError, match="not a folder"):

@@ -14,7 +14,7 @@ from batch.applying.sidecar_action import SHARED
 from batch.applying.transfer import CHANGED, FOLDER_GONE, GONE
 from batch.errors import ExitCode, ReportError
 from batch.options import SidecarName, SidecarOptions
-from batch.xmp import FaceRegion, SidecarContent, read_keywords, update_sidecar
+from batch.xmp import FaceRegion, SidecarContent, update_sidecar
 from tests.support.applying import (
     list_files,
     make_row,
@@ -23,6 +23,7 @@ from tests.support.applying import (
     save_samples,
     write_report,
 )
+from tests.support.sidecars import read_keywords
 
 ROOT = "expression"
 FULL = SidecarOptions()

@@ -10,8 +10,8 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.files.lock import hold_lock
-from batch.xmp import read_keywords
 from tests.support.runs import RunFolder, make_photos
+from tests.support.sidecars import read_keywords
 
 RUN = ("photos", "-o", "r.csv", "--xmp", "--log-format", "json")
 

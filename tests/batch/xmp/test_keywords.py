@@ -7,8 +7,16 @@ import re
 import pytest
 
 from batch.errors import SidecarError
-from batch.xmp import read_keywords, remove_content, update_sidecar
-from tests.support.sidecars import COMPACT, DIGIKAM, FLAT, LIGHTROOM, SIDECARS, make_content
+from batch.xmp import remove_content, update_sidecar
+from tests.support.sidecars import (
+    COMPACT,
+    DIGIKAM,
+    FLAT,
+    LIGHTROOM,
+    SIDECARS,
+    make_content,
+    read_keywords,
+)
 
 DESCRIPTION = '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">'
 

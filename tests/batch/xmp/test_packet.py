@@ -14,12 +14,19 @@ from batch.errors import SidecarError, UsageError
 from batch.xmp import (
     MAX_SIDECAR_BYTES,
     FaceRegion,
-    read_keywords,
     remove_content,
     update_sidecar,
 )
 from batch.xmp.packet import MAX_SIDECAR_TAGS
-from tests.support.sidecars import COMPACT, DARKTABLE, DIGIKAM, LIGHTROOM, SIDECARS, make_content
+from tests.support.sidecars import (
+    COMPACT,
+    DARKTABLE,
+    DIGIKAM,
+    LIGHTROOM,
+    SIDECARS,
+    make_content,
+    read_keywords,
+)
 
 FACE = FaceRegion("happy", 600, 100, 200, 240)
 CONTENT = make_content("happy", faces=(FACE,))

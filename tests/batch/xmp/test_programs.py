@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batch.xmp import FaceRegion, read_keywords, remove_content, update_sidecar
+from batch.xmp import FaceRegion, remove_content, update_sidecar
 from tests.support.sidecars import (
     DIGIKAM,
     SIDECARS,
@@ -16,6 +16,7 @@ from tests.support.sidecars import (
     change_with_exiv2,
     make_content,
     read_all_with_exiftool,
+    read_keywords,
     read_with_exiv2,
     validate_with_exiftool,
 )
