@@ -199,8 +199,19 @@ def move(source: Path, draft: Path, target: Path, digest: bytes) -> None:
     remove_source(source, target)
 
 
+def is_copy(file: Path, other: Path, digest: bytes) -> bool:
+    """Return whether a file has a digest and is not another name of the other file."""
+    if file.is_symlink() or digest_file(file) != digest:
+        return False
+    return not os.path.samefile(file, other)  # noqa: PTH121
+
+
 def remove_source(source: Path, target: Path) -> None:
-    """Remove a photo that has been copied to ``target``; if that fails, remove the copy."""
+    """Remove a photo that has been copied to ``target``; if that fails, remove the copy.
+
+    Raises:
+        Refusal: it can't be removed.
+    """
     try:
         source.unlink()
     except OSError as error:

@@ -35,6 +35,7 @@ from batch.applying.transfer import (
     FOREIGN,
     GONE,
     Refusal,
+    is_copy,
     move,
     refuse_target,
     remove,
@@ -301,8 +302,14 @@ def _move_back(operation: Operation, draft: bytes | None, root: Path) -> None:
         raise Refusal(GONE)
     if not is_intact(operation):
         raise Refusal(FOREIGN)
-    _make_folder(source)
-    move(target, to_path(draft), source, find_digest(operation, target))
+    digest = find_digest(operation, target)
+    if is_copy(source, target, digest):
+        # It was copied back from another file system before a kill.
+        sync_folder(source.parent)
+        remove(target)
+    else:
+        _make_folder(source)
+        move(target, to_path(draft), source, digest)
     remove_empty_folders(target.parent, root)
 
 

@@ -701,6 +701,18 @@ def test_undo_takes_the_runs_back_one_by_one(place: Path, report: Path) -> None:
     assert list_files(place / "out") == IN_FOLDERS
 
 
+def test_undo_does_not_take_another_name_of_a_moved_photo_for_a_copy(
+    place: Path, report: Path
+) -> None:
+    run_apply(report, move_to=place / "out")
+    shutil.rmtree(place / "photos/b")
+    (place / "photos/b").symlink_to(place / "out/happy/b")
+
+    assert run_undo(report).failed.total() == 1
+
+    assert (place / "out/happy/b/coffee.png").is_file()
+
+
 def test_undo_does_not_overwrite_a_new_photo_of_the_same_name(place: Path, report: Path) -> None:
     run_apply(report, move_to=place / "out")
     (place / "photos/a").mkdir(parents=True, exist_ok=True)
