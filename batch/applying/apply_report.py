@@ -16,7 +16,7 @@ from batch.applying.operations import Operations
 from batch.applying.repair import APPLIED_NOTE, open_operations
 from batch.applying.roots import check_root, remove_root
 from batch.applying.selection import RELABEL_REMEDY, PhotoReader, ReportedPhoto
-from batch.applying.sidecar_action import SidecarAction, check_sidecar_options
+from batch.applying.sidecar_action import SHARED, SidecarAction, check_sidecar_options
 from batch.applying.steps import Action, Candidate, Skipped, Step, list_folders, perform, to_path
 from batch.applying.summary import Summary
 from batch.applying.transfer import Refusal, make_target_key, show_path, verify
@@ -78,7 +78,9 @@ def apply_report(
         work = _Work(job, operations, summary, stop)
         listing = stack.enter_context(open_listing(job, stdout))
         work.run(photos.read(), listing)
-        if job.follows_run and note and not summary.failed:
+        # A sidecar that was cleared may be for another photo of its stem, in the next run.
+        is_freed = summary.count("clear") and summary.skipped[SHARED]
+        if job.follows_run and note and not summary.failed and not is_freed:
             operations.write_note(APPLIED_NOTE, note)
     return summary
 

@@ -70,7 +70,7 @@ class SidecarAction:
             raise Refusal(GONE)
         written = self._operations.find_current(self.name, source)
         if not photo.reported.keywords:
-            if written is not None and written.content is not None:
+            if written is not None and self._is_own(written):
                 return self.plan_removal(written)
             raise Skipped(UNLABELLED)
         if self._options.sidecar_name is SidecarName.STEM and self._is_shared(sidecar, source):
@@ -83,7 +83,7 @@ class SidecarAction:
             if make_target_key(sidecar) == written.target_key and is_same_photo:
                 return []
         before = read_sidecar(sidecar)
-        data = self._update(photo, before, written)
+        data = self._update(photo, sidecar, before, written)
         if data == before and self._refresh(written, photo, content, sidecar):
             return []
         operation = Operation(
@@ -114,7 +114,7 @@ class SidecarAction:
     def list_unmatched(self) -> Iterator[Operation]:
         """Yield the sidecars that have labels: see ``Action``."""
         for written in self._operations.list_unseen(self.name):
-            if written.content is not None and os.path.lexists(to_path(written.target)):
+            if self._is_own(written) and os.path.lexists(to_path(written.target)):
                 yield written
 
     def plan_removal(self, made: Operation) -> list[Step]:
@@ -141,6 +141,16 @@ class SidecarAction:
         )
         return [Step(operation, "clear", made.how, to_path(made.source), sidecar.parent, data)]
 
+    def _is_own(self, written: Operation) -> bool:
+        """Return whether a sidecar has labels of a photo, and no others were written since."""
+        if written.content is None or written.target is None:
+            return False
+        owner = self._operations.find_reserved(written.target, 1)
+        if owner is None:
+            last = self._operations.find_by_target(written.action, written.target)
+            owner = written.source if last is None else last.source
+        return owner == written.source
+
     def _is_shared(self, sidecar: Path, source: bytes) -> bool:
         """Return whether a sidecar belongs to another photo with the same stem; else claim it."""
         name = os.fsencode(sidecar)
@@ -156,7 +166,13 @@ class SidecarAction:
         self._operations.reserve(name, 1, source)
         return False
 
-    def _update(self, photo: Candidate, before: bytes | None, written: Operation | None) -> bytes:
+    def _update(
+        self,
+        photo: Candidate,
+        sidecar: Path,
+        before: bytes | None,
+        written: Operation | None,
+    ) -> bytes:
         reported = photo.reported
         faces = reported.faces if self._options.faces else None
         content = SidecarContent(
@@ -167,7 +183,9 @@ class SidecarAction:
             reported.height or 0,
             read_orientation(photo.source) if faces else 1,
         )
-        old_root = written.how if written is not None and written.content is not None else None
+        # Another photo of the stem may have had the sidecar.
+        last = self._operations.find_by_target(self.name, os.fsencode(sidecar)) or written
+        old_root = last.how if last is not None and last.content is not None else None
         try:
             if before is not None and old_root not in (None, self._options.keyword_root):
                 before = remove_content(before, old_root)

@@ -255,6 +255,66 @@ def test_photos_of_one_stem_share_a_sidecar(place: Path) -> None:
     assert (planned.skipped, planned.done) == ({SHARED: 1}, {})
 
 
+@pytest.mark.parametrize("follows_run", [False, True])
+@pytest.mark.parametrize("label", ["sad", "happy"])
+def test_a_photo_that_is_gone_leaves_the_sidecar_to_another_of_its_stem(
+    place: Path, label: str, follows_run: bool
+) -> None:
+    raw = shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    sidecar = place / "photos/a/chelsea.xmp"
+    rows = [
+        make_row(place, "photos/a/chelsea.cr2", label=label),
+        make_row(place, CAT, label="happy"),
+    ]
+    report = write_report(place / "r.csv", rows)
+    options = {"sidecars": STEM, "prune": True, "follows_run": follows_run}
+    run_apply(report, **options)
+    Path(raw).unlink()
+    write_report(report, rows[1:])
+    mood = SidecarOptions(SidecarName.STEM, keyword_root="mood")
+
+    planned = run_apply(report, execute=False, **options)
+    summary = run_apply(report, **options)
+
+    assert planned.done == summary.done
+    assert summary.done == ({("write", "happy"): 1} if label == "sad" else {})
+    assert keywords(sidecar) == ("happy",)
+    assert run_apply(report, **options).done == {}
+    # It can be removed later, and has no keyword of an earlier root.
+    run_apply(report, **options | {"sidecars": mood})
+    assert (keywords(sidecar), keywords(sidecar, "mood")) == ((), ("happy",))
+    write_report(report, [make_row(place, CUP)])
+    run_apply(report, **options)
+    assert not sidecar.exists()
+
+
+def test_a_run_gives_a_sidecar_that_was_cleared_to_another_of_its_stem(place: Path) -> None:
+    shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    rows = [make_row(place, "photos/a/chelsea.cr2", label="sad"), make_row(place, CAT)]
+    report = write_report(place / "r.csv", rows)
+    options = {"sidecars": STEM, "prune": True, "follows_run": True}
+    run_apply(report, **options)
+    rows[0]["status"] = "unsure"
+    write_report(report, rows)
+    assert run_apply(report, **options).done == {("clear", ROOT): 1}
+
+    assert run_apply(report, **options).done == {("write", "happy"): 1}
+    assert run_apply(report, **options).photos == 0  # nothing is looked at
+
+
+def test_a_new_photo_of_a_stem_replaces_the_keyword_of_an_earlier_root(place: Path) -> None:
+    raw = shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    row = make_row(place, "photos/a/chelsea.cr2", label="sad")
+    run_apply(write_report(place / "r.csv", [row]), sidecars=STEM)
+    Path(raw).unlink()
+    mood = SidecarOptions(SidecarName.STEM, keyword_root="mood")
+
+    run_apply(write(place), sidecars=mood)
+
+    sidecar = place / "photos/a/chelsea.xmp"
+    assert (keywords(sidecar), keywords(sidecar, "mood")) == ((), ("happy",))
+
+
 def test_faces_are_marked_where_they_are_in_the_stored_picture(place: Path) -> None:
     # 300 x 200 when upright; stored on its side, as cameras do.
     with Image.open(place / CAT) as image:
