@@ -56,14 +56,28 @@ class SidecarAction:
         dry_run: bool,
         follows_run: bool,
     ) -> None:
-        self.name = b"sidecar " + options.sidecar_name.encode()
+        self.name = name_sidecar_action(options.sidecar_name)
+        (self._other_name,) = (
+            name_sidecar_action(name) for name in SidecarName if name != options.sidecar_name
+        )
         self._options = options
         self._operations = operations
         self._dry_run = dry_run
         self._follows_run = follows_run
 
     def plan(self, photo: Candidate) -> list[Step]:
-        """Plan to write the sidecar: see ``Action``."""
+        """Plan to write the sidecar, and to clear the one of the other name: see ``Action``."""
+        other = self._operations.find_current(self._other_name, os.fsencode(photo.source))
+        clearing = self._clear(other) if other is not None and self._is_own(other) else []
+        try:
+            steps = self._plan_own(photo)
+        except Skipped:
+            if not clearing:
+                raise
+            return clearing
+        return [*steps, *(replace(step, follows=bool(steps)) for step in clearing)]
+
+    def _plan_own(self, photo: Candidate) -> list[Step]:
         source, sidecar = os.fsencode(photo.source), self._find_sidecar(photo.source)
         key = make_source_key(photo.source)
         if key is None:
@@ -113,14 +127,19 @@ class SidecarAction:
 
     def list_unmatched(self) -> Iterator[Operation]:
         """Yield the sidecars that have labels: see ``Action``."""
-        for written in self._operations.list_unseen(self.name):
-            if self._is_own(written) and os.path.lexists(to_path(written.target)):
-                yield written
+        for name in (self.name, self._other_name):
+            for written in self._operations.list_unseen(name):
+                if self._is_own(written) and os.path.lexists(to_path(written.target)):
+                    yield written
 
     def plan_removal(self, made: Operation) -> list[Step]:
         """Plan to take the labels out of a sidecar: see ``Action``."""
         if self._follows_run and not made.after_run:
             raise Refusal(OF_APPLY)
+        return self._clear(made)
+
+    def _clear(self, made: Operation) -> list[Step]:
+        """Plan to take the labels out of a sidecar; empty if it has none."""
         sidecar = to_path(made.target)
         before = read_sidecar(sidecar)
         if before is None:
@@ -222,6 +241,11 @@ class SidecarAction:
         if self._options.sidecar_name is SidecarName.STEM:
             return photo.with_suffix(SIDECAR_SUFFIX)
         return Path(f"{photo}{SIDECAR_SUFFIX}")
+
+
+def name_sidecar_action(name: SidecarName) -> bytes:
+    """Return the name of the action that writes sidecars with such names."""
+    return b"sidecar " + name.encode()
 
 
 def check_sidecar_options(options: SidecarOptions) -> None:

@@ -315,6 +315,54 @@ def test_a_new_photo_of_a_stem_replaces_the_keyword_of_an_earlier_root(place: Pa
     assert (keywords(sidecar), keywords(sidecar, "mood")) == ((), ("happy",))
 
 
+@pytest.mark.parametrize("names", [(FULL, STEM), (STEM, FULL)])
+@pytest.mark.parametrize("follows_run", [False, True])
+def test_labels_are_in_sidecars_of_one_name(
+    place: Path, names: tuple[SidecarOptions, SidecarOptions], follows_run: bool
+) -> None:
+    sidecars = {FULL: place / f"{CAT}.xmp", STEM: place / "photos/a/chelsea.xmp"}
+    before, after = names
+    foreign = make_foreign(sidecars[before])
+    run_apply(write(place), sidecars=before)
+
+    report = write(place, cat="sad")
+    planned = run_apply(report, sidecars=after, execute=False)
+    summary = run_apply(report, sidecars=after, follows_run=follows_run)
+
+    assert planned.done == summary.done == {("write", "sad"): 2, ("clear", ROOT): 2}
+    assert keywords(sidecars[after]) == ("sad",)
+    assert keywords(sidecars[before]) == ()
+    assert keywords(sidecars[before], "animals") == ("cat",)
+    assert run_apply(report, sidecars=after).unchanged == 2
+    run_undo(report)
+    assert keywords(sidecars[before]) == ("happy",)
+    assert not sidecars[after].exists()
+    run_undo(report)
+    assert sidecars[before].read_bytes() == foreign
+
+
+def test_sidecars_of_the_other_name_are_pruned_too(place: Path) -> None:
+    run_apply(write(place), sidecars=FULL)
+    report = write_report(place / "r.csv", [make_row(place, CAT)])
+
+    assert run_apply(report, sidecars=STEM).unmatched == 1
+    assert run_apply(report, sidecars=STEM, prune=True).done == {("clear", ROOT): 1}
+
+    assert [name for name in list_files(place) if ".xmp" in name] == ["photos/a/chelsea.xmp"]
+
+
+def test_a_photo_that_gets_no_sidecar_of_the_new_name_keeps_none_of_the_other(place: Path) -> None:
+    shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    paths = "photos/a/chelsea.cr2", CAT
+    report = write_report(place / "r.csv", [make_row(place, path) for path in paths])
+    run_apply(report, sidecars=FULL)
+
+    summary = run_apply(report, sidecars=STEM)
+
+    assert (summary.done["write", "happy"], summary.done["clear", ROOT]) == (1, 2)
+    assert run_apply(report, sidecars=STEM).skipped == {SHARED: 1}
+
+
 def test_faces_are_marked_where_they_are_in_the_stored_picture(place: Path) -> None:
     # 300 x 200 when upright; stored on its side, as cameras do.
     with Image.open(place / CAT) as image:
