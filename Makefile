@@ -82,12 +82,13 @@ else
 	  $(call print_result,"Next time$(COMMA) run: $$(printf %q "$$(cd $(BIN) && pwd)")/batch-label $$(printf %q $(call path,PHOTOS)) -o $$(printf %q "$$OUTPUT")")
 endif
 
-# The last lines of `make label`, with a hint for the next run. docs/report.md explains the exit codes.
+# The last lines of `make label`, after the command has named the report, with a hint for the next
+# run. docs/report.md explains the exit codes.
 define print_result
 case $${code:=0} in \
-  0) echo "The report is $$OUTPUT" ;; \
-  3) echo "The report is $$OUTPUT; its column error says which files could not be read" ;; \
-  5|6) echo "The report is $$OUTPUT; see the messages above" ;; \
+  0) ;; \
+  3) echo "The column error of $$OUTPUT says which files could not be read" ;; \
+  5|6) echo "$$OUTPUT is published; see the messages above" ;; \
   *) echo "There is no new report: see the messages above" ;; \
 esac; \
 case $$code in 1|2) ;; *) echo $(1) ;; esac; \
@@ -201,7 +202,7 @@ $(BIN)/python:
 	  { echo 'Python has no venv module: install it (Debian: apt install python3-venv)' >&2; exit 1; }
 
 $(VENV)/label.done: pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'Installing batch-label into $(VENV) ...'
+	@echo 'Installing batch-label into $(VENV), which takes a minute or two ...'
 	@$(PIP) -e '.[heic,parquet,report,xlsx]'
 	@touch $@
 

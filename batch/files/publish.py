@@ -39,27 +39,44 @@ class Draft:
     """A hidden file beside an output, which replaces the output when it is published.
 
     A reader sees the earlier file or the complete new one, even after a crash or a power failure.
-    Symbolic links are followed, so that the file they lead to is replaced. Permissions are those
-    of the earlier file, else those of the umask. Abandoned drafts of the same output are removed.
+    Symbolic links are followed, so that the file they lead to is replaced. The owner, group and
+    mode are those of the earlier file, as far as the system allows, else those of ``like``, else
+    the usual ones. Abandoned drafts of the same output are removed.
 
     Args:
         output: the file to replace; pictures are refused, see ``check_replaceable``.
         noun: what messages call it.
         remedy: how to choose another path.
+        like: the file or folder that the output belongs to.
 
     Attributes:
         stream: the open draft.
     """
 
-    def __init__(self, output: Path, noun: str = "report", remedy: str = OUTPUT_REMEDY) -> None:
+    def __init__(
+        self,
+        output: Path,
+        noun: str = "report",
+        remedy: str = OUTPUT_REMEDY,
+        like: Path | None = None,
+    ) -> None:
         self._name = f"{noun} {path_text(output)}"
         self._remedy = remedy
         self._target = resolve_path(output)
         folder, stem = self._target.parent, draft_stem(self._target)
         remove_abandoned(folder, draft_pattern(stem))
         self._path, self.stream = open_draft(folder, stem)
-        with suppress(OSError):  # there may be no earlier file
-            os.fchmod(self.stream.fileno(), stat.S_IMODE(self._target.stat().st_mode))
+        for model in (self._target, like):
+            with suppress(OSError):  # there may be no earlier file
+                if model is not None:
+                    status = model.stat()
+                    copy_owner(status, self.stream.fileno())
+                    is_folder = stat.S_ISDIR(status.st_mode)
+                    os.fchmod(
+                        self.stream.fileno(),
+                        stat.S_IMODE(status.st_mode) & (0o666 if is_folder else 0o7777),
+                    )
+                    break
 
     @property
     def path(self) -> Path:
@@ -98,6 +115,24 @@ class Draft:
             self._path.unlink()
         with suppress(OSError):
             self.stream.close()
+
+
+def copy_owner(status: os.stat_result, copy: int | Path) -> None:
+    """Give a file or folder the owner and group of another, as far as the system allows.
+
+    So what root replaces stays a service's, whose next run has to read and replace it.
+
+    Args:
+        status: the status of the other.
+        copy: a descriptor or path.
+    """
+    own = os.fstat(copy) if isinstance(copy, int) else copy.stat()
+    if own.st_uid != status.st_uid:
+        with suppress(OSError):  # only root may
+            os.chown(copy, status.st_uid, -1)
+    if own.st_gid != status.st_gid:
+        with suppress(OSError):  # only root, or a member of the group, may
+            os.chown(copy, -1, status.st_gid)
 
 
 def check_replaceable(target: Path, name: str, remedy: str) -> None:

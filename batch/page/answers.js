@@ -13,6 +13,8 @@ class Answers {
     this.key = `batch-label review ${report.series}`;
     this.own = new Map(); // by key of the matcher
     this.merged = new Set(); // keys of own answers that were in a reviews file
+    this.forgotten = new Forgotten(report, this.matcher);
+    this.known = new Map(); // by key, the newest forgotten file that a page of the answer knew
     this.recorded = new Map();
     for (const [row, { label }] of report.recordedAnswers)
       if (report.canReview(row)) this.recorded.set(this.matcher.keyOf(row), label);
@@ -23,7 +25,7 @@ class Answers {
     this.isStored = true;
     this.isDownloaded = true;
     this._load();
-    if (this.own.size) this._save();
+    if (this.own.size || this.forgotten.dropped) this._save();
     // Another window of this page, or of an earlier one, has changed the answers.
     addEventListener("storage", (event) => {
       if (event.key !== this.key) return;
@@ -128,24 +130,26 @@ class Answers {
     this.merged.clear();
     this.others = [];
     for (const kept of parseList(stored)) {
-      const [digest, path, face, box, label, wasMerged] = Array.isArray(kept) ? kept : [];
+      const [digest, path, face, box, label, wasMerged, known] = Array.isArray(kept) ? kept : [];
       const isKept = typeof path === "string" && typeof label === "string" && Array.isArray(box);
       if (!isKept) continue; // it is damaged
       const isKnown = this.report.choices.includes(label);
       const sides = box.map((side) => side / 10);
       const row = isKnown ? this.matcher.find({ digest, path, face, box: sides }) : undefined;
       if (row === undefined) this.others.push(kept);
-      else this._take(this.matcher.keyOf(row), label, wasMerged === true);
+      else this._take(this.matcher.keyOf(row), label, wasMerged === true, Number(known) || 0);
     }
     this.dropped = Math.max(0, this.others.length - MAX_OTHERS);
     this.others.splice(0, this.dropped);
   }
 
   // Takes a stored answer. If it was in the reviews file, a different one there is newer.
-  _take(key, label, wasMerged) {
+  _take(key, label, wasMerged, known) {
     const recorded = this.recorded.get(key);
     if (wasMerged && recorded !== undefined && recorded !== label) return;
+    if (recorded !== label && this.forgotten.drops(key, label, known)) return;
     this._put(key, label);
+    this.known.set(key, Math.max(known, this.forgotten.newest));
     if (wasMerged || recorded === label) this.merged.add(key);
   }
 
@@ -171,7 +175,8 @@ class Answers {
   _save() {
     const own = [...this.own].map(([key, label]) => [
       ...this._toStored(this.matcher.rowsOf(key)[0], label),
-      ...(this.merged.has(key) ? [true] : []),
+      this.merged.has(key),
+      this.known.get(key) ?? this.forgotten.newest,
     ]);
     try {
       localStorage.setItem(this.key, JSON.stringify([...this.others, ...own]));

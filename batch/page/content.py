@@ -146,6 +146,10 @@ class Content:
             "changed": _changed_rows_json(self.changes, self.rows),
             "rows": pack_columns(self.rows, labels),
             "recorded": _recorded_json(self.recorded),
+            "forgotten": [
+                [answers.mtime_ms, sorted(answers.by_row.items())]
+                for answers in self.recorded.forgotten
+            ],
             "links": self.links,
             "unlinked": self.unlinked,
             "pictures": [

@@ -35,7 +35,8 @@ _MORE = ("face", "source", "faces", *BOX_COLUMNS, *_SIZE, "sha256", "taken", "ca
 _REASONS = frozenset(map(str, Reason))
 # Reason of a failure whose column `error` names no known reason.
 OTHER_REASON = "other"
-# Most rows in a page. A longer report is cut to its failures and least certain answers.
+# Most rows in a page. A longer report is cut to its failures, reviewed rows and least certain
+# answers.
 MAX_ROWS = 200_000
 # Bins of equal width for confidences, 0 to 1.
 BINS = 20
@@ -76,10 +77,11 @@ class PageRow:
     camera: str | None = None
 
     @property
-    def rank(self) -> tuple[bool, float, int]:
-        """Sort key: failures first, then the least certain answers."""
+    def rank(self) -> tuple[bool, bool, float, int]:
+        """Sort key: failures first, then people's answers, then the least certain answers."""
         confidence = 2.0 if self.saved.confidence is None else self.saved.confidence
-        return self.saved.status != Status.FAILED, confidence, self.number
+        is_failed = self.saved.status == Status.FAILED
+        return not is_failed, self.source != Source.REVIEW, confidence, self.number
 
     @property
     def reason(self) -> str | None:

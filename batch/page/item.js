@@ -94,35 +94,38 @@ function answerLine(report, row) {
   return line;
 }
 
-function pathLine(report, row) {
+// In the list, where there is no picture to press, the name opens the enlarged photo.
+function pathLine(report, row, isCard, open) {
+  const name = element("bdi", {}, report.name(row));
   return element(
     "p",
     { class: "path", title: report.path(row) },
-    element("bdi", {}, report.name(row)),
+    isCard ? name : enlargeButton(report, row, "name", open, name),
     " ",
     element("bdi", { class: "muted" }, report.folder(row)),
+  );
+}
+
+function enlargeButton(report, row, look, open, content) {
+  return element(
+    "button",
+    {
+      type: "button",
+      class: look,
+      tabindex: "-1", // Enter on the row does the same
+      "aria-label": `Enlarge ${report.name(row)}`,
+      onclick: () => open(row),
+    },
+    content,
   );
 }
 
 function makeItem(report, answers, row, isCard, open) {
   const item = element("li", { class: isCard ? "card" : "row" });
   const inside = element("div", { class: "inside" });
-  if (isCard) {
-    inside.append(
-      element(
-        "button",
-        {
-          type: "button",
-          class: "picture",
-          tabindex: "-1",
-          "aria-label": `Enlarge ${report.name(row)}`,
-          onclick: () => open(row),
-        },
-        pictureOf(report, row),
-      ),
-    );
-  }
-  inside.append(element("div", { class: "words" }, answerLine(report, row), pathLine(report, row)));
+  if (isCard) inside.append(enlargeButton(report, row, "picture", open, pictureOf(report, row)));
+  const path = pathLine(report, row, isCard, open);
+  inside.append(element("div", { class: "words" }, answerLine(report, row), path));
   if (report.canReview(row)) inside.append(choicesFor(row, report, answers));
   else inside.append(element("p", { class: "error muted" }, report.errors.get(row) ?? ""));
   item.append(inside);

@@ -123,7 +123,8 @@ class Page {
     const hints = [
       undated && `${counted(undated)} ${undated > 1 ? "photos have" : "photo has"} no date.`,
       others &&
-        `${counted(others)} of them have no picture in this page: switch to the list to see them.`,
+        `${counted(others)} of them ${others > 1 ? "have" : "has"} no picture in this page: ` +
+          `switch to the list to see ${others > 1 ? "them" : "it"}.`,
     ].filter(Boolean);
     byId("hint").hidden = !hints.length;
     byId("hint").textContent = hints.join(" ");
@@ -154,6 +155,7 @@ class Page {
 
   _showDone() {
     const { past, isStored, dropped } = this.answers;
+    const forgot = this.answers.forgotten.dropped;
     const all = (this.reviewable ??= [...Array(this.report.size).keys()].filter((row) =>
       this.report.canReview(row),
     ).length);
@@ -163,11 +165,18 @@ class Page {
     byId("corrected").textContent = counted(corrected);
     byId("undo").disabled = !past.length;
     byId("download").disabled = !this.answers.newRows().length;
-    byId("storage").hidden = isStored && !dropped;
-    byId("storage").textContent = isStored
-      ? `The browser keeps ${counted(MAX_OTHERS)} answers about photos that are not in this ` +
-        `report; ${counted(dropped)} older ones are dropped.`
-      : "This browser does not store answers: download review.csv before you close the page.";
+    const notes = [
+      !isStored &&
+        "This browser does not store answers: download review.csv before you close the page.",
+      dropped &&
+        `The browser keeps ${counted(MAX_OTHERS)} answers about photos that are not in this ` +
+          `report; ${counted(dropped)} older ones are dropped.`,
+      forgot &&
+        `The browser dropped ${counted(forgot)} ${forgot > 1 ? "answers" : "answer"} ` +
+          "that --forget-reviews has set aside.",
+    ].filter(Boolean);
+    byId("storage").hidden = !notes.length;
+    byId("storage").textContent = notes.join(" ");
   }
 }
 

@@ -37,8 +37,8 @@ from batch.page.history import (
     read_kept_editions,
 )
 from batch.page.links import find_link_starts, find_secret_links
-from batch.page.recorded_answers import read_recorded_answers
-from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
+from batch.page.recorded_answers import RecordedAnswers, read_recorded_answers
+from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_pictured, make_pictures
 from batch.path_text import path_text
 from batch.records import ABSTAIN_OUTPUTS
 from batch.reports.dataset_place import check_outside_datasets
@@ -57,6 +57,7 @@ SCRIPTS = (
     "dom.js",
     "data.js",
     "matching.js",
+    "forgotten.js",
     "answers.js",
     "choices.js",
     "query.js",
@@ -215,8 +216,8 @@ def _build_content(request: PageJob, digest: str) -> tuple[Content, KeptEditions
         editions=editions,
         changes=changes,
         facts=[*facts, *recorded.list_facts()],
-        warnings=warnings,
-        pictures=_make_pictures(request, read),
+        warnings=[*warnings, *recorded.warnings],
+        pictures=_make_pictures(request, read, recorded),
         recorded=recorded,
         links=links,
         unlinked=find_secret_links(read.rows),
@@ -236,8 +237,11 @@ def _find_history(
     return (*earlier.values(), now), find_changes(last, since, request.report, kept)
 
 
-def _make_pictures(request: PageJob, read: PageReport) -> Mapping[int, PagePicture]:
-    chosen = choose_least_certain(read.rows, request.gallery)
+def _make_pictures(
+    request: PageJob, read: PageReport, recorded: RecordedAnswers
+) -> Mapping[int, PagePicture]:
+    reviewed = {index: answer.position for index, answer in recorded.by_row.items()}
+    chosen = choose_pictured(read.rows, request.gallery, reviewed)
     made = find_publish_time(request.report)
     pictures = make_pictures(chosen, request.photos, read.saved.per_face, made)
     return {row.number: picture for row, picture in pictures}

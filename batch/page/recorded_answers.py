@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch.os_errors import describe_os_error
 from batch.page.gather import PageRow
-from batch.reading.reviews import ReviewLine
+from batch.path_text import path_text
+from batch.reading.reviews import ReviewError, ReviewLine
 from batch.records import Box, Source
 from batch.reviewing.reviews_file import (
     Reviews,
     find_face_line,
     find_photo_line,
     find_reviews_path,
+    list_set_aside,
     read_reviews,
 )
 
@@ -27,11 +30,26 @@ class RecordedAnswer:
         label: the right label, ``neither`` or ``no_person``.
         said: the answer of the model, likewise; empty if it had none, None if unknown.
         confidence: the confidence of the model; None if unknown.
+        position: position in the reviews file, to which new answers are appended; -1 without one.
     """
 
     label: str
     said: str | None = None
     confidence: float | None = None
+    position: int = -1
+
+
+@dataclass(frozen=True)
+class ForgottenAnswers:
+    """The answers in a reviews file that ``--forget-reviews`` has set aside.
+
+    Attributes:
+        mtime_ms: when the file was last written, in milliseconds since 1970.
+        by_row: labels by the index of the row in the page.
+    """
+
+    mtime_ms: int
+    by_row: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -42,11 +60,15 @@ class RecordedAnswers:
         by_row: answers by the index of the row in the page.
         unmatched: reviews of photos or faces that are not in the page.
         unknown: reviews with a label that the report does not have.
+        forgotten: answers that were recorded before and that browsers may still have.
+        warnings: files with such answers that can't be read.
     """
 
     by_row: dict[int, RecordedAnswer]
     unmatched: int = 0
     unknown: int = 0
+    forgotten: Sequence[ForgottenAnswers] = ()
+    warnings: Sequence[str] = ()
 
     def list_facts(self) -> list[tuple[str, str]]:
         """List what the page takes from earlier reviews, as pairs of name and value."""
@@ -80,17 +102,41 @@ def read_recorded_answers(
     }
     path = find_reviews_path(os.fspath(report), None)
     reviews = read_reviews(path) if path else None
+    forgotten, warnings = _read_forgotten(path, rows) if path else ([], [])
     if reviews is None:
-        return RecordedAnswers(by_row)
+        return RecordedAnswers(by_row, forgotten=forgotten, warnings=warnings)
     known = frozenset(choices)
+    positions = {id(line): position for position, line in enumerate(reviews)}
     used = set()
     for index, row in enumerate(rows):
         line = _find_line(reviews, row)
         if line is not None and line.label in known:
-            by_row[index] = RecordedAnswer(line.label, line.said, line.confidence)
+            by_row[index] = RecordedAnswer(
+                line.label, line.said, line.confidence, positions[id(line)]
+            )
             used.add(id(line))
     unknown = sum(line.label not in known for line in reviews)
-    return RecordedAnswers(by_row, len(reviews) - len(used) - unknown, unknown)
+    unmatched = len(reviews) - len(used) - unknown
+    return RecordedAnswers(by_row, unmatched, unknown, forgotten, warnings)
+
+
+def _read_forgotten(
+    path: Path, rows: Sequence[PageRow]
+) -> tuple[list[ForgottenAnswers], list[str]]:
+    """Read the files that were set aside, and list those that can't be read."""
+    forgotten, warnings = [], []
+    for aside in list_set_aside(path):
+        try:
+            mtime_ms = aside.stat().st_mtime_ns // 1_000_000
+            reviews = read_reviews(aside)
+        except (OSError, ReviewError) as error:
+            cause = error.problem if isinstance(error, ReviewError) else describe_os_error(error)
+            warnings.append(f"browsers may still show answers of {path_text(aside)}: {cause}")
+            continue
+        lines = ((index, _find_line(reviews, row)) for index, row in enumerate(rows) if reviews)
+        found = {index: line.label for index, line in lines if line}
+        forgotten.append(ForgottenAnswers(mtime_ms, found))
+    return forgotten, warnings
 
 
 def _find_line(reviews: Reviews, row: PageRow) -> ReviewLine | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -52,10 +52,29 @@ class PagePicture:
     note: str = ""
 
 
-def choose_least_certain(rows: Iterable[PageRow], count: int) -> list[PageRow]:
-    """Choose the rows that get a picture: the least certain ones of photos that could be read."""
-    readable = [row for row in rows if row.saved.status != Status.FAILED and not row.saved.missing]
-    return sorted(readable, key=attrgetter("rank"))[:count]
+def choose_pictured(
+    rows: Sequence[PageRow], count: int, reviewed: Mapping[int, int]
+) -> list[PageRow]:
+    """Choose the rows that get a picture: reviewed ones first, then the least certain ones.
+
+    Reviewed rows get at most half of the pictures, if others need them. Photos that failed or are
+    missing get none.
+
+    Args:
+        rows: the rows of the page.
+        count: the largest number of pictures.
+        reviewed: the reviewed rows by their index; the value is higher for newer answers.
+    """
+    shown: list[PageRow] = []
+    others: list[PageRow] = []
+    newest = sorted(reviewed, key=lambda index: (-reviewed[index], index))
+    for index in (*newest, *(index for index in range(len(rows)) if index not in reviewed)):
+        row = rows[index]
+        if row.saved.status != Status.FAILED and not row.saved.missing:
+            (shown if index in reviewed else others).append(row)
+    others.sort(key=attrgetter("rank"))
+    del shown[max(count // 2, count - len(others)) :]
+    return [*shown, *others][:count]
 
 
 def make_pictures(

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.files.drafts import CONTENT, DraftFolder, draft_stem, list_names
-from batch.files.publish import exchange, resolve_path, sync_folder
+from batch.files.publish import copy_owner, exchange, resolve_path, sync_folder
 from batch.files.regular_file import open_folder, read_regular
 from batch.os_errors import is_denied, translate_write_errors
 from batch.path_text import path_text
@@ -61,12 +61,17 @@ class LocalDataset:
         self._draft = DraftFolder.make(self._target.parent, draft_stem(self._target))
         self.root = self._draft.content
         self._streams: list[BinaryIO] = []
+        self._earlier: os.stat_result | None = None
         with suppress(OSError):  # there may be no earlier dataset
-            self.root.chmod(self._target.stat().st_mode & 0o7777)
+            self._earlier = self._target.stat()
+            copy_owner(self._earlier, self.root)
+            self.root.chmod(self._earlier.st_mode & 0o7777)
 
     def open(self, name: str) -> BinaryIO:
         """Create a file in the hidden folder."""
         stream = (self.root / name).open("xb")
+        if self._earlier is not None:
+            copy_owner(self._earlier, stream.fileno())
         self._streams.append(stream)
         return stream
 

@@ -70,12 +70,14 @@ class AtomicFile:
             --metrics-file".
         start: the first bytes of this program's file. A file that starts with other bytes is not
             replaced, unless it is empty; without ``start`` only images are not replaced.
+        like: a file or folder whose owner, group and mode a new file gets.
     """
 
     path: Path
     noun: str
     remedy: str
     start: bytes = b""
+    like: Path | None = None
 
     def check(self) -> None:
         """Check before the run that the file can be written.
@@ -104,7 +106,7 @@ class AtomicFile:
         """
         self._check_replaceable(resolve_path(self.path))
         with self._writing():
-            draft = Draft(self.path, self.noun, self.remedy)
+            draft = Draft(self.path, self.noun, self.remedy, self.like)
             try:
                 draft.stream.write(data)
                 draft.stream.flush()

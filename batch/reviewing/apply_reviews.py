@@ -146,7 +146,7 @@ def apply_reviews(job: ReviewJob, stdout: BinaryIO, stop: Stop) -> Applied:
             if stop.stopped_early:
                 raise stop.make_error("nothing was changed: run the same command again")
             if additions:
-                write_reviews(path, reviews)
+                write_reviews(path, reviews, None if isinstance(location, Url) else location)
             report.publish()
     return Applied(path, additions, unusable, len(reviews), rows, corrections.describe())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from io import BytesIO
@@ -16,7 +17,12 @@ from batch.files.publish import is_streamed, resolve_path, sync_folder
 from batch.files.regular_file import read_regular
 from batch.journal.path import find_url_journal_path
 from batch.location import Url, parse_location
-from batch.os_errors import describe_failed_access, translate_write_errors
+from batch.os_errors import (
+    PERMISSION_REMEDY,
+    describe_failed_access,
+    is_denied,
+    translate_write_errors,
+)
 from batch.path_text import path_text
 from batch.reading.reviews import (
     MAX_REVIEW_LINES,
@@ -139,7 +145,8 @@ def read_reviews(path: Path) -> Reviews | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ReviewError(describe_failed_access(name, "read", error), RESTORE_REMEDY) from error
+        remedy = f"{PERMISSION_REMEDY}, then run again" if is_denied(error) else RESTORE_REMEDY
+        raise ReviewError(describe_failed_access(name, "read", error, path), remedy) from error
     if data is None:
         raise ReviewError(
             f"{name} has more than {MAX_REVIEWS_BYTES} bytes, or is not a regular file",
@@ -156,8 +163,13 @@ def read_reviews(path: Path) -> Reviews | None:
     return reviews
 
 
-def write_reviews(path: Path, reviews: Reviews) -> None:
+def write_reviews(path: Path, reviews: Reviews, report: Path | None = None) -> None:
     """Replace a reviews file in one step.
+
+    Args:
+        path: the file.
+        reviews: the answers.
+        report: the report, whose owner, group and mode a new file gets; None for one at a URL.
 
     Raises:
         OutputError: it can't be written; the earlier one stays.
@@ -170,7 +182,7 @@ def write_reviews(path: Path, reviews: Reviews) -> None:
             f"have {MAX_REVIEW_LINES} lines and {MAX_REVIEWS_BYTES} bytes",
             "split the report, or remove the reviews of photos that are gone from the file",
         )
-    AtomicFile(path, "reviews file", _WRITE_REMEDY).write(data)
+    AtomicFile(path, "reviews file", _WRITE_REMEDY, like=report).write(data)
 
 
 def set_aside(path: Path) -> Path:
@@ -187,6 +199,21 @@ def set_aside(path: Path) -> Path:
         path.rename(backup)
         sync_folder(path.parent)
     return backup
+
+
+def list_set_aside(path: Path) -> list[Path]:
+    """List the files that ``set_aside`` has made of a reviews file."""
+    before, after = BACKUP_SUFFIX.split("{}")
+    start = path.name.removesuffix(REVIEWS_SUFFIX) + before
+    with suppress(OSError):  # there may be no such folder
+        return sorted(
+            file
+            for file in path.parent.iterdir()
+            if file.name.startswith(start)
+            and file.name.endswith(after)
+            and file.name[len(start) : -len(after)].isdecimal()
+        )
+    return []
 
 
 def _describe(path: Path) -> str:

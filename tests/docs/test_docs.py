@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.cli.default_command import RESERVED_COMMANDS
+from batch.cli.default_command import DEFAULT_COMMAND, RESERVED_COMMANDS
 from batch.cli.main import cli
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MAX_FACES
@@ -72,6 +72,11 @@ def test_explain_names_the_numbers_of_the_code() -> None:
 def test_usage_names_the_reserved_commands() -> None:
     (name,) = RESERVED_COMMANDS
     assert f"The name `{name}` is reserved for a future command" in _unwrapped(USAGE)
+
+
+def test_usage_lists_every_command() -> None:
+    listed = set(re.findall(r"^\| `batch-label ([a-z]+)", USAGE, flags=re.MULTILINE))
+    assert listed == set(cli.commands) - {DEFAULT_COMMAND, "help"}
 
 
 def test_usage_names_the_limits_of_the_code() -> None:

@@ -150,7 +150,8 @@ class ScenarioFolder:
             if path.is_dir():
                 found[name] = read_tree(path)
             else:
-                found[name] = path.read_bytes() if path.exists() else None
+                normalize = self.scenario.normalize
+                found[name] = normalize(path.read_bytes()) if path.exists() else None
         return found
 
     def files(self) -> set[str]:

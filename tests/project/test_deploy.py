@@ -76,7 +76,8 @@ def docker_lines(name: str) -> list[list[str]]:
 def documented_lines() -> list[list[str]]:
     """Take the indented blocks of code alone, not what the text says."""
     code = "\n".join(line for line in DOCS.splitlines() if line.startswith("    "))
-    return [args for line in logical_lines(code) for args in arguments(line)]
+    lines = [line.replace("%%", "%") for line in logical_lines(code)]
+    return [args for line in lines for args in arguments(line)]
 
 
 def parsed(args: Sequence[str]) -> click.Context:
@@ -271,6 +272,10 @@ def test_systemd_takes_the_documented_drop_ins(tmp_path: Path, drop_in: str) -> 
 
 def test_the_drop_ins_are_found_and_a_mistake_in_one_too(tmp_path: Path) -> None:
     assert len(DROP_INS) == 3
+    (sidecars,) = (drop_in for drop_in in DROP_INS if "ReadWritePaths" in drop_in)
+    (own,) = (line for line in logical_lines(SERVICE) if line.startswith("ExecStart="))
+    (cleared, changed) = (line for line in logical_lines(sidecars) if line.startswith("Exec"))
+    assert (cleared, changed) == ("ExecStart=", f"{own} --xmp")
     assert "ReadOnlyPath" in verified(tmp_path, SERVICE, "[Service]\nReadOnlyPath=\n")
 
 

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from PIL import Image
 
 from batch.errors import OutputError
 from batch.files.publish import Draft
+from tests.support.discovery import NOBODY, without_privileges
 from tests.support.runs import find_drafts
 
 OLD = b"the earlier report\n"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
 # A run of its own: it says when a good part of the report is written.
 RUN = """
@@ -128,6 +131,30 @@ def test_an_earlier_reports_permissions_are_kept(report: Path) -> None:
     report.chmod(0o604)
     Draft(report).publish()
     assert stat.S_IMODE(report.stat().st_mode) == 0o604
+
+
+@needs_root
+def test_root_leaves_an_earlier_report_s_owner(report: Path, tmp_path: Path) -> None:
+    report.chmod(0o640)
+    os.chown(report, 12345, 12346)
+    new = tmp_path / "new.csv"
+    for draft in (Draft(report), Draft(new, like=report)):
+        draft.publish()
+    for path in (report, new):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 12346, 0o640)
+
+
+@needs_root
+def test_an_owner_that_can_not_be_kept_is_no_error() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are closed to other users
+        report = Path(name).resolve() / "results.csv"
+        report.write_bytes(OLD)
+        os.chown(report.parent, NOBODY, NOBODY)
+        with without_privileges(report.parent):
+            Draft(report).publish()
+        assert report.read_bytes() == b""
+        assert report.stat().st_uid == NOBODY
 
 
 def test_a_link_is_followed(report: Path, tmp_path: Path) -> None:

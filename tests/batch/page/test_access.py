@@ -157,6 +157,25 @@ def test_a_phone_shows_one_column_for_thumbs(browser: Browser, page: Path) -> No
         assert len(set(tops)) == 1, "the controls of the review take one line"
 
 
+def test_a_name_in_the_list_opens_the_enlarged_photo(browser: Browser, page: Path) -> None:
+    with open_page(browser, page, viewport=PHONE, has_touch=True) as shown:
+        shown.page.tap("#as-list")
+        names = shown.names()
+        buttons = shown.page.locator("#items .name")
+        assert min(buttons.evaluate_all(MEASURE)) >= THUMB
+        hidden = "all => all.map((one) => one.scrollHeight - one.clientHeight)"
+        assert max(shown.page.locator("#items .row .inside").evaluate_all(hidden)) == 0
+        buttons.nth(2).tap()
+        assert shown.text("#closeup-name") == names[2]
+        assert faults(shown) == []
+    with open_page(browser, page) as shown:
+        shown.page.click("#as-list")
+        shown.fill(status="failed")
+        name = shown.names()[0]
+        shown.page.get_by_role("button", name=f"Enlarge {name}").click()
+        assert shown.text("#closeup-name") == name
+
+
 def test_the_page_follows_the_system_s_colours(browser: Browser, page: Path) -> None:
     shades = []
     for scheme in ("light", "dark"):

@@ -283,6 +283,12 @@ def test_the_gallery_counts_rows_without_a_picture(browser: Browser, page: Path)
             shown.text("#hint")
             == "2 of them have no picture in this page: switch to the list to see them."
         )
+        shown.fill(search="f.jpg")
+        assert (
+            shown.text("#hint")
+            == "1 of them has no picture in this page: switch to the list to see it."
+        )
+        shown.fill(search="")
         # The answer to d.jpg rests on the whole photo.
         assert shown.page.locator("li", has_text="d.jpg").locator(".box").count() == 0
         assert shown.page.locator("li", has_text="c.jpg").locator(".box").count() == 1

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from batch.cli.main import cli
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from batch.page.make import SCRIPTS, STYLES, PageJob, check_page_output, make_page
 from batch.reading.diff import Change
-from batch.records import Reason, Row
+from batch.records import Reason, Row, Source
 from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.formats import READABLE_FORMATS, Format
 from batch.reports.report import open_report
@@ -180,6 +181,9 @@ def test_a_long_report_keeps_only_its_least_certain_rows(
     data = page_data(page)
     assert data["rows"]["name"] == ["c.jpg", "f.jpg", "g.jpg"]
     assert (made.rows, made.report_rows, data["totals"]["rows"]) == (3, 7, 7)
+    reviewed = replace(ROWS[0], source=Source.REVIEW)
+    page, _ = make_report_page(write_report(tmp_path / "r.csv", [reviewed, *ROWS[1:]]), gallery=0)
+    assert page_data(page)["rows"]["name"] == ["a.jpg", "f.jpg", "g.jpg"]
 
 
 def test_changes_are_those_since_the_last_of_several_reports(tmp_path: Path) -> None:

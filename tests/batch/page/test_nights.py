@@ -16,6 +16,7 @@ import pytest
 from batch.reading.reviews import ReviewError, ReviewLine, write_review_lines
 from batch.records import Answer, Box, Row, Source, Status
 from batch.reports.report import open_report
+from batch.reviewing.reviews_file import set_aside
 from tests.batch.page.test_review import HEADER, done, downloaded, press
 from tests.conftest import Command
 from tests.support.browser import BrowserPage, open_page
@@ -228,6 +229,54 @@ def test_an_answer_that_was_merged_gives_way_to_a_newer_one(
         reviews.write_text(write_review_lines([make_line(row, "no_person") for row in rows]))
         (given,) = open_night(shown, make_night(tmp_path, rows))
         assert (given["path"], given["label"]) == ("b.jpg", "sad")
+
+
+def test_forgotten_answers_do_not_come_back_from_the_browser(
+    browser: Browser, tmp_path: Path
+) -> None:
+    rows = [make_digested_row(name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    reviews = tmp_path / "results.csv.reviews.csv"
+    with open_page(browser, make_night(tmp_path, rows)) as shown:
+        press(shown, "a.jpg", "sad")
+        press(shown, "b.jpg", "sad")
+        press(shown, "c.jpg", "sad")
+        # No page was made while these were in the reviews file; b.jpg was changed since.
+        reviews.write_text(
+            write_review_lines([make_line(rows[0], "sad"), make_line(rows[1], "happy")])
+        )
+        set_aside(reviews)
+        # A photo that is not there that night is forgotten too.
+        assert [row["path"] for row in open_night(shown, make_night(tmp_path, rows[1:]))] == [
+            "b.jpg", "c.jpg",
+        ]  # fmt: skip
+        assert not shown.page.locator("#storage").is_visible()
+        page = make_night(tmp_path, rows)
+        assert [row["path"] for row in open_night(shown, page)] == ["b.jpg", "c.jpg"]
+        assert shown.text("#storage") == (
+            "The browser dropped 1 answer that --forget-reviews has set aside."
+        )
+        shown.page.reload()
+        assert done(shown) == "2 of 3, 2"
+        assert not shown.page.locator("#storage").is_visible()
+        # The same answer counts if it is given again, until it is forgotten again.
+        press(shown, "a.jpg", "sad")
+        shown.page.reload()
+        assert done(shown) == "3 of 3, 3"
+        reviews.write_text(write_review_lines(make_line(row, "sad") for row in rows))
+        assert open_night(shown, make_night(tmp_path, rows)) == []
+        set_aside(reviews)
+        assert open_night(shown, make_night(tmp_path, rows)) == []
+        assert done(shown) == "0 of 3, 0"
+        assert "dropped 3 answers that" in shown.text("#storage")
+
+
+def test_a_forgotten_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results.csv.reviews.old-1.csv").write_text("path,label\na.jpg,sad\n")
+    (tmp_path / "results.csv.reviews.old-my.csv").write_text("another file")
+    data = page_data(make_night(tmp_path, ROWS))
+    (warning,) = data["warnings"]
+    assert "results.csv.reviews.old-1.csv: reviews file" in warning
+    assert data["forgotten"] == []
 
 
 def test_a_reviewed_row_without_a_reviews_file_has_an_answer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from batch.page.thumbnails import (
     PHOTO_CHANGED,
     PHOTO_GONE,
     PagePicture,
-    choose_least_certain,
+    choose_pictured,
     encode_picture,
     make_pictures,
 )
+from batch.reading.reviews import ReviewLine, write_review_lines
 from batch.reading.saved import SavedRow
-from batch.records import Photo
+from batch.records import Photo, Source
 from tests.support.bombs import bombs
 from tests.support.page_rows import (
     ROWS,
@@ -32,6 +34,7 @@ from tests.support.page_rows import (
     make_answered_row,
     make_report_page,
     page_data,
+    write_photos,
     write_report,
 )
 
@@ -102,8 +105,36 @@ def test_the_least_certain_rows_get_the_pictures(tmp_path: Path, astronaut: Imag
     page, _ = make_report_page(write_report(tmp_path / "r.csv"), gallery=2)
     data = page_data(page)
     assert [data["rows"]["name"][row] for row, *_ in data["pictures"]] == ["c.jpg", "d.jpg"]
-    chosen = choose_least_certain([make_row("a", (9, 9), 0, 0.9), make_row("b", (9, 9), 1, 0.5)], 5)
+    rows = [make_row("a", (9, 9), 0, 0.9), make_row("b", (9, 9), 1, 0.5)]
+    chosen = choose_pictured(rows, 5, {})
     assert [one.saved.path for one in chosen] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen"),
+    [(1, "b"), (2, "fb"), (4, "fdba"), (5, "fdbac"), (6, "fdebac"), (9, "fdebac"), (0, "")],
+)
+def test_reviewed_rows_get_at_most_half_of_the_pictures_if_others_need_them(
+    count: int, chosen: str
+) -> None:
+    certain = zip("abcdef", (0.6, 0.5, 0.7, 1.0, 1.0, 1.0), strict=True)
+    rows = [make_row(name, (9, 9), n, share) for n, (name, share) in enumerate(certain)]
+    reviewed = {3: 7, 4: -1, 5: 9}  # f is the newest, e is not in the reviews file
+    assert "".join(row.saved.path for row in choose_pictured(rows, count, reviewed)) == chosen
+
+
+def test_a_photo_that_was_just_corrected_has_a_picture(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    rows = [replace(make_answered_row(f"{n}.jpg", 0.6), sha256=bytes([n]) * 32) for n in range(6)]
+    rows[4] = replace(rows[4], source=Source.REVIEW)
+    write_photos(tmp_path, rows, astronaut)
+    lines = [
+        ReviewLine(f"{n}.jpg", f"{n:02}" * 32, None, None, "happy", 0.6, "sad") for n in (5, 3)
+    ]
+    (tmp_path / "r.csv.reviews.csv").write_text(write_review_lines(lines))
+    page, _ = make_report_page(write_report(tmp_path / "r.csv", rows), gallery=4)
+    assert [row for row, *_ in page_data(page)["pictures"]] == [0, 1, 3, 5]
 
 
 def test_a_photo_that_is_gone_or_changed_has_a_placeholder(

@@ -55,6 +55,16 @@ def test_it_replaces_an_earlier_one_and_leaves_nothing_beside(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_leaves_an_earlier_one_s_owner(tmp_path: Path) -> None:
+    dataset = tmp_path / "results"
+    write(dataset, 100)
+    os.chown(dataset, 12345, 12346)
+    write(dataset, 20)
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in (dataset, *dataset.iterdir())}
+    assert owners == {(12345, 12346)}
+
+
 def test_one_that_is_discarded_leaves_no_trace(tmp_path: Path) -> None:
     with open_report(f"{tmp_path}/results/", ("happy", "sad"), False, io.BytesIO()) as report:
         report.add(next(rows(1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def test_reviews_are_kept_if_the_report_can_not_be_published(
     again = apply(report, "sad")
     assert (again.additions, again.total, again.rows) == ({Addition.SAME: 1}, 1, 1)
     assert b"a.jpg,ok,sad,1.0000,,,review," in report.read_bytes()
+
+
+def test_the_reviews_file_has_the_report_s_owner_and_mode(report: Path) -> None:
+    report.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(report, 12345, 12346)
+    before = report.stat()
+    apply(report, "sad")
+    for path in (report, report.with_name("r.csv.reviews.csv")):
+        after = path.stat()
+        assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+        assert after.st_mode == before.st_mode
 
 
 def test_nothing_to_add_applies_what_is_known(report: Path) -> None:

@@ -172,6 +172,18 @@ def test_the_error_names_the_owner_of_another_user_s_file(place: RunFolder, name
     assert place.record()["exit_code"] == ExitCode.FAILED
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of another's")
+def test_the_error_names_the_owner_of_another_user_s_reviews(place: RunFolder) -> None:
+    reviews = place.folder / f"{REPORT}.reviews.csv"
+    reviews.touch(0o600)
+    os.chown(reviews, NOBODY, NOBODY)
+    ran = place.run("photos", "-o", REPORT, before=unprivileged_prefix())
+    assert ran.returncode == ExitCode.USAGE
+    assert f"reviews file {reviews}: permission denied (owner " in ran.stderr
+    assert "mode 600); change its owner (chown) or mode, then run again" in ran.stderr
+    assert "--forget-reviews" not in ran.stderr
+
+
 def test_a_pipe_that_nobody_reads_is_not_waited_for_beyond_the_limit(place: RunFolder) -> None:
     os.mkfifo(place.folder / "pipe")
     ran = place.run("photos", "-o", "pipe", "--time-limit", "1s")
