@@ -16,7 +16,7 @@ from batch.applying.operations import Operations
 from batch.applying.repair import APPLIED_NOTE, open_operations
 from batch.applying.roots import check_root, remove_root
 from batch.applying.selection import RELABEL_REMEDY, PhotoReader, ReportedPhoto
-from batch.applying.sidecar_action import SidecarAction, check_sidecar_options
+from batch.applying.sidecar_action import SHARED, SidecarAction, check_sidecar_options
 from batch.applying.steps import Action, Candidate, Skipped, Step, list_folders, perform, to_path
 from batch.applying.summary import Summary
 from batch.applying.transfer import Refusal, make_target_key, show_path, verify
@@ -77,7 +77,9 @@ def apply_report(
         work = _Work(job, operations, summary, stop)
         listing = stack.enter_context(open_listing(job, stdout, stop))
         work.run(photos.read(), listing)
-        if job.follows_run and note and not summary.failed:
+        # A sidecar that was cleared may be for another photo of its stem, in the next run.
+        is_freed = summary.count("clear") and summary.skipped[SHARED]
+        if job.follows_run and note and not summary.failed and not is_freed:
             operations.write_note(APPLIED_NOTE, note)
     return summary
 
@@ -154,7 +156,7 @@ class _Work:
         except Skipped as skipped:
             self._summary.add_skipped(str(skipped), skipped.made)
         else:
-            self._summary.unchanged += not steps
+            self._summary.unchanged += not any(step.verb for step in steps)
             self._steps += steps
 
     def _handle_unmatched(self, action: Action) -> None:
@@ -181,8 +183,12 @@ class _Work:
             return
         recorded = self._operations.record_intents(step.operation for step in steps)
         folders: set[Path] = set()
+        is_done = False
         for step, operation in zip(steps, recorded, strict=True):
-            if self._stop.requested:  # copies may take long
+            # Copies may take long.
+            is_dropped = not is_done if step.follows else self._stop.requested
+            is_done = False
+            if is_dropped:
                 self._operations.drop(operation)
                 continue
             try:
@@ -193,6 +199,7 @@ class _Work:
             else:
                 folders.update(list_folders(operation))
                 self._operations.complete(operation, *keys)
+                is_done = True
                 self._count(step)
         for folder in folders:
             sync_folder(folder)

@@ -104,7 +104,8 @@ class FolderAction:
         if made.digest != photo.digest or made.how != how:
             number = made.number if made.wanted == wanted else 1
             make = self._make(photo, how, wanted, "replace", number, made.target)
-            return [replace(self._remove(made, ""), label=photo.label), make]
+            remove = replace(self._remove(made, ""), label=photo.label)
+            return [remove, replace(make, follows=True)]
         if made.wanted != wanted:
             return [self._rename(made, photo, wanted)]
         self._refresh(made)
@@ -127,7 +128,7 @@ class FolderAction:
         relative = Path(*relative.parts[1:]) if len(relative.parts) > 1 else relative
         wanted = self._find_wanted(photo.label, Path(relative.name) if self._flat else relative)
         if moved.wanted == wanted:
-            return []
+            return self._fetch_companion(moved, photo)
         step = self._rename(moved, photo, wanted)
         return [step, *self._move_companion(target, step)]
 
@@ -174,7 +175,7 @@ class FolderAction:
         return [step, *self._move_companion(source, step)]
 
     def _move_companion(self, photo: Path, step: Step) -> list[Step]:
-        """Plan to move the sidecar of a photo that is moved, if it has one."""
+        """Plan to move the sidecar of a photo once it is moved, if it has one."""
         sidecar = Path(f"{photo}{SIDECAR_SUFFIX}")
         if sidecar.is_symlink() or not sidecar.is_file():
             return []
@@ -189,7 +190,16 @@ class FolderAction:
             previous=None if moved is None else os.fsencode(sidecar),
             draft=make_draft(target),
         )
-        return [replace(step, operation=operation, verb="move sidecar", photo=sidecar)]
+        verb = "move sidecar"
+        return [replace(step, operation=operation, verb=verb, photo=sidecar, follows=True)]
+
+    def _fetch_companion(self, moved: Operation, photo: Candidate) -> list[Step]:
+        """Plan to move the sidecar that a kill left at the old place of a photo."""
+        old = to_path(moved.source if moved.kind is Kind.MOVE else moved.previous)
+        if os.path.lexists(old) or os.path.lexists(f"{to_path(moved.target)}{SIDECAR_SUFFIX}"):
+            return []
+        step = Step(moved, "", photo.label, photo.source, self.root)
+        return [replace(one, follows=False) for one in self._move_companion(old, step)]
 
     def _make(
         self,
@@ -254,7 +264,7 @@ class FolderAction:
     def _allocate(
         self, wanted: bytes, source: bytes, number: int = 1, freed: bytes | None = None
     ) -> tuple[int, Path]:
-        """Find a free name and reserve it.
+        """Find a free name and reserve it, and the path that it gives.
 
         Args:
             wanted: the path without a number.
@@ -263,16 +273,28 @@ class FolderAction:
             freed: a path that will be free.
         """
         path = add_number(to_path(wanted), number)
-        is_reserved = self._operations.find_reserved(wanted, number) not in (None, source)
-        if is_reserved or (os.path.lexists(path) and os.fsencode(path) != freed):
+        if not self._is_free(path, source, freed):
             number = max(1, self._operations.find_last_number(wanted))
             while True:
                 number += 1
                 path = add_number(to_path(wanted), number)
-                if not os.path.lexists(path):
+                if self._is_free(path, source):
                     break
         self._operations.reserve(wanted, number, source)
+        if number > 1:  # the name of another photo may have this number
+            self._operations.reserve(os.fsencode(path), 1, source)
         return number, path
+
+    def _is_free(self, path: Path, source: bytes, freed: bytes | None = None) -> bool:
+        """Return whether a photo can have a path, with its sidecar if it is moved."""
+        name = os.fsencode(path)
+        if self._operations.find_reserved(name, 1) not in (None, source):
+            return False
+        if name == freed:
+            return True
+        if self._how is None and os.path.lexists(f"{path}{SIDECAR_SUFFIX}"):
+            return False
+        return not os.path.lexists(path)
 
 
 def name_folder_action(root: Path, how: How | None) -> bytes:

@@ -145,7 +145,7 @@ CREATE TABLE operations (
 CREATE INDEX by_source ON operations (action, source, id) WHERE state = 'done';
 CREATE INDEX by_target ON operations (target, action, id) WHERE state = 'done';
 CREATE INDEX by_wanted ON operations (wanted, number) WHERE state = 'done';
-CREATE INDEX by_run ON operations (run, id);
+CREATE INDEX by_run ON operations (run, id) WHERE state = 'done';
 CREATE INDEX unfinished ON operations (state) WHERE state IN ('intended', 'undoing');
 CREATE TABLE runs (run INTEGER PRIMARY KEY, begun REAL NOT NULL, undone INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -204,7 +204,7 @@ SELECT DISTINCT action FROM operations WHERE run = ? AND state = 'done' ORDER BY
 """
 UNFINISHED = f"SELECT {_NAMES} FROM operations WHERE state IN ('intended', 'undoing') ORDER BY id"
 LAST_RUN = """
-SELECT run FROM runs WHERE NOT undone
+SELECT run, undone FROM runs WHERE run < ?
 AND EXISTS (SELECT 1 FROM operations WHERE operations.run = runs.run AND state = 'done')
 ORDER BY run DESC LIMIT 1
 """
@@ -342,7 +342,7 @@ class Operations:
         self._change(ADOPT, operation.id)
 
     def mark_undone(self, run: int) -> None:
-        """Record that a run is undone, so that the next undo takes the run before it."""
+        """Record that all of a run was undone, or could not be."""
         self._change("UPDATE runs SET undone = 1 WHERE run = ?", run)
 
     def find_current(self, action: bytes, source: bytes) -> Operation | None:
@@ -391,11 +391,15 @@ class Operations:
                 return
             after = found[-1].source, found[-1].id
 
-    def find_last_run(self) -> int | None:
-        """Find the last run that did something and is not undone."""
+    def find_last_run(self, before: int = 2**63 - 1) -> tuple[int, bool] | None:
+        """Find the last run, before a run, of which something is done.
+
+        Returns:
+            its number, and whether ``mark_undone`` was called: that could not be undone.
+        """
         with _translate_errors(self.path):
-            row = self._connect.execute(LAST_RUN).fetchone()
-            return row[0] if row else None
+            row = self._connect.execute(LAST_RUN, (before,)).fetchone()
+            return (row[0], bool(row[1])) if row else None
 
     def find_time(self, run: int) -> float:
         """Find when a run began, in seconds since 1970."""

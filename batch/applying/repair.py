@@ -13,6 +13,7 @@ from batch.applying.summary import Summary
 from batch.applying.transfer import (
     How,
     Refusal,
+    is_copy,
     make_source_key,
     make_target_key,
     remove_source,
@@ -83,7 +84,7 @@ def _finish(operation: Operation) -> tuple[str | None, str | None] | None:
             found = None if target.is_symlink() else digest_file(target)
             done = found is not None and (operation.how == COMPANION or found == operation.digest)
             if done and operation.kind is Kind.MOVE and os.path.lexists(source):
-                if digest_file(source) != found:
+                if found is None or not is_copy(source, target, found):
                     return None  # a new file has its name
                 with suppress(Refusal):
                     remove_source(source, target)

@@ -13,6 +13,7 @@ from batch.files.publish import sync_folder
 from batch.os_errors import translate_write_errors
 from batch.path_text import path_text
 
+_REMOVED = "removed"  # a note, in place of what identifies a folder
 _REMEDY = "create it first, or choose another folder"
 
 
@@ -49,13 +50,17 @@ def check_root(root: Path, operations: Operations | None) -> None:
 
 def remove_root(root: Path, operations: Operations) -> None:
     """Remove a folder that ``check_root`` has made, if it is empty."""
-    if operations.read_note(_name_note(root)):
-        with suppress(OSError):
-            if operations.read_note(_name_note(root)) == _identify(root):
-                root.rmdir()
-                sync_folder(root.parent)
-        if not root.is_dir():
-            operations.write_note(_name_note(root), "")
+    note = operations.read_note(_name_note(root))
+    with suppress(OSError):
+        if note and note == _identify(root):
+            root.rmdir()
+            sync_folder(root.parent)
+            operations.write_note(_name_note(root), _REMOVED)
+
+
+def is_root_gone(root: Path, operations: Operations) -> bool:
+    """Return whether a folder is missing that ``remove_root`` has not removed."""
+    return not root.is_dir() and operations.read_note(_name_note(root)) != _REMOVED
 
 
 def _name_note(root: Path) -> str:

@@ -56,21 +56,35 @@ class SidecarAction:
         dry_run: bool,
         follows_run: bool,
     ) -> None:
-        self.name = b"sidecar " + options.sidecar_name.encode()
+        self.name = name_sidecar_action(options.sidecar_name)
+        (self._other_name,) = (
+            name_sidecar_action(name) for name in SidecarName if name != options.sidecar_name
+        )
         self._options = options
         self._operations = operations
         self._dry_run = dry_run
         self._follows_run = follows_run
 
     def plan(self, photo: Candidate) -> list[Step]:
-        """Plan to write the sidecar: see ``Action``."""
+        """Plan to write the sidecar, and to clear the one of the other name: see ``Action``."""
+        other = self._operations.find_current(self._other_name, os.fsencode(photo.source))
+        clearing = self._clear(other) if other is not None and self._is_own(other) else []
+        try:
+            steps = self._plan_own(photo)
+        except Skipped:
+            if not clearing:
+                raise
+            return clearing
+        return [*steps, *(replace(step, follows=bool(steps)) for step in clearing)]
+
+    def _plan_own(self, photo: Candidate) -> list[Step]:
         key = make_source_key(photo.source)
         if key is None:
             raise Refusal(GONE)
         source, sidecar = os.fsencode(photo.source), self._find_sidecar(photo.source)
         written = self._operations.find_current(self.name, source)
         if not photo.reported.keywords:
-            if written is not None and written.content is not None:
+            if written is not None and self._is_own(written):
                 return self.plan_removal(written)
             raise Skipped(UNLABELLED)
         if self._options.sidecar_name is SidecarName.STEM and self._is_shared(sidecar, source):
@@ -83,9 +97,8 @@ class SidecarAction:
             if make_target_key(sidecar) == written.target_key and is_same_photo:
                 return []
         before = read_sidecar(sidecar)
-        data = self._update(photo, before, written)
-        if data == before:
-            self._refresh(written, photo, content, sidecar)
+        data = self._update(photo, sidecar, before, written)
+        if data == before and self._refresh(written, photo, content, sidecar):
             return []
         operation = Operation(
             Kind.WRITE,
@@ -103,7 +116,7 @@ class SidecarAction:
         return [
             Step(
                 operation,
-                "write",
+                "" if data == before else "write",  # written by a move or another report
                 photo.reported.keywords[0],
                 photo.source,
                 sidecar.parent,
@@ -114,14 +127,19 @@ class SidecarAction:
 
     def list_unmatched(self) -> Iterator[Operation]:
         """Yield the sidecars that have labels: see ``Action``."""
-        for written in self._operations.list_unseen(self.name):
-            if written.content is not None and os.path.lexists(to_path(written.target)):
-                yield written
+        for name in (self.name, self._other_name):
+            for written in self._operations.list_unseen(name):
+                if self._is_own(written) and os.path.lexists(to_path(written.target)):
+                    yield written
 
     def plan_removal(self, made: Operation) -> list[Step]:
         """Plan to take the labels out of a sidecar: see ``Action``."""
         if self._follows_run and not made.after_run:
             raise Refusal(OF_APPLY)
+        return self._clear(made)
+
+    def _clear(self, made: Operation) -> list[Step]:
+        """Plan to take the labels out of a sidecar; empty if it has none."""
         sidecar = to_path(made.target)
         before = read_sidecar(sidecar)
         if before is None:
@@ -142,6 +160,16 @@ class SidecarAction:
         )
         return [Step(operation, "clear", made.how, to_path(made.source), sidecar.parent, data)]
 
+    def _is_own(self, written: Operation) -> bool:
+        """Return whether a sidecar has labels of a photo, and no others were written since."""
+        if written.content is None or written.target is None:
+            return False
+        owner = self._operations.find_reserved(written.target, 1)
+        if owner is None:
+            last = self._operations.find_by_target(written.action, written.target)
+            owner = written.source if last is None else last.source
+        return owner == written.source
+
     def _is_shared(self, sidecar: Path, source: bytes) -> bool:
         """Return whether a sidecar belongs to another photo with the same stem; else claim it."""
         name = os.fsencode(sidecar)
@@ -157,7 +185,13 @@ class SidecarAction:
         self._operations.reserve(name, 1, source)
         return False
 
-    def _update(self, photo: Candidate, before: bytes | None, written: Operation | None) -> bytes:
+    def _update(
+        self,
+        photo: Candidate,
+        sidecar: Path,
+        before: bytes | None,
+        written: Operation | None,
+    ) -> bytes:
         reported = photo.reported
         faces = reported.faces if self._options.faces else None
         content = SidecarContent(
@@ -168,7 +202,9 @@ class SidecarAction:
             reported.height or 0,
             read_orientation(photo.source) if faces else 1,
         )
-        old_root = written.how if written is not None and written.content is not None else None
+        # Another photo of the stem may have had the sidecar.
+        last = self._operations.find_by_target(self.name, os.fsencode(sidecar)) or written
+        old_root = last.how if last is not None and last.content is not None else None
         try:
             if before is not None and old_root not in (None, self._options.keyword_root):
                 before = remove_content(before, old_root)
@@ -184,20 +220,32 @@ class SidecarAction:
 
     def _refresh(
         self, written: Operation | None, photo: Candidate, content: bytes, sidecar: Path
-    ) -> None:
-        """Record the new state of a sidecar that needs no change, so that it is not read again."""
-        if written is None or self._dry_run:
-            return
-        if written.content == content and written.target == os.fsencode(sidecar):
+    ) -> bool:
+        """Record the new state of a sidecar that needs no change, so that it is not read again.
+
+        Returns:
+            whether it is known what the sidecar has.
+        """
+        if written is None or written.content != content:
+            return False
+        if written.target != os.fsencode(sidecar):
+            return False
+        if not self._dry_run:
             if not photo.is_trusted and is_stale(written, photo.digest):
                 verify(photo.source, photo.digest)
             keys = make_source_key(photo.source), make_target_key(sidecar)
             self._operations.set_keys(written, *keys, photo.digest)
+        return True
 
     def _find_sidecar(self, photo: Path) -> Path:
         if self._options.sidecar_name is SidecarName.STEM:
             return photo.with_suffix(SIDECAR_SUFFIX)
         return Path(f"{photo}{SIDECAR_SUFFIX}")
+
+
+def name_sidecar_action(name: SidecarName) -> bytes:
+    """Return the name of the action that writes sidecars with such names."""
+    return b"sidecar " + name.encode()
 
 
 def check_sidecar_options(options: SidecarOptions) -> None:

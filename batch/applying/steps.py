@@ -88,6 +88,7 @@ class Step:
         root: the folder below which folders are made and removed.
         data: bytes of the sidecar to write; None to remove it.
         is_trusted: whether the photo is known to have its digest.
+        follows: whether it is done only if the step before it was, and then in any case.
     """
 
     operation: Operation
@@ -97,6 +98,7 @@ class Step:
     root: Path
     data: bytes | None = None
     is_trusted: bool = False
+    follows: bool = False
 
 
 class Action(Protocol):
@@ -206,8 +208,20 @@ def check_removable(operation: Operation) -> None:
     """
     if not is_intact(operation):
         raise Refusal(FOREIGN)
-    if operation.how != How.SYMBOLIC and not to_path(operation.source).is_file():
+    if operation.how != How.SYMBOLIC and not _has_other_copy(operation):
         raise Refusal(LAST_COPY)
+
+
+def _has_other_copy(operation: Operation) -> bool:
+    """Return whether the photo of a copy or hard link still has its bytes; reads it if unsure."""
+    source = to_path(operation.source)
+    if not source.is_file():
+        return False
+    if make_source_key(source) == operation.source_key:
+        return True
+    if operation.how == How.HARD and source.samefile(to_path(operation.target)):
+        return True
+    return digest_file(source) == operation.digest
 
 
 def is_stale(operation: Operation, digest: bytes) -> bool:
@@ -270,17 +284,17 @@ def read_sidecar(sidecar: Path) -> bytes | None:
 
 
 def write_sidecar(draft: Path, sidecar: Path, data: bytes | None, expected: bytes | None) -> None:
-    """Write a sidecar, or remove it if ``data`` is None.
+    """Write a sidecar, or remove it if ``data`` is None; if it is as expected, only compare it.
 
     Raises:
         Refusal: it does not have the expected bytes any more, or can't be written.
     """
-    if data is not None:
+    if data is not None and data != expected:
         write(draft, sidecar, data, expected)
-    elif read_sidecar(sidecar) == expected:
-        remove(sidecar)
-    else:
+    elif read_sidecar(sidecar) != expected:
         raise Refusal(f"{FOREIGN} meanwhile")
+    elif data is None:
+        remove(sidecar)
 
 
 def list_folders(operation: Operation) -> list[Path]:

@@ -43,7 +43,7 @@ class Summary:
 
     Attributes:
         dry_run: whether everything was only planned.
-        undone_run: description of the run that is undone; empty if a report is applied.
+        undone_run: description of the runs that are undone; empty if a report is applied.
         photos: photos of the report.
         matching: photos that matched.
         done: operations by verb and label.

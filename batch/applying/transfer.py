@@ -27,8 +27,9 @@ CHUNK_BYTES = 1024**2
 TARGET_REMEDY = "choose another folder"
 CHANGED = "changed since it was labelled"
 GONE = "gone"
+FOLDER_GONE = "in a folder that is gone"
 FOREIGN = "changed by another program"
-LAST_COPY = "kept, as the photo it was made from is gone"
+LAST_COPY = "kept, as the photo it was made from is gone or has changed"
 UNREADABLE = "unreadable"
 UNWRITABLE = "can't be written"
 
@@ -200,8 +201,19 @@ def move(source: Path, draft: Path, target: Path, digest: bytes) -> None:
     remove_source(source, target)
 
 
+def is_copy(file: Path, other: Path, digest: bytes) -> bool:
+    """Return whether a file has a digest and is not another name of the other file."""
+    if file.is_symlink() or digest_file(file) != digest:
+        return False
+    return not os.path.samefile(file, other)  # noqa: PTH121
+
+
 def remove_source(source: Path, target: Path) -> None:
-    """Remove a photo that has been copied to ``target``; if that fails, remove the copy."""
+    """Remove a photo that has been copied to ``target``; if that fails, remove the copy.
+
+    Raises:
+        Refusal: it can't be removed.
+    """
     try:
         source.unlink()
     except OSError as error:

@@ -13,8 +13,9 @@ from batch.applying.folder_action import name_folder_action, parse_action_root
 from batch.applying.job import ApplyJob
 from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
-from batch.applying.roots import remove_root
+from batch.applying.roots import check_root, is_root_gone, remove_root
 from batch.applying.steps import (
+    COMPANION,
     SIDECAR_UNUSABLE,
     check_removable,
     find_digest,
@@ -30,9 +31,11 @@ from batch.applying.steps import (
 )
 from batch.applying.summary import Summary
 from batch.applying.transfer import (
+    FOLDER_GONE,
     FOREIGN,
     GONE,
     Refusal,
+    is_copy,
     move,
     refuse_target,
     remove,
@@ -41,8 +44,9 @@ from batch.applying.transfer import (
     verify,
 )
 from batch.errors import SidecarError, UsageError
+from batch.file_types import SIDECAR_SUFFIX
 from batch.files.lock import OnWait
-from batch.files.publish import sync_folder
+from batch.files.publish import digest_file, sync_folder
 from batch.path_text import path_text
 from batch.stopping import Stop
 from batch.xmp import remove_content
@@ -64,6 +68,9 @@ UNDONE_NOUNS = {
 def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summary:
     """Undo the last run that applied a report and is not undone.
 
+    What could not be undone before is tried again first. Only if that changes nothing, the run
+    before is undone.
+
     Raises:
         OutputError: a file can't be written.
         LockedError: another process applies the report.
@@ -77,37 +84,36 @@ def undo_last(job: ApplyJob, stop: Stop, on_wait: OnWait | None = None) -> Summa
             f"there is nothing to undo: {path_text(path)} does not exist", _NOTHING_REMEDY
         )
     with open_operations(job, on_wait, summary) as operations:
-        run = operations.find_last_run()
-        if run is None:
+        found = operations.find_last_run()
+        if found is None:
             raise UsageError("there is nothing to undo: all runs are undone", _NOTHING_REMEDY)
-        summary.undone_run = _describe_run(operations, run)
-        actions = operations.list_actions(run)  # before they are undone
-        folders: set[Path] = set()
-        for operation, removal in pair_replacements(operations.list_run(run)):
-            if stop.requested:
-                raise stop.make_error("run it again to continue")
-            photo = to_path(operation.source)
-            try:
-                _check_undoable(operations, operation, removal, job.execute)
-                if job.execute:
-                    _undo_one(operations, operation, folders)
-                    if removal is not None:
-                        _undo_one(operations, removal, folders)
-            except Refusal as refusal:
-                summary.add_failed(photo, refusal)
-            else:
-                noun = UNDONE_NOUNS[(removal or operation).kind]
-                file = to_path(operation.target or operation.previous)
-                summary.add_done("undo", noun, file, None)
-        if job.execute:
-            for folder in folders:
-                sync_folder(folder)
-            for name in actions:
-                if (root := parse_action_root(name)) is not None:
-                    remove_root(root, operations)
-            operations.mark_undone(run)
-            operations.write_note(APPLIED_NOTE, "")
+        while found is not None:
+            run, was_tried = found
+            before = summary.done.total()
+            described = _describe_run(operations, run)
+            summary.undone_run += f", then {described}" if summary.undone_run else described
+            _undo_run(operations, run, stop, summary)
+            is_changed = summary.done.total() > before
+            found = operations.find_last_run(run) if was_tried and not is_changed else None
     return summary
+
+
+def _undo_run(operations: Operations, run: int, stop: Stop, summary: Summary) -> None:
+    actions = operations.list_actions(run)  # before they are undone
+    folders: set[Path] = set()
+    for group in group_operations(operations.list_run(run)):
+        if stop.requested:
+            raise stop.make_error("run it again to continue")
+        _undo_group(operations, group, folders, summary)
+    if not summary.dry_run:
+        for folder in folders:
+            sync_folder(folder)
+        operations.mark_undone(run)
+        operations.write_note(APPLIED_NOTE, "")
+        operations.commit()
+        for name in actions:
+            if (root := parse_action_root(name)) is not None:
+                remove_root(root, operations)
 
 
 def _describe_run(operations: Operations, run: int) -> str:
@@ -125,32 +131,72 @@ def _describe_run(operations: Operations, run: int) -> str:
     return f"the run of {begun:%Y-%m-%d %H:%M:%S} ({', '.join(actions)})"
 
 
-def pair_replacements(
-    operations: Iterable[Operation],
-) -> Iterator[tuple[Operation, Operation | None]]:
-    """Yield operations of a run, the last first, each with the removal that it replaced."""
-    made: Operation | None = None
+def group_operations(operations: Iterable[Operation]) -> Iterator[tuple[Operation, ...]]:
+    """Group operations of a run, the last first, in the order in which they are undone.
+
+    A copy or link is followed by the removal of what it replaced, and a photo by its sidecar:
+    what follows is undone only if what is before it was.
+    """
+    later: Operation | None = None
     for operation in operations:
-        if made is not None:
-            is_pair = operation.kind is Kind.REMOVE and operation.id == made.id - 1
-            is_pair = is_pair and operation.source == made.source
-            is_pair = is_pair and operation.action == made.action
-            yield made, operation if is_pair else None
-            made = None
-            if is_pair:
+        if later is not None:
+            if _is_replacement(operation, later):
+                yield later, operation
+                later = None
                 continue
-        if operation.kind is Kind.MAKE:
-            made = operation
-        else:
-            yield operation, None
-    if made is not None:
-        yield made, None
+            if _is_companion(operation, later):
+                yield operation, later
+                later = None
+                continue
+            yield (later,)
+        later = operation
+    if later is not None:
+        yield (later,)
+
+
+def _is_replacement(operation: Operation, later: Operation) -> bool:
+    return (
+        (operation.kind, later.kind, operation.id) == (Kind.REMOVE, Kind.MAKE, later.id - 1)
+        and operation.action == later.action
+        and operation.source == later.source
+    )
+
+
+def _is_companion(operation: Operation, later: Operation) -> bool:
+    return (
+        (later.how, operation.id, operation.action) == (COMPANION, later.id - 1, later.action)
+        and operation.target is not None
+        and later.target == operation.target + os.fsencode(SIDECAR_SUFFIX)
+    )
+
+
+def _undo_group(
+    operations: Operations, group: tuple[Operation, ...], folders: set[Path], summary: Summary
+) -> None:
+    """Undo operations in their order, until one can't be undone."""
+    is_replacement = group[0].kind is Kind.MAKE and len(group) > 1
+    removal = group[-1] if is_replacement else None
+    for operation in group:
+        photo = to_path(operation.source)
+        try:
+            _check_undoable(operations, operation, removal, not summary.dry_run)
+            if not summary.dry_run:
+                _undo_one(operations, operation, folders)
+        except Refusal as refusal:
+            summary.add_failed(photo, refusal)
+            return
+        if operation is group[-1] or not is_replacement:
+            file = to_path((group[0] if is_replacement else operation).target or operation.previous)
+            summary.add_done("undo", UNDONE_NOUNS[operation.kind], file, None)
 
 
 def _check_undoable(
     operations: Operations, operation: Operation, removal: Operation | None, reads: bool
 ) -> None:
-    """Make sure that a copy or link is only removed if what it replaced can be made again.
+    """Make sure that nothing is undone that must stay.
+
+    What is missing in a folder that is gone may be on a disk that is not mounted. And a copy or
+    link is only removed if what it replaced can be made again.
 
     Args:
         operations: what was done.
@@ -161,6 +207,9 @@ def _check_undoable(
     Raises:
         Refusal: it must stay.
     """
+    root = parse_action_root(operation.action)
+    if root is not None and is_root_gone(root, operations):
+        raise Refusal(FOLDER_GONE, f"mount its disk, or make {show_path(root)} again")
     if operation.kind is not Kind.MAKE or not os.path.lexists(to_path(operation.target)):
         return
     newest = operations.find_current(operation.action, operation.source)
@@ -180,6 +229,8 @@ def _undo_one(operations: Operations, operation: Operation, folders: set[Path]) 
         operations.set_state(operation, State.UNDOING, draft)
         operations.commit()
     root = parse_action_root(operation.action) or to_path(operation.target).parent
+    if operation.kind is Kind.REMOVE and not root.is_dir():
+        check_root(root, operations)
     try:
         undo(operation, draft, root)
     except Refusal:
@@ -243,13 +294,22 @@ def make_undo_draft(operation: Operation) -> bytes | None:
 def _move_back(operation: Operation, draft: bytes | None, root: Path) -> None:
     source, target = to_path(operation.source), to_path(operation.target)
     if not os.path.lexists(target):
-        if os.path.lexists(source):
+        # Another photo may have the old name. A sidecar may have changed.
+        if digest_file(source) == operation.digest or (
+            operation.how == COMPANION and os.path.lexists(source)
+        ):
             return
         raise Refusal(GONE)
     if not is_intact(operation):
         raise Refusal(FOREIGN)
-    _make_folder(source)
-    move(target, to_path(draft), source, find_digest(operation, target))
+    digest = find_digest(operation, target)
+    if is_copy(source, target, digest):
+        # It was copied back from another file system before a kill.
+        sync_folder(source.parent)
+        remove(target)
+    else:
+        _make_folder(source)
+        move(target, to_path(draft), source, digest)
     remove_empty_folders(target.parent, root)
 
 
@@ -262,8 +322,12 @@ def _restore_sidecar(operation: Operation, draft: bytes | None) -> None:
     """Restore the bytes of a sidecar, or take out what was put in if others changed it since."""
     sidecar = to_path(operation.target)
     before = read_before(operation)
+    if not sidecar.parent.is_dir():
+        folder = show_path(sidecar.parent)
+        raise Refusal(FOLDER_GONE, f"mount its disk, or make {folder} again")
     now = read_sidecar(sidecar)
-    if now == before:
+    is_unchanged = before is not None and hashlib.sha256(before).digest() == operation.written
+    if is_unchanged or now == before:
         return
     found = None if now is None else hashlib.sha256(now).digest()
     data = before

@@ -14,7 +14,7 @@ import pytest
 
 from batch.applying.folder_action import OTHER_ACTION
 from batch.applying.selection import Selection
-from batch.applying.transfer import CHANGED, GONE, How
+from batch.applying.transfer import CHANGED, FOLDER_GONE, FOREIGN, GONE, LAST_COPY, How
 from batch.applying.undoing import NEWER, REPLACED
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from tests.support.applying import (
@@ -128,6 +128,41 @@ def test_names_that_collide_are_numbered_and_keep_their_numbers(place: Path) -> 
     assert first["happy/astronaut-2.png"] == digests(out)["happy/astronaut-2.png"]
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_number_does_not_give_the_name_of_another_photo(place: Path, turn: int) -> None:
+    (place / "photos/c").mkdir()
+    shutil.copy(place / "photos/a/chelsea.png", place / "photos/c/astronaut-2.png")
+    (place / "photos/c/astronaut-2.png.xmp").write_bytes(b"<x:xmpmeta/>")
+    paths = [*LABELS, "photos/c/astronaut-2.png"][::turn]
+    report = write_report(place / "r.csv", [make_row(place, path) for path in paths])
+    whole = sorted(digests(place / "photos").values())
+
+    assert run_apply(report, copy_to=place / "out", flat=True).failed == {}
+    assert run_apply(report, copy_to=place / "out", flat=True).unchanged == 5
+    assert run_apply(report, move_to=place / "moved", flat=True).failed == {}
+
+    names = list_files(place / "moved/happy")
+    assert sorted(digests(place / "moved").values()) == whole
+    assert list_files(place / "out/happy") == [name for name in names if ".xmp" not in name]
+    # The sidecar is beside its photo.
+    (sidecar,) = (name for name in names if ".xmp" in name)
+    cat = place / "moved/happy" / sidecar.removesuffix(".xmp")
+    assert cat.read_bytes() == (place / "out/happy/chelsea.png").read_bytes()
+
+
+def test_a_photo_is_not_moved_beside_the_sidecar_of_another(place: Path, report: Path) -> None:
+    (place / "out/happy/b").mkdir(parents=True)
+    (place / "out/happy/b/coffee.png.xmp").write_bytes(b"of another")
+    (place / "photos/b/coffee.png.xmp").write_bytes(b"its own")
+
+    assert run_apply(report, move_to=place / "out").failed == {}
+
+    assert (place / "out/happy/b/coffee-2.png.xmp").read_bytes() == b"its own"
+    assert (place / "out/happy/b/coffee-2.png").is_file()
+    run_undo(report)
+    assert list_files(place / "out") == ["happy/b/coffee.png.xmp"]
+
+
 def test_a_file_of_others_is_never_replaced(place: Path, report: Path) -> None:
     (place / "out/happy/a").mkdir(parents=True)
     (place / "out/happy/a/astronaut.png").write_text("mine")
@@ -203,7 +238,7 @@ def test_undo_keeps_what_replaced_the_copy_of_a_changed_photo(
     assert (out / "happy/b/coffee.png").read_bytes() == photo.read_bytes()
     # It is still known, and the run before leaves it too.
     assert run_apply(report, **options).unchanged == 4
-    assert run_undo(report).failed == {NEWER: 1}
+    assert run_undo(report).failed == {REPLACED: 1, NEWER: 1}
     assert list_files(out) == ["happy/b/coffee.png"]
 
 
@@ -327,9 +362,39 @@ def test_pruning_keeps_what_others_changed_and_last_copies(place: Path, report: 
     assert summary.done == {}
     assert summary.skipped == {
         "changed by another program": 1,
-        "kept, as the photo it was made from is gone": 1,
+        LAST_COPY: 1,
     }
     assert list_files(out) == IN_FOLDERS
+
+
+@pytest.mark.parametrize("how", [How.COPY, How.HARD])
+def test_the_last_bytes_of_a_photo_stay_if_another_has_its_name(
+    place: Path, report: Path, how: How
+) -> None:
+    out = place / "out"
+    options: dict[str, Any] = {"copy_to": out} if how is How.COPY else {"link_to": out, "link": how}
+    run_apply(report, **options)
+    kept = (out / "happy/a/astronaut.png").read_bytes()
+    (place / "photos/a/astronaut.png").unlink()
+    shutil.copy(place / "photos/b/coffee.png", place / "photos/a/astronaut.png")
+    os.utime(place / "photos/b/coffee.png")
+    only_sad = Selection(labels=("sad",))
+
+    summary = run_apply(report, selection=only_sad, prune=True, **options)
+
+    # The other photo was only touched.
+    assert (summary.skipped, summary.done) == ({LAST_COPY: 1}, {("remove", "happy"): 1})
+    run_undo(report)
+    assert run_undo(report).failed == {LAST_COPY: 1}
+    assert (out / "happy/a/astronaut.png").read_bytes() == kept
+
+
+def test_a_hard_link_to_an_edited_photo_can_be_removed(place: Path, report: Path) -> None:
+    run_apply(report, link_to=place / "out", link=How.HARD)
+    (place / "photos/b/coffee.png").write_bytes(b"edited")
+
+    assert run_undo(report).failed == {}
+    assert (place / "photos/b/coffee.png").read_bytes() == b"edited"
 
 
 def test_a_copy_that_was_edited_is_left_and_one_that_was_deleted_is_made_again(
@@ -427,6 +492,46 @@ def test_a_moved_photo_takes_its_sidecar_along(place: Path, report: Path) -> Non
     assert list_files(place / "out") == []
 
 
+def test_a_sidecar_stays_with_a_photo_that_is_not_moved(place: Path, report: Path) -> None:
+    photo = place / "photos/b/coffee.png"
+    Path(f"{photo}.xmp").write_bytes(b"<x:xmpmeta/>")
+    Path(f"{place / 'photos/a/chelsea.png'}.xmp").write_bytes(b"<x:xmpmeta>cat</x:xmpmeta>")
+    labelled = photo.read_bytes()
+    photo.write_bytes(b"changed")
+
+    summary = run_apply(report, move_to=place / "out")
+
+    assert summary.failed == {CHANGED: 1}
+    assert summary.done["move sidecar", "sad"] == 1
+    assert list_files(place / "photos") == ["b/coffee.png", "b/coffee.png.xmp"]
+    # Nor is it moved back without its photo.
+    photo.write_bytes(labelled)
+    assert run_apply(report, move_to=place / "out").done["move sidecar", "happy"] == 1
+    moved = place / "out/happy/b/coffee.png"
+    moved.write_bytes(b"changed")
+    assert run_undo(report).failed == {FOREIGN: 1}
+    assert list_files(place / "photos") == []
+    assert Path(f"{moved}.xmp").read_bytes() == b"<x:xmpmeta/>"
+
+
+def test_a_sidecar_that_a_kill_left_behind_is_moved_to_its_photo(place: Path, report: Path) -> None:
+    sidecar = place / "photos/b/coffee.png.xmp"
+    run_apply(report, move_to=place / "out")
+    sidecar.parent.mkdir(parents=True, exist_ok=True)
+    sidecar.write_bytes(b"<x:xmpmeta/>")
+
+    summary = run_apply(report, move_to=place / "out")
+
+    assert summary.done == {("move sidecar", "happy"): 1}
+    assert (place / "out/happy/b/coffee.png.xmp").read_bytes() == b"<x:xmpmeta/>"
+    # That of a new photo with the old name is not.
+    shutil.copy(place / "out/sad/a/chelsea.png", place / "photos/b/coffee.png")
+    sidecar.write_bytes(b"<x:xmpmeta/>")
+    (place / "out/happy/b/coffee.png.xmp").unlink()
+    run_apply(report, move_to=place / "out")
+    assert sidecar.exists()
+
+
 def test_a_moved_photo_that_was_edited_and_labelled_again_can_be_moved_back(
     place: Path, report: Path
 ) -> None:
@@ -464,8 +569,82 @@ def test_undo_leaves_what_others_changed(place: Path, report: Path) -> None:
     assert summary.failed == {"changed by another program": 1}
     assert "astronaut.png" in summary.named[0]
     assert list_files(place / "out") == ["happy/a/astronaut.png"]
+    assert run_undo(report).failed == {FOREIGN: 1}
+    (place / "out/happy/a/astronaut.png").unlink()
+    assert run_undo(report).failed == {}
     with pytest.raises(UsageError, match="nothing to undo"):
         run_undo(report)
+
+
+def test_undo_is_repeated_after_a_failure(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "copies")
+    run_apply(report, move_to=place / "out")
+    (place / "out").rename(place / "unmounted")
+
+    # The earlier run is not touched before the later one was tried twice.
+    assert run_undo(report).failed == {FOLDER_GONE: 4}
+    assert list_files(place / "copies") == IN_FOLDERS
+    (place / "unmounted").rename(place / "out")
+    (place / "photos/b/coffee.png").write_bytes(b"new")
+    assert run_undo(report).failed.total() == 1
+    (place / "photos/b/coffee.png").unlink()
+    summary = run_undo(report)
+
+    assert (summary.done, summary.failed) == ({("undo", "moves"): 1}, {})
+    assert list_files(place / "photos") == sorted(name[7:] for name in LABELS)
+    assert list_files(place / "out") == []
+    assert list_files(place / "copies") == IN_FOLDERS
+    run_undo(report)
+    assert list_files(place / "copies") == []
+
+
+def test_undo_notices_that_a_disk_is_not_mounted(place: Path, report: Path) -> None:
+    disk, unmounted = place / "disk", place / "unmounted"
+    disk.mkdir()
+    run_apply(report, copy_to=disk / "out")
+    run_apply(report, copy_to=disk / "out", prune=True, selection=Selection(labels=("sad",)))
+    disk.rename(unmounted)
+    disk.mkdir()
+
+    assert run_undo(report).failed == {FOLDER_GONE: 2}
+    summary = run_undo(report)
+
+    assert summary.failed == {FOLDER_GONE: 6}
+    assert str(disk / "out") in summary.named[0]
+    assert list_files(disk) == []
+    disk.rmdir()
+    unmounted.rename(disk)
+    run_undo(report)
+    assert list_files(disk / "out") == IN_FOLDERS
+    run_undo(report)
+    assert list_files(disk / "out") == []
+
+
+def test_another_photo_with_the_old_name_is_no_photo_moved_back(place: Path, report: Path) -> None:
+    run_apply(report, move_to=place / "out")
+    (place / "out/happy/b/coffee.png").rename(place / "elsewhere.png")
+    (place / "photos/b/coffee.png").write_bytes(b"new")
+    (place / "out/sad/a/chelsea.png").rename(place / "photos/a/chelsea.png")
+
+    assert run_undo(report).failed == {GONE: 1}
+
+    (place / "elsewhere.png").rename(place / "out/happy/b/coffee.png")
+    (place / "photos/b/coffee.png").unlink()
+    assert run_undo(report).failed == {}
+    assert (place / "photos/b/coffee.png").is_file()
+
+
+def test_what_can_not_be_undone_does_not_keep_the_run_before(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "copies")
+    run_apply(report, copy_to=place / "out")
+    for name in IN_FOLDERS:
+        (place / "out" / name).write_bytes(b"edited")
+    run_undo(report)
+    assert list_files(place / "copies") == IN_FOLDERS
+
+    assert run_undo(report).failed == {FOREIGN: 4}
+
+    assert list_files(place / "copies") == []
 
 
 def test_undo_removes_the_folders_that_were_made_and_no_others(place: Path, report: Path) -> None:
@@ -489,6 +668,18 @@ def test_undo_removes_the_folders_that_were_made_and_no_others(place: Path, repo
     assert (place / "out").is_dir()
 
 
+def test_a_folder_that_was_removed_as_it_was_empty_is_made_again(place: Path, report: Path) -> None:
+    run_apply(report, copy_to=place / "out")
+    run_apply(report, copy_to=place / "out", prune=True, selection=Selection(statuses=("unsure",)))
+    assert not (place / "out").exists()
+
+    assert run_undo(report).failed == {}
+
+    assert list_files(place / "out") == IN_FOLDERS
+    run_undo(report)
+    assert not (place / "out").exists()
+
+
 def test_a_run_that_fills_nothing_leaves_no_folder(place: Path, report: Path) -> None:
     run_apply(report, copy_to=place / "out", selection=Selection(statuses=("unsure",)))
 
@@ -508,6 +699,18 @@ def test_undo_takes_the_runs_back_one_by_one(place: Path, report: Path) -> None:
     # The same again, under the same names.
     run_apply(report, copy_to=place / "out")
     assert list_files(place / "out") == IN_FOLDERS
+
+
+def test_undo_does_not_take_another_name_of_a_moved_photo_for_a_copy(
+    place: Path, report: Path
+) -> None:
+    run_apply(report, move_to=place / "out")
+    shutil.rmtree(place / "photos/b")
+    (place / "photos/b").symlink_to(place / "out/happy/b")
+
+    assert run_undo(report).failed.total() == 1
+
+    assert (place / "out/happy/b/coffee.png").is_file()
 
 
 def test_undo_does_not_overwrite_a_new_photo_of_the_same_name(place: Path, report: Path) -> None:

@@ -143,6 +143,22 @@ def test_undoing_is_killed_and_then_finished(
     assert list_files(disk / "out") == []
 
 
+@pytest.mark.parametrize("at", range(1, 6))
+def test_undoing_is_killed_before_the_copy_on_the_other_disk_is_removed(
+    shim: Path, place: Path, tmp_path: Path, at: int, disk: Path
+) -> None:
+    (place / "photos/a/chelsea.png.xmp").write_bytes(b"<x:xmpmeta/>")
+    whole = find_bytes(place / "photos")
+    run_apply(place / "r.csv", move_to=disk / "out")
+    variables = shim_environment(shim, disk, tmp_path / "log", Fault(KILL, at, ("name",)))
+
+    assert start(place, "--undo", "--yes", **variables).returncode == -signal.SIGKILL
+    assert run_undo(place / "r.csv").failed == {}
+
+    assert find_bytes(place / "photos") == whole
+    assert list_files(disk) == []
+
+
 def test_a_full_disk_is_named_and_leaves_no_draft(shim: Path, place: Path, tmp_path: Path) -> None:
     (place / "out").mkdir()
     fault = Fault("ENOSPC", 2, ("write",), lasting=True)

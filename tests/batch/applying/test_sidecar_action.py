@@ -14,7 +14,7 @@ from batch.applying.apply_report import TWICE
 from batch.applying.selection import Selection
 from batch.applying.sidecar_action import SHARED
 from batch.applying.steps import DAMAGED
-from batch.applying.transfer import CHANGED, GONE
+from batch.applying.transfer import CHANGED, FOLDER_GONE, GONE
 from batch.errors import ExitCode, ReportError
 from batch.options import SidecarName, SidecarOptions
 from batch.xmp import FaceRegion, SidecarContent, update_sidecar
@@ -128,6 +128,18 @@ def test_undo_takes_out_only_our_keywords_if_others_changed_the_sidecar(place: P
     assert keywords(sidecar, "animals") == ("cat",)
 
 
+def test_undo_notices_that_the_disk_of_sidecars_is_not_mounted(place: Path) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    (place / "photos").rename(place / "unmounted")
+
+    assert run_undo(report).failed == {FOLDER_GONE: 2}
+    (place / "unmounted").rename(place / "photos")
+
+    assert run_undo(report).failed == {}
+    assert [name for name in list_files(place) if ".xmp" in name] == []
+
+
 def test_unusable_sidecars_are_left_and_named(place: Path) -> None:
     (place / f"{CAT}.xmp").write_text("<html>no XMP</html>")
     target = place / "elsewhere.xmp"
@@ -186,6 +198,34 @@ def test_keywords_of_photos_that_do_not_match_any_more_stay_unless_pruned(place:
     assert keywords(place / f"{CUP}.xmp") == ("sad",)
 
 
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_the_keyword_of_a_moved_photo_can_still_be_removed(place: Path, is_edited: bool) -> None:
+    report = write(place)
+    run_apply(report, sidecars=FULL)
+    run_apply(report, move_to=place / "out")
+    moved = [make_row(place, f"out/happy/{CAT[7:]}"), make_row(place, f"out/sad/{CUP[7:]}")]
+    moved[1]["label"] = "sad"
+    sidecar = place / f"out/happy/{CAT[7:]}.xmp"
+    before = sidecar.stat()
+
+    found = run_apply(write_report(report, moved), sidecars=FULL)
+
+    assert (found.done, found.unchanged) == ({}, 2)
+    assert sidecar.stat() == before
+    # Undoing this changes nothing, also if another program has changed the sidecar.
+    if is_edited:
+        content = SidecarContent(("cat",), "animals", None, 300, 200)
+        sidecar.write_bytes(update_sidecar(sidecar.read_bytes(), content))
+    assert run_undo(report).failed == {}
+    assert keywords(sidecar) == ("happy",)
+    run_apply(report, sidecars=FULL)
+    moved[0]["status"] = "unsure"
+    summary = run_apply(write_report(report, moved), sidecars=FULL, prune=True)
+    assert summary.done == {("clear", ROOT): 1}
+    assert sidecar.exists() is is_edited
+    assert not is_edited or keywords(sidecar) == ()
+
+
 def test_photos_without_a_label_get_a_keyword_only_for_an_answer(place: Path) -> None:
     rows = [
         make_row(place, CAT, label="", status="no_person"),
@@ -216,6 +256,114 @@ def test_photos_of_one_stem_share_a_sidecar(place: Path) -> None:
         assert keywords(place / "photos/a/chelsea.xmp") == ("sad",)
     planned = run_apply(report, sidecars=STEM, execute=False)
     assert (planned.skipped, planned.done) == ({SHARED: 1}, {})
+
+
+@pytest.mark.parametrize("follows_run", [False, True])
+@pytest.mark.parametrize("label", ["sad", "happy"])
+def test_a_photo_that_is_gone_leaves_the_sidecar_to_another_of_its_stem(
+    place: Path, label: str, follows_run: bool
+) -> None:
+    raw = shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    sidecar = place / "photos/a/chelsea.xmp"
+    rows = [
+        make_row(place, "photos/a/chelsea.cr2", label=label),
+        make_row(place, CAT, label="happy"),
+    ]
+    report = write_report(place / "r.csv", rows)
+    options = {"sidecars": STEM, "prune": True, "follows_run": follows_run}
+    run_apply(report, **options)
+    Path(raw).unlink()
+    write_report(report, rows[1:])
+    mood = SidecarOptions(SidecarName.STEM, keyword_root="mood")
+
+    planned = run_apply(report, execute=False, **options)
+    summary = run_apply(report, **options)
+
+    assert planned.done == summary.done
+    assert summary.done == ({("write", "happy"): 1} if label == "sad" else {})
+    assert keywords(sidecar) == ("happy",)
+    assert run_apply(report, **options).done == {}
+    # It can be removed later, and has no keyword of an earlier root.
+    run_apply(report, **options | {"sidecars": mood})
+    assert (keywords(sidecar), keywords(sidecar, "mood")) == ((), ("happy",))
+    write_report(report, [make_row(place, CUP)])
+    run_apply(report, **options)
+    assert not sidecar.exists()
+
+
+def test_a_run_gives_a_sidecar_that_was_cleared_to_another_of_its_stem(place: Path) -> None:
+    shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    rows = [make_row(place, "photos/a/chelsea.cr2", label="sad"), make_row(place, CAT)]
+    report = write_report(place / "r.csv", rows)
+    options = {"sidecars": STEM, "prune": True, "follows_run": True}
+    run_apply(report, **options)
+    rows[0]["status"] = "unsure"
+    write_report(report, rows)
+    assert run_apply(report, **options).done == {("clear", ROOT): 1}
+
+    assert run_apply(report, **options).done == {("write", "happy"): 1}
+    assert run_apply(report, **options).photos == 0  # nothing is looked at
+
+
+def test_a_new_photo_of_a_stem_replaces_the_keyword_of_an_earlier_root(place: Path) -> None:
+    raw = shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    row = make_row(place, "photos/a/chelsea.cr2", label="sad")
+    run_apply(write_report(place / "r.csv", [row]), sidecars=STEM)
+    Path(raw).unlink()
+    mood = SidecarOptions(SidecarName.STEM, keyword_root="mood")
+
+    run_apply(write(place), sidecars=mood)
+
+    sidecar = place / "photos/a/chelsea.xmp"
+    assert (keywords(sidecar), keywords(sidecar, "mood")) == ((), ("happy",))
+
+
+@pytest.mark.parametrize("names", [(FULL, STEM), (STEM, FULL)])
+@pytest.mark.parametrize("follows_run", [False, True])
+def test_labels_are_in_sidecars_of_one_name(
+    place: Path, names: tuple[SidecarOptions, SidecarOptions], follows_run: bool
+) -> None:
+    sidecars = {FULL: place / f"{CAT}.xmp", STEM: place / "photos/a/chelsea.xmp"}
+    before, after = names
+    foreign = make_foreign(sidecars[before])
+    run_apply(write(place), sidecars=before)
+
+    report = write(place, cat="sad")
+    planned = run_apply(report, sidecars=after, execute=False)
+    summary = run_apply(report, sidecars=after, follows_run=follows_run)
+
+    assert planned.done == summary.done == {("write", "sad"): 2, ("clear", ROOT): 2}
+    assert keywords(sidecars[after]) == ("sad",)
+    assert keywords(sidecars[before]) == ()
+    assert keywords(sidecars[before], "animals") == ("cat",)
+    assert run_apply(report, sidecars=after).unchanged == 2
+    run_undo(report)
+    assert keywords(sidecars[before]) == ("happy",)
+    assert not sidecars[after].exists()
+    run_undo(report)
+    assert sidecars[before].read_bytes() == foreign
+
+
+def test_sidecars_of_the_other_name_are_pruned_too(place: Path) -> None:
+    run_apply(write(place), sidecars=FULL)
+    report = write_report(place / "r.csv", [make_row(place, CAT)])
+
+    assert run_apply(report, sidecars=STEM).unmatched == 1
+    assert run_apply(report, sidecars=STEM, prune=True).done == {("clear", ROOT): 1}
+
+    assert [name for name in list_files(place) if ".xmp" in name] == ["photos/a/chelsea.xmp"]
+
+
+def test_a_photo_that_gets_no_sidecar_of_the_new_name_keeps_none_of_the_other(place: Path) -> None:
+    shutil.copy(place / CAT, place / "photos/a/chelsea.cr2")
+    paths = "photos/a/chelsea.cr2", CAT
+    report = write_report(place / "r.csv", [make_row(place, path) for path in paths])
+    run_apply(report, sidecars=FULL)
+
+    summary = run_apply(report, sidecars=STEM)
+
+    assert (summary.done["write", "happy"], summary.done["clear", ROOT]) == (1, 2)
+    assert run_apply(report, sidecars=STEM).skipped == {SHARED: 1}
 
 
 def test_faces_are_marked_where_they_are_in_the_stored_picture(place: Path) -> None:
