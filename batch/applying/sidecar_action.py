@@ -81,6 +81,8 @@ class SidecarAction:
         key = make_source_key(photo.source)
         if key is None:
             raise Refusal(GONE)
+        if not photo.source.name:
+            raise Refusal(UNREADABLE, "the folder /")  # which can't have a sidecar
         source, sidecar = os.fsencode(photo.source), self._find_sidecar(photo.source)
         written = self._operations.find_current(self.name, source)
         if not photo.reported.keywords:

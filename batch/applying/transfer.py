@@ -73,15 +73,13 @@ def show_path(path: Path) -> str:
 
 
 def make_source_key(path: Path) -> str | None:
-    """Return what tells whether a photo's bytes may have changed; None if no file has its name.
+    """Return what tells whether a photo's bytes may have changed; None if it is gone.
 
     Size, mtime, ctime and inode number, as in the journal of a run.
     """
     try:
         status = path.stat()
     except OSError:
-        return None
-    if stat.S_ISDIR(status.st_mode):
         return None
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
 
