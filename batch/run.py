@@ -11,7 +11,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.applying.after_run import check_sidecars, write_sidecars
 from batch.discovery.discover import Discovery
 from batch.discovery.marker_files import check_marker_files
 from batch.discovery.path_list import STDIN_LIST
@@ -77,6 +76,8 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
             labelling = LabellingRun(job, terminal, stop, recorder, engine, coverage, reviews)
             labelling.run(recorder.sharded or coverage)
         if job.xmp:
+            from batch.applying.after_run import write_sidecars  # late: most runs write none
+
             write_sidecars(job, terminal.log, stop)
         recorder.tally.seconds = time.monotonic() - started
     return recorder.tally
@@ -101,7 +102,10 @@ def _check_destinations(job: Job, listing: BinaryIO, stop: Stop, recorder: Recor
             that can be written.
     """
     check_output_name(job.output)
-    check_sidecars(job)
+    if job.xmp:
+        from batch.applying.after_run import check_sidecars
+
+        check_sidecars(job)
     _check_distinct_files(job, listing)
     refusal: OutputError | None = None
     try:

@@ -24,8 +24,6 @@ def check_sidecars(job: Job) -> None:
     Raises:
         UsageError: the report can't be read back, or lxml is not installed.
     """
-    if not job.xmp:
-        return
     check_sidecar_options(job.sidecars)
     if is_streamed(job.output) or report_format(job.output) not in READABLE_FORMATS:
         names = ", ".join(form for form in Format if form in READABLE_FORMATS)
