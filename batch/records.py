@@ -50,6 +50,9 @@ ABSTAIN_OUTPUTS = tuple(map(str, Abstain))
 ANSWERED_STATUSES = (*LABELLED_STATUSES, *map(Status, Abstain))
 MAX_LABELS = 1000  # of a model or report
 MAX_DETAIL_CHARS = 1000  # characters of ``Failure.detail``
+# Intersection over union from which two boxes are of the same face: those of two models or
+# programs, or of two versions of a detector.
+MIN_FACE_OVERLAP = 0.5
 
 
 class Region(StrEnum):

@@ -59,7 +59,7 @@ class Condition:
         return bool(found and found[0])
 
     def _check_quotes(self) -> None:
-        """Refuse a name in double quotes that is no column: SQLite would take it for text."""
+        """Refuse a name in double quotes that is not a column: SQLite would read it as text."""
         known = {name.lower() for name in self._columns}
         for name in _QUOTED.findall(_STRING.sub("", self._text)):
             if name.replace('""', '"').lower() not in known:

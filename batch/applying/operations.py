@@ -80,7 +80,7 @@ class Operation:
         digest: SHA-256 of the photo.
         source_key: state of the photo, see ``make_source_key``.
         target_key: state of what was made, see ``make_target_key``.
-        before: bytes of the sidecar before ``WRITE``, compressed; None if there was none.
+        before: bytes of the sidecar before ``WRITE``, compressed; None if it did not exist.
         written: SHA-256 of the sidecar after ``WRITE``; None if it was removed.
         content: SHA-256 of the content that ``WRITE`` put in; None if it took content out.
         draft: a temporary file that exists only while the operation is done.
@@ -392,10 +392,10 @@ class Operations:
             after = found[-1].source, found[-1].id
 
     def find_last_run(self, before: int = 2**63 - 1) -> tuple[int, bool] | None:
-        """Find the last run, before a run, of which something is done.
+        """Find the last run before another one that has done operations.
 
         Returns:
-            its number, and whether ``mark_undone`` was called: that could not be undone.
+            Its number, and whether an undo has left these operations, see ``mark_undone``.
         """
         with _translate_errors(self.path):
             row = self._connect.execute(LAST_RUN, (before,)).fetchone()
@@ -430,7 +430,7 @@ class Operations:
             return [_to_operation(row) for row in self._connect.execute(UNFINISHED)]
 
     def read_note(self, name: str) -> str:
-        """Read a note; empty if there is none."""
+        """Read a note; empty if it is missing."""
         with _translate_errors(self.path):
             query = "SELECT value FROM notes WHERE name = ?"
             row = self._connect.execute(query, (name,)).fetchone()
@@ -464,7 +464,7 @@ def _to_operation(row: tuple[object, ...]) -> Operation:
     """Read an operation.
 
     Raises:
-        ValueError: the database is damaged: the row is no operation.
+        ValueError: the database is damaged: the row is not an operation.
     """
     values = dict(zip(_COLUMNS, row, strict=True))
     for name, types in _TYPES.items():

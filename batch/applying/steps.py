@@ -256,7 +256,7 @@ def rename(previous: Path, target: Path, root: Path) -> None:
 
 
 def read_before(operation: Operation) -> bytes | None:
-    """Return the bytes of a sidecar before an operation; None if there was none.
+    """Return the bytes of a sidecar before an operation; None if it did not exist.
 
     Raises:
         Refusal: the record of operations is damaged there.
@@ -268,7 +268,7 @@ def read_before(operation: Operation) -> bytes | None:
 
 
 def read_sidecar(sidecar: Path) -> bytes | None:
-    """Read a sidecar; None if there is none.
+    """Read a sidecar; None if it does not exist.
 
     Raises:
         Refusal: it is a link, no regular file, too large or unreadable.

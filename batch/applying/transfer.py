@@ -236,7 +236,7 @@ def write(draft: Path, target: Path, data: bytes, expected: bytes | None) -> Non
                 stream.flush()
                 os.fsync(stream.fileno())
             if read_small(target) != expected:
-                raise Refusal("changed by another program meanwhile")
+                raise Refusal(f"{FOREIGN} meanwhile")
             if expected is None:
                 rename_to_free(draft, target)
             else:
@@ -266,7 +266,7 @@ def remove_empty_folders(folder: Path, root: Path) -> None:
 
 
 def read_small(path: Path) -> bytes | None:
-    """Read a whole small file that is no link; None if it is missing.
+    """Read a whole small file that is not a link; None if it is missing.
 
     Raises:
         OSError: it can't be read, or is a link or not a regular file.

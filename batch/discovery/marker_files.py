@@ -25,8 +25,8 @@ def check_marker_files(names: Sequence[str], inputs: Sequence[str]) -> None:
         inputs: PHOTOS as given; with a relative name, all must be folders of this machine.
 
     Raises:
-        UsageError: a name names no file, or an input is no folder, so that a relative name can't
-            be looked for.
+        UsageError: a name has only dots and slashes, or a relative name is given and an input is
+            not a folder.
         BatchLabelError: a file does not exist or can't be accessed.
     """
     for name in names:

@@ -102,7 +102,7 @@ def _pack_times(rows: Sequence[PageRow]) -> list[int | None]:
 
 
 def _parse_seconds(taken: str | None) -> int | None:
-    """Parse the local time of a camera into seconds since 1970; None if it is no date."""
+    """Parse the local time of a camera into seconds since 1970; None if it is not a date."""
     try:
         moment = datetime.fromisoformat((taken or "")[:_TIME_CHARS])
     except ValueError:

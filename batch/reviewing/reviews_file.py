@@ -31,14 +31,12 @@ from batch.reading.reviews import (
     read_review_lines,
     write_review_lines,
 )
-from batch.records import Box
+from batch.records import MIN_FACE_OVERLAP, Box
 from batch.reports.whole_file import AtomicFile
 
 REVIEWS_SUFFIX = ".reviews.csv"
 BACKUP_SUFFIX = ".reviews.old-{}.csv"
 MAX_REVIEWS_BYTES = 128 << 20
-# Boxes of one face by two models, or by two versions of a detector, overlap at least this much.
-MIN_FACE_OVERLAP = 0.5
 RESTORE_REMEDY = (
     "repair it or restore a backup; or run once with --forget-reviews, which sets it aside"
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch.errors import SidecarError
-from batch.records import Box
+from batch.records import MIN_FACE_OVERLAP, Box
 from batch.xmp.keywords import ADDED, CREATED, KEPT, SEPARATOR
 from batch.xmp.packet import (
     ARRAYS,
@@ -32,8 +32,6 @@ from batch.xmp.value_list import ValueList
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
-
-MIN_OVERLAP = 0.5  # intersection over union from which two regions are of the same face
 
 _REGIONS = "mwg-rs:Regions"
 _PARSE_TYPE = f"{{{RDF}}}parseType"
@@ -148,7 +146,7 @@ class Regions:
         wanted = [
             face
             for face in faces
-            if all(face.area.compute_overlap(area) < MIN_OVERLAP for area in taken)
+            if all(face.area.compute_overlap(area) < MIN_FACE_OVERLAP for area in taken)
         ]
         # digiKam stops reading at the first region without a name, so those come last.
         are_last = self._list_items() == [*foreign, *own]
@@ -194,7 +192,7 @@ class Regions:
         paths = [
             face.path
             for face in faces
-            if area is not None and face.area.compute_overlap(area) >= MIN_OVERLAP
+            if area is not None and face.area.compute_overlap(area) >= MIN_FACE_OVERLAP
         ]
         _set_field(item, "mwg-rs:Description", paths[0] if paths else None)
 

@@ -7,7 +7,7 @@ import re
 from batch.cli.report import DEFAULT_GALLERY, MAX_GALLERY, report
 from batch.page.thumbnails import MAX_PICTURE_SIDE
 from batch.reading.reviews import REVIEW_COLUMNS
-from batch.reviewing.reviews_file import MIN_FACE_OVERLAP
+from batch.records import MIN_FACE_OVERLAP
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")
