@@ -176,6 +176,6 @@ def test_int8_that_changes_too_many_answers_is_refused(changed: int, close: bool
 def test_int8_that_moves_probabilities_too_far_is_refused() -> None:
     exact = np.tile(np.array([0.9, 0.1], np.float32), (50, 1))
     shift = np.array([-0.04, 0.04], np.float32)
-    assert measure_agreement(exact, exact + shift / 2).is_close
+    assert measure_agreement(exact, exact + shift * np.float32(0.5)).is_close
     with pytest.raises(ParityError, match=r"changes by 0\.04 on average"):
         storage._check_agreement(measure_agreement(exact, exact + shift))
