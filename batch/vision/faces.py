@@ -75,6 +75,14 @@ class Glance:
     is_clear: bool
     found: Boxes
 
+    def suffices(self, per_face: bool = False) -> bool:
+        """Return whether these faces are classified before a close look is decided on.
+
+        Args:
+            per_face: whether every face counts, also small ones beside a large one.
+        """
+        return self.is_full_size or (self.is_clear and not per_face)
+
 
 class Detector:
     """The face detector on a device; safe to share between threads.
@@ -101,15 +109,17 @@ class Detector:
         self._min_score = min_score
 
     def detect(self, photo: Photo) -> tuple[Box, ...]:
-        """Find the faces of a photo by a glance, a close look and a search of its detail.
+        """Find the faces of a photo as a run does, as far as no model is needed for that.
 
-        The detail is searched only if all faces are small.
+        These are the faces of a glance that suffices, otherwise of a close look and, if all faces
+        are small, of a search of the photo's detail. A run differs only if a model's answer is
+        close to a threshold: then it takes a close look although the glance was clear.
 
         Returns:
             Boxes in pixels of the upright file, largest first.
         """
         glance = self.glance(photo)
-        if glance.is_full_size:
+        if glance.suffices():
             return glance.boxes
         boxes = self.look_closely(photo, glance)
         if are_all_small(photo, boxes) and isinstance(photo.detail, Photo):

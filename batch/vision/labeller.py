@@ -79,7 +79,7 @@ class Labeller:
         with self.timings.of(FACES):
             glance = self._detector.glance(photo)
         image = None
-        if glance.is_full_size or (glance.is_clear and not self._ensemble.per_face):
+        if glance.suffices(self._ensemble.per_face):
             evidence = self._run_models(photo, glance.boxes)
             if glance.is_full_size or is_settled(photo, evidence, self._ensemble):
                 return evidence

@@ -97,7 +97,8 @@ def fuse(
     chosen = choose_fusion_thresholds(fusion, evidence, risk)
     click.echo(
         f"of {chosen.answered:,} labels with status ok {chosen.wrong:,} are wrong: at most "
-        f"{chosen.bound:.1%}, for a risk of {risk:.1%}"
+        f"{chosen.bound:.1%}, for a risk of {risk:.1%}, on the photos that the thresholds were "
+        "chosen on"
     )
     if chosen.bound > risk:
         click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)

@@ -20,6 +20,7 @@ from trainer.datasets.dataset import (
     merge_classes,
     select_abstain_classes,
 )
+from trainer.evaluation.calibration_error import estimate_calibration_error
 from trainer.evaluation.exported_models import predict_model
 from trainer.evaluation.metrics import (
     Estimate,
@@ -28,11 +29,8 @@ from trainer.evaluation.metrics import (
     Targets,
     accuracy,
     balanced_accuracy,
-    calibration_error,
-    calibration_gaps,
     confusion_matrix,
     estimate_from_counts,
-    estimate_from_means,
     estimate_to_json,
     log_loss,
     macro_f1,
@@ -59,7 +57,7 @@ class Evaluation:
         macro_f1: mean F1.
         recall: one share per label.
         confusion: samples by true label (rows) and answer (columns).
-        calibration_error: expected calibration error, 0 to 1.
+        calibration_error: expected calibration error, 0 to 1, without the bias of few samples.
         log_loss: in nats.
         reliability: the reliability diagram.
         selective: metrics of the decisions of a model with abstain outputs.
@@ -81,7 +79,6 @@ class Evaluation:
 def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, ...]) -> Evaluation:
     """Compare probabilities, float32 [n, K], with true classes, int64 [n]; n > 0."""
     counts = confusion_matrix(probabilities.argmax(axis=1), targets, len(labels))
-    error = estimate_from_means(calibration_error, calibration_gaps(probabilities, targets))
     return Evaluation(
         labels=labels,
         samples=len(targets),
@@ -90,7 +87,7 @@ def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, 
         macro_f1=estimate_from_counts(macro_f1, counts)[0],
         recall=estimate_from_counts(recall, counts),
         confusion=tuple(tuple(int(n) for n in row) for row in counts),
-        calibration_error=replace(error, low=max(0.0, error.low)),
+        calibration_error=estimate_calibration_error(probabilities, targets),
         log_loss=log_loss(probabilities, targets),
         reliability=reliability(probabilities, targets),
     )

@@ -20,6 +20,7 @@ from batch.records import Abstain
 from trainer.datasets.dataset import Split, select_samples
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import ReviewedData, read_reviewed
+from trainer.evaluation.calibration_error import estimate_calibration_growth
 from trainer.evaluation.evaluate import find_columns, get_thresholds, match_to_model
 from trainer.evaluation.exported_models import derive_framing, predict_model
 from trainer.evaluation.gate_checks import CandidateRejected, Comparison, PairedCounts
@@ -29,10 +30,7 @@ from trainer.evaluation.metrics import (
     Figures,
     Probabilities,
     Targets,
-    calibration_error,
-    calibration_gaps,
     estimate_from_counts,
-    estimate_from_means,
     safe_divide,
 )
 from trainer.evaluation.selective import Decisions, decide_all
@@ -92,7 +90,6 @@ def compare_predictions(
     counts = np.zeros((count, 2, 2), dtype=np.int64)
     truth = targets[shown]
     np.add.at(counts, (truth, (first == truth).astype(int), (second == truth).astype(int)), 1)
-    gaps = np.hstack([calibration_gaps(p, targets) for p in (candidate, current)])
     return Comparison(
         samples=len(targets),
         won=int((new & ~old).sum()),
@@ -102,7 +99,7 @@ def compare_predictions(
             for label, of in zip(labels, counts, strict=True)
         ),
         accuracy=estimate_from_counts(_accuracy_gain, counts)[0] if shown.any() else NO_ESTIMATE,
-        calibration=estimate_from_means(_calibration_growth, gaps),
+        calibration=estimate_calibration_growth(candidate, current, targets),
     )
 
 
@@ -141,11 +138,6 @@ def _accuracy_gain(counts: Counts) -> Figures:
     total = counts.sum((-2, -1))
     gains: Figures = np.nanmean(safe_divide(counts[..., 1, 0] - counts[..., 0, 1], total), axis=-1)
     return gains
-
-
-def _calibration_growth(mean_gaps: Figures) -> Figures:
-    new, old = np.split(mean_gaps, 2, axis=-1)
-    return calibration_error(new) - calibration_error(old)
 
 
 def _list_properties(candidate: Model, current: Model) -> Iterator[tuple[str, object, object]]:

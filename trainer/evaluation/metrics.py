@@ -92,9 +92,10 @@ def calibration_gaps(probabilities: Probabilities, targets: Targets, bins: int =
 
 
 def calibration_error(mean_gaps: Figures) -> Figures:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599), 0 to 1.
+    """Plain expected calibration error (Guo et al. 2017, arXiv 1706.04599), 0 to 1.
 
-    ``mean_gaps``: the mean of ``calibration_gaps`` over all samples, [..., bins].
+    It is too high, the more so the fewer samples: ``trainer.evaluation.calibration_error`` corrects
+    that. ``mean_gaps``: the mean of ``calibration_gaps`` over all samples, [..., bins].
     """
     errors: Figures = np.abs(mean_gaps).sum(axis=-1)
     return errors
@@ -163,8 +164,8 @@ def estimate_from_counts(
 def estimate_from_means(figure: Callable[[Figures], Figures], terms: Figures) -> Estimate:
     """Bootstrap a metric that depends only on the means of per-sample terms.
 
-    The percentiles are shifted so that their median is the value: a metric of absolute gaps is
-    larger in nearly every resample, and the interval would inherit that bias.
+    The percentiles are shifted so that their median is the value: a difference of metrics that
+    grow with resampling, such as calibration errors, would be centred elsewhere.
 
     Args:
         figure: takes means, float64 [..., T], and returns [...].

@@ -29,16 +29,18 @@ from trainer.datasets.dataset import (
     compute_label_shares,
 )
 from trainer.evaluation.calibration import Calibration, Logits, OutputLayout
+from trainer.evaluation.calibration_error import estimate_calibration_error
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import InferenceTime, measure_inference, predict_onnx
-from trainer.evaluation.metrics import Probabilities, Targets, calibration_error, calibration_gaps
+from trainer.evaluation.metrics import Estimate, Probabilities, Targets
 from trainer.evaluation.out_of_fold import OutOfFold, cross_calibrate, name_sample
 from trainer.evaluation.selective import Decisions, decide_all, measure_selective, merge_decisions
 from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds
+from trainer.exporting.agreement import Agreement, agreement_to_json
 from trainer.exporting.golden_samples import choose_golden_samples
 from trainer.exporting.label_selection import LabelSelection, select_labels
 from trainer.exporting.onnx_graph import DeployedNetwork, serialise_with_metadata
-from trainer.exporting.weight_formats import WeightFormat, build_graph
+from trainer.exporting.weight_formats import BuiltGraph, WeightFormat, build_graph
 from trainer.training.checkpoint import TrainedNetwork
 from trainer.training.loop import predict_logits
 
@@ -94,6 +96,7 @@ class ExportedModel:
         weights: how weights are stored.
         mirrored: whether every picture is also run mirrored.
         difference: largest difference between PyTorch and ONNX Runtime, with float weights.
+        agreement: its answers compared with those of the network before its weights were stored.
         speed: inference time per picture.
     """
 
@@ -103,10 +106,11 @@ class ExportedModel:
     validation: int
     calibration: Calibration
     chosen: ChosenThresholds
-    uncalibrated: float
+    uncalibrated: Estimate
     weights: WeightFormat
     mirrored: bool
     difference: float
+    agreement: Agreement
     speed: InferenceTime
 
     @property
@@ -190,7 +194,7 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
         )
         evaluation = replace(evaluation, selective=found)
     golden = choose_golden_samples(deployed, bare, data.framing)
-    spec = _build_spec(trained, data, options, selection, chosen, evaluation, golden)
+    spec = _build_spec(trained, data, options, selection, chosen, evaluation, built, golden)
     return ExportedModel(
         graph=serialise_with_metadata(built.graph, to_metadata(spec)),
         spec=spec,
@@ -198,12 +202,11 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
         validation=len(chosen_on.targets),
         calibration=calibration,
         chosen=chosen,
-        uncalibrated=float(
-            calibration_error(calibration_gaps(unscaled, judged.targets).mean(axis=0))
-        ),
+        uncalibrated=estimate_calibration_error(unscaled, judged.targets),
         weights=built.weights,
         mirrored=options.mirrored,
         difference=built.difference,
+        agreement=built.agreement,
         speed=measure_inference(bare, test.pixels),
     )
 
@@ -318,6 +321,7 @@ def _build_spec(
     selection: LabelSelection,
     chosen: ChosenThresholds,
     test: Evaluation,
+    built: BuiltGraph,
     golden: GoldenSamples,
 ) -> ModelSpec:
     if chosen.bound > chosen.risk:
@@ -343,6 +347,7 @@ def _build_spec(
             "split": name_metrics_source(trained),
             **evaluation_to_json(test),
             "thresholds": thresholds_to_json(chosen),
+            "weights": {"format": str(built.weights), **agreement_to_json(built.agreement)},
         },
         created=options.created,
         golden=golden,

@@ -7,6 +7,7 @@ arXiv 1312.6034).
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,12 @@ SEED = 2016
 FACES_PER_MOOD, RENDERED_PICTURES = 12, 26
 # A sample exercises an output if its probability is at least this.
 MIN_EXERCISED = 0.6
-# Gradient ascent: steps, and the largest change per step in grey levels.
-ASCENT_STEPS, ASCENT_STEP = 60, 2.0
+# Gradient ascent: pictures to start from, steps, and the largest change per step in grey levels.
+ASCENT_STARTS, ASCENT_STEPS, ASCENT_STEP = 4, 60, 2.0
 # Share of an output's range that steady samples must cover.
 MIN_RANGE_SHARE = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 def choose_golden_samples(
@@ -53,8 +56,7 @@ def choose_golden_samples(
     answers = predict_onnx(graph, pool)
     weak = [n for n in range(answers.shape[1]) if answers[:, n].max() < MIN_EXERCISED]
     if weak:
-        found = [_ascend_gradient(deployed, pool[int(answers[:, n].argmax())], n) for n in weak]
-        pool = np.concatenate([pool, np.stack(found)])
+        pool = np.concatenate([pool, *(_exercise(deployed, pool, answers[:, n], n) for n in weak)])
         answers = predict_onnx(graph, pool)
     steady = np.abs(predict_torch(deployed, pool) - answers).max(axis=1) < GOLDEN_TOLERANCE / 2
     return _choose_extremes(graph, pool, answers, steady)
@@ -79,7 +81,15 @@ def _choose_extremes(
     """Choose the extremes of each output, among steady pictures if they suffice."""
     chosen = [place for output in answers.T for place in _find_extremes(output, steady)]
     inputs = pool[list(dict.fromkeys(chosen))]
-    return GoldenSamples(inputs=inputs, outputs=predict_onnx(graph, inputs))
+    samples = GoldenSamples(inputs=inputs, outputs=predict_onnx(graph, inputs))
+    never = set(range(answers.shape[1])) - set(samples.outputs.argmax(axis=1).tolist())
+    if never:
+        logger.warning(
+            "WARNING: output %s is the answer to no golden sample, so that they tell it less well "
+            "from a wrong one",
+            ", ".join(str(n + 1) for n in sorted(never)),
+        )
+    return samples
 
 
 def _find_extremes(
@@ -115,6 +125,22 @@ def make_pictures(side: int, channels: int) -> Pixels:
         for _, picture in render_pictures(RENDERED_PICTURES, SEED)
     ]
     return np.stack([*drawn, *rendered])
+
+
+def _exercise(
+    deployed: DeployedNetwork, pool: Pixels, likely: npt.NDArray[np.float32], output: int
+) -> Pixels:
+    """Change pictures of a pool until one exercises an output; return all that were changed."""
+    from trainer.exporting.onnx_graph import predict_torch
+
+    # A flat picture has no gradient: its contrast is normalised, and the network sees only zeros.
+    varied = np.flatnonzero(np.ptp(pool.reshape(len(pool), -1), axis=1))
+    found: list[Pixels] = []
+    for start in varied[np.argsort(-likely[varied], kind="stable")][:ASCENT_STARTS]:
+        found.append(_ascend_gradient(deployed, pool[start], output))
+        if predict_torch(deployed, found[-1][None])[0, output] >= MIN_EXERCISED:
+            break
+    return np.stack(found) if found else pool[:0]
 
 
 def _ascend_gradient(deployed: DeployedNetwork, start: Pixels, output: int) -> Pixels:

@@ -15,6 +15,7 @@ from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.selective import SelectiveMetrics
 from trainer.evaluation.tables import build_kind_rows
+from trainer.exporting.agreement import Agreement
 from trainer.exporting.card_metadata import add_metadata, make_metadata
 from trainer.exporting.card_text import (
     ABSTAIN_TEXT,
@@ -93,9 +94,20 @@ def _facts(exported: ExportedModel) -> str:
             ),
             (
                 "Largest difference from PyTorch",
-                f"{exported.difference:.1e}, with float weights",
+                f"{exported.difference:.1e}, before the weights are stored as {exported.weights}",
             ),
+            (f"Effect of {exported.weights}", _describe_agreement(exported.agreement)),
         ),
+    )
+
+
+def _describe_agreement(found: Agreement) -> str:
+    """Describe what storing the weights changes, on the validation samples."""
+    return (
+        f"another answer to {found.changed:,} of {found.samples:,} validation samples (at most "
+        f"{found.changed_bound:.1%} with 95 % confidence); a probability changes by "
+        f"{found.mean:.2g} on average, {found.high:.2g} in the 99th percentile, "
+        f"{found.largest:.2g} at most"
     )
 
 
@@ -180,8 +192,9 @@ def _calibration(exported: ExportedModel) -> str:
         f"## Confidence\n\n{corrected}The logits are divided by a temperature of "
         f"{calibration.temperature:g}, fitted on {exported.validation:,} held-out samples with a "
         f"normal prior on its logarithm (mean 0, standard deviation {PRIOR_SPREAD:g}). Without it "
-        f"the expected calibration error is {exported.uncalibrated:.1%}, with it "
-        f"{_interval_text(test.calibration_error)}; the log loss is {test.log_loss:.4f} nats."
+        f"the expected calibration error is {_interval_text(exported.uncalibrated)}, with it "
+        f"{_interval_text(test.calibration_error)}, on the {test.samples:,} samples of the results "
+        f"and without the bias of the plain estimate; the log loss is {test.log_loss:.4f} nats."
     )
 
 

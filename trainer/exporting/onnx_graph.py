@@ -23,15 +23,16 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from batch.errors import BatchLabelError
+from batch.inference.session import open_session
+from batch.options import Provider
 from trainer.datasets.dataset import Framing, Pixels, Votes
-from trainer.evaluation.exported_models import PREDICTION_BATCH, predict_onnx
+from trainer.evaluation.exported_models import PREDICTION_BATCH
 from trainer.evaluation.metrics import Probabilities
+from trainer.exporting.agreement import MAX_DIFFERENCE, measure_differences
 from trainer.networks import Network, average_pool
 
 OPSET = 18
 INPUT_NAME, OUTPUT_NAME, BATCH_AXIS = "pixels", "probabilities", "N"
-# Largest allowed difference of a probability between PyTorch and ONNX Runtime.
-MAX_DIFFERENCE = 1e-4
 PARITY_BATCHES = (1, 2, 33)
 PARITY_SAMPLES = 66
 
@@ -234,8 +235,9 @@ def check_parity(deployed: nn.Module, graph: bytes, pixels: Pixels) -> float:
     """
     pixels = pixels[:PARITY_SAMPLES]
     wanted = predict_torch(deployed, pixels)
-    worst = max(
-        float(np.abs(predict_onnx(graph, pixels, batch) - wanted).max()) for batch in PARITY_BATCHES
+    session = open_session(graph, Provider.CPU, pixels[:1])
+    worst = float(
+        np.max(measure_differences(lambda p: session.run(p)[0], pixels, wanted, PARITY_BATCHES))
     )
     if not worst <= MAX_DIFFERENCE:
         raise ParityError(

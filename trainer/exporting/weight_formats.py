@@ -28,6 +28,12 @@ from onnxruntime.quantization import (
 from trainer.datasets.dataset import Dataset, Pixels, Split
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.evaluation.metrics import Probabilities, sign_test
+from trainer.exporting.agreement import (
+    MAX_CHANGED,
+    MAX_MEAN_CHANGE,
+    Agreement,
+    measure_agreement,
+)
 from trainer.exporting.onnx_graph import (
     INPUT_NAME,
     DeployedNetwork,
@@ -139,11 +145,13 @@ class BuiltGraph:
         graph: the graph.
         weights: how its weights are stored.
         difference: largest difference of a probability from PyTorch, before int8 quantisation.
+        agreement: the answers compared with those of the network before its weights were stored.
     """
 
     graph: onnx.ModelProto
     weights: WeightFormat
     difference: float
+    agreement: Agreement
 
 
 def build_graph(
@@ -160,28 +168,41 @@ def build_graph(
     Raises:
         ParityError: the graph's answers differ from the network's.
     """
+    exact = predict_torch(deployed, validation.pixels)
     deployed, weights = _round_weights(deployed, how, validation)
     graph = export_graph(deployed, data.framing)
     difference = check_parity(deployed, serialise_with_metadata(graph, {}), validation.pixels)
     if weights is WeightFormat.FLOAT16:
         store_as_float16(graph)
     elif weights is WeightFormat.INT8:
-        exact, graph = graph, quantize(graph, data.get_split("train").pixels)
-        _check_loss(exact, graph, validation)
-    return BuiltGraph(graph, weights, difference)
+        graph = quantize(graph, data.get_split("train").pixels)
+    stored = predict_onnx(serialise_with_metadata(graph, {}), validation.pixels)
+    agreement = measure_agreement(exact, stored)
+    if weights is WeightFormat.INT8:
+        _check_loss(exact, stored, validation)
+        _check_agreement(agreement)
+    return BuiltGraph(graph, weights, difference, agreement)
 
 
-def _check_loss(exact: onnx.ModelProto, quantized: onnx.ModelProto, validation: Split) -> None:
+def _check_loss(exact: Probabilities, quantized: Probabilities, validation: Split) -> None:
     """Refuse int8 if it loses more right answers than sampling error explains (a sign test)."""
-    before, after = (
-        _is_right(predict_onnx(serialise_with_metadata(graph, {}), validation.pixels), validation)
-        for graph in (exact, quantized)
-    )
+    before, after = (_is_right(answers, validation) for answers in (exact, quantized))
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
     if lost - won > MAX_INT8_LOSS * len(validation) and sign_test(lost, won) < SIGNIFICANCE_LEVEL:
         raise ParityError(
             f"with int8 {after.sum():,} of {len(validation):,} validation samples are right, with "
             f"float32 {before.sum():,}",
+            "export with --weights float16",
+        )
+
+
+def _check_agreement(found: Agreement) -> None:
+    """Refuse int8 if it changes more answers than are allowed, right or wrong ones."""
+    if not found.is_close:
+        raise ParityError(
+            f"with int8 {found.changed:,} of {found.samples:,} validation samples have another "
+            f"answer than with float32 (allowed: {MAX_CHANGED:.0%}), and a probability changes by "
+            f"{found.mean:.2g} on average (allowed: {MAX_MEAN_CHANGE:g})",
             "export with --weights float16",
         )
 

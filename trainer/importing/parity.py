@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from batch.records import Failure, Photo, Pixels, Probabilities
 from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from trainer.datasets.rendered_pictures import render_pictures
+from trainer.exporting.agreement import measure_differences
 from trainer.exporting.golden_samples import SEED
 from trainer.importing.network import Network
 from trainer.importing.preprocessing import (
@@ -29,8 +30,6 @@ from trainer.importing.preprocessing import (
 )
 from trainer.importing.wrapping import Head, compute_probabilities
 
-# Largest allowed difference of a probability between model and network, from the same pixels.
-MAX_DIFFERENCE = 1e-4
 PARITY_BATCHES = (1, 2, 5)
 RENDERED_PICTURES = 26
 MAX_PICTURES = 200  # of a folder
@@ -156,7 +155,9 @@ def compare(
     wanted = _run_network(network, prep, head, pixels)
     plain = np.concatenate([resize_plainly(one.image, prep, network) for one in pictures])
     resized = _run_network(network, prep, head, plain)
-    differences = [_measure(session, pixels, wanted, batch) for batch in PARITY_BATCHES]
+    differences = measure_differences(
+        lambda batch: session.run(batch)[0], pixels, wanted, PARITY_BATCHES
+    )
     return Comparison(
         pictures=len(pictures),
         largest=float(np.max(differences)),
@@ -170,19 +171,3 @@ def _run_network(
     network: Network, prep: Preprocessing, head: Head, pixels: Pixels
 ) -> Probabilities:
     return compute_probabilities(network.predict(prepare(pixels, prep, network)), head)
-
-
-def _measure(session: Session, pixels: Pixels, wanted: Probabilities, batch: int) -> float:
-    """Measure the largest difference in batches of a size; infinite if the model fails on one."""
-    try:
-        found = np.concatenate(list(_run_batches(session, pixels, batch)))
-    except Exception:  # ONNX Runtime's exceptions have no common base class
-        return float("inf")
-    if found.shape != wanted.shape:
-        return float("inf")
-    return float(np.abs(found - wanted).max())
-
-
-def _run_batches(session: Session, pixels: Pixels, batch: int) -> Iterator[Probabilities]:
-    for at in range(0, len(pixels), batch):
-        yield session.run(pixels[at : at + batch])[0]

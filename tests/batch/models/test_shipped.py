@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from batch.errors import ModelError, UsageError
 from batch.models import shipped
 from batch.models.contract import load_model
 from batch.models.shipped import SearchPath
-from batch.options import DEFAULT_MODEL
+from batch.options import DEFAULT_MODEL, Provider
+from batch.vision.classify import Classifier
 from tests.support.tiny_models import bright_model, save_model
 
 
@@ -33,6 +37,29 @@ def test_every_shipped_model_keeps_the_contract_and_has_a_card() -> None:
         assert model.spec.name == name
         card = path.with_suffix(".md").read_text(encoding="utf-8")
         assert model.digest in card
+
+
+def test_golden_samples_of_shipped_models_tell_outputs_apart() -> None:
+    for path in shipped.list_shipped_models().values():
+        model = load_model(path)
+        outputs = model.spec.golden.outputs
+        every = range(len(model.spec.outputs))
+        assert set(outputs.argmax(axis=1)) == set(every), path
+        for first, second in combinations(every, 2):
+            swapped = list(every)
+            swapped[first], swapped[second] = second, first
+            assert np.abs(outputs[:, swapped] - outputs).max() > 0.3, path
+
+
+@pytest.mark.parametrize("name", sorted(shipped.list_shipped_models()))
+def test_a_shipped_model_with_swapped_outputs_is_refused(name: str) -> None:
+    model = load_model(shipped.find_model(name))
+    golden = model.spec.golden
+    # Other answers to the same samples are what a model with other outputs is checked against.
+    swapped = replace(golden, outputs=np.roll(golden.outputs, 1, axis=1))
+    wrong = replace(model, spec=replace(model.spec, golden=swapped))
+    with pytest.raises(ModelError, match="answers its own golden samples wrongly"):
+        Classifier(wrong, Provider.CPU, batch_size=1)
 
 
 def test_the_default_pair_is_bound_to_its_face_model() -> None:

@@ -146,7 +146,17 @@ def test_a_face_that_both_looks_see_counts_once(detector: Detector, astronaut: I
     glance = detector.glance(photo)
     (close,) = detector.look_closely(photo, glance)
     assert close != glance.boxes[0]
-    assert detector.detect(photo) == (close,)
+
+
+def test_the_faces_of_a_clear_glance_need_no_close_look(
+    detector: Detector, astronaut: Image.Image
+) -> None:
+    photo = _photo(astronaut)
+    glance = detector.glance(photo)
+    assert glance.is_clear
+    assert glance.suffices()
+    assert not glance.suffices(per_face=True)
+    assert detector.detect(photo) == glance.boxes
 
 
 def test_the_largest_face_is_first_in_pixels_of_the_file(

@@ -102,7 +102,7 @@ def _make_pixels() -> dict[str, Pixels]:
 
 
 def _find_boxes() -> dict[str, list[list[float]]]:
-    """Find faces at a glance, at a close look and in the detail."""
+    """Find faces at a close look and in the detail."""
     portrait = Image.fromarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
     group = Image.new("RGB", (1600, 1200), "grey")
     for number, side in enumerate((160, 220, 400)):
@@ -112,13 +112,14 @@ def _find_boxes() -> dict[str, list[list[float]]]:
     detector = Detector()
     pictures = {"portrait": portrait, "group": group, "crowd": crowd}
     photos = {name: _decode(picture) for name, picture in pictures.items()}
-    seen = detector.look_closely(photos["crowd"], detector.glance(photos["crowd"]))
-    assert are_all_small(photos["crowd"], seen), "else its detail is not searched"
+    found = {
+        name: detector.look_closely(photo, detector.glance(photo)) for name, photo in photos.items()
+    }
+    assert are_all_small(photos["crowd"], found["crowd"]), "else its detail is not searched"
+    found["crowd"] = detector.detect(photos["crowd"])
     return {
-        name: [
-            [box.left, box.top, box.width, box.height, box.score] for box in detector.detect(photo)
-        ]
-        for name, photo in photos.items()
+        name: [[box.left, box.top, box.width, box.height, box.score] for box in boxes]
+        for name, boxes in found.items()
     }
 
 

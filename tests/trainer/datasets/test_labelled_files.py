@@ -12,10 +12,14 @@ import pytest
 from PIL import Image
 
 from batch.errors import InputError
+from batch.models.ensemble import load_ensemble
+from batch.options import Device, Options, Provider
 from batch.records import Photo, Region
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
+from batch.vision.labeller import Labeller
+from batch.vision.plan import make_plan
 from tests.support.trainer_data import find_real_data, write_folders
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
@@ -184,6 +188,26 @@ def test_a_real_face_is_cropped_as_by_the_runner(tmp_path: Path) -> None:
             assert crop(photo, boxes[0], 0.2, 48, 48, 3).tobytes() in samples
         else:
             assert list_reasons(data)[name] == "no face found"
+
+
+def test_a_clear_portrait_is_cropped_by_the_box_with_which_it_is_labelled(
+    astronaut: Image.Image, tmp_path: Path
+) -> None:
+    for label in ("happy", "sad"):
+        (tmp_path / label).mkdir()
+    astronaut.save(tmp_path / "happy" / "astronaut.png")
+    Image.fromarray(draw_snapshot(Mood.SAD, 64, 3, 5)).save(tmp_path / "sad" / "drawn.png")
+    data = load_folders(tmp_path, Framing(side=48, channels=1))
+    options = Options(model="happy-sad", provider=Provider.CPU)
+    labeller = Labeller(make_plan(load_ensemble(options), 1), Device(Provider.CPU))
+    photo = Photo(tmp_path, astronaut, *astronaut.size)
+    row = labeller.label(photo)
+    assert row.answer
+    assert row.answer.box
+    close = Detector().look_closely(photo, Detector().glance(photo))
+    assert row.answer.box != close[0], "else both looks give the same pixels"
+    samples = {sample.tobytes() for sample in data.get_split("all").pixels}
+    assert crop(photo, row.answer.box, 0.0, 48, 48, 1).tobytes() in samples
 
 
 def write_table(root: Path, lines: list[str], encoding: str = "utf-8") -> Path:

@@ -6,7 +6,6 @@ import pytest
 from trainer.evaluation.metrics import (
     accuracy,
     calibration_error,
-    calibration_gaps,
     estimate_from_counts,
     estimate_from_means,
     recall,
@@ -36,29 +35,6 @@ def test_means_give_the_interval_of_a_mean() -> None:
     assert found.value == pytest.approx(terms.mean())
     assert found.high - found.low == pytest.approx(2 * 1.96 * 2 / 50, rel=0.1)
     assert found.low < 3 < found.high
-
-
-def test_the_interval_of_a_calibrated_model_contains_its_error() -> None:
-    chance = np.random.default_rng(6)
-    sure = chance.uniform(0.5, 1, 800)
-    shares = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
-    targets = (chance.random(800) > sure).astype(np.int64)
-    found = estimate_from_means(calibration_error, calibration_gaps(shares, targets))
-    assert found.low < found.value < found.high
-    assert found.value > 0.01
-    assert found.low < 0.02
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_interval_contains_even_a_small_error(seed: int) -> None:
-    chance = np.random.default_rng(seed)
-    sure = chance.uniform(0.5, 1, 300)
-    shares = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
-    targets = (chance.random(300) > sure).astype(np.int64)
-    gaps = calibration_gaps(shares, targets)
-    # Without the mean of its gaps, the sample is perfectly calibrated.
-    found = estimate_from_means(calibration_error, gaps - gaps.mean(axis=0))
-    assert found.low < found.value < found.high
 
 
 def test_the_same_input_has_the_same_interval() -> None:

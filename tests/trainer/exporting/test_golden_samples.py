@@ -52,6 +52,29 @@ def test_gradient_ascent_exercises_an_output_that_no_picture_does(
     assert (samples.outputs.max(axis=0) > MIN_EXERCISED).all()
 
 
+def test_gradient_ascent_does_not_begin_at_a_flat_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contrast of a picture is normalised, so a flat one has no gradient."""
+    happy = make_wide_split(40, 7).pixels[::4]
+    pool = np.concatenate([np.full_like(happy[:1], 128), happy])
+    monkeypatch.setattr(golden, "make_pictures", lambda *_: pool)
+    deployed = DeployedNetwork(wide_training().network, (0, 1, 2, 3), 1.0)
+    graph = serialise_with_metadata(export_graph(deployed, FRAMING), {})
+    answers = predict_onnx(graph, pool)
+    weak = answers.max(axis=0) < MIN_EXERCISED
+    assert (answers.argmax(axis=0)[weak] == 0).any(), "else the flat picture is no start"
+    samples = choose_golden_samples(deployed, graph, FRAMING)
+    assert set(samples.outputs.argmax(axis=1)) == {0, 1, 2, 3}
+
+
+def test_an_output_that_no_golden_sample_shows_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    answers = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]], np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(golden, "predict_onnx", lambda _, inputs: answers[: len(inputs)])
+        pool = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1)
+        golden._choose_extremes(b"", pool, answers, np.zeros(2, np.bool_))
+    assert "output 3 is the answer to no golden sample" in caplog.text
+
+
 def test_samples_with_the_same_answer_in_int8_are_preferred() -> None:
     trained, data = abstaining_training()
     deployed = DeployedNetwork(trained.network, (0, 1, 2, 3), 1.0)

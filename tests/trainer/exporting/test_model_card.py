@@ -29,7 +29,7 @@ def test_the_card_matches_the_metadata() -> None:
         data.fingerprint,
         f"{test.accuracy.value:.1%} ({test.accuracy.low:.1%} to {test.accuracy.high:.1%})",
         exported.speed.processor,
-        f"calibration error is {exported.uncalibrated:.1%}, with it",
+        f"calibration error is {exported.uncalibrated.value:.1%} (",
         f"temperature of {exported.calibration.temperature:g}",
         "mean 0, standard deviation 0.5",
         f"below {exported.spec.unsure_below:g} is unsure",

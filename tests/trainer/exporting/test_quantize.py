@@ -21,7 +21,9 @@ from tests.support.trainer_data import (
 )
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.exporting import weight_formats as storage
+from trainer.exporting.agreement import measure_agreement
 from trainer.exporting.export import ExportedModel, ExportOptions, export_model
+from trainer.exporting.model_card import write_card
 from trainer.exporting.onnx_graph import (
     DeployedNetwork,
     ParityError,
@@ -112,22 +114,18 @@ def test_the_float_graph_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("lost", "won", "refused"), [(3, 0, False), (5, 0, True), (6, 2, False), (12, 2, True)]
 )
-def test_a_loss_within_sampling_error_is_accepted(
-    lost: int, won: int, refused: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_within_sampling_error_is_accepted(lost: int, won: int, refused: bool) -> None:
     """0.2 % of 800 samples is less than two, so single answers exceed it by chance."""
     part = make_drawn_split(800, 0)
     right, wrong = np.eye(3, dtype=np.float32), np.roll(np.eye(3, dtype=np.float32), 1, axis=1)
     exact, quantized = (right[part.targets] for _ in range(2))
     exact[:won] = wrong[part.targets[:won]]
     quantized[won : won + lost] = wrong[part.targets[won : won + lost]]
-    answers = iter([exact, quantized])
-    monkeypatch.setattr(storage, "predict_onnx", lambda *_: next(answers))
     if refused:
         with pytest.raises(ParityError, match=f"with int8 {800 - lost} of 800"):
-            storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
+            storage._check_loss(exact, quantized, part)
     else:
-        storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
+        storage._check_loss(exact, quantized, part)
 
 
 def test_int8_that_loses_too_many_right_answers_is_refused() -> None:
@@ -137,3 +135,47 @@ def test_int8_that_loses_too_many_right_answers_is_refused() -> None:
     black = replace(data.train, pixels=np.zeros_like(data.train.pixels))
     with pytest.raises(ParityError, match=r"with int8 .* validation samples are right"):
         build_graph(deployed, WeightFormat.INT8, replace(data, train=black), data.validation)
+
+
+def test_the_card_and_the_metadata_state_what_int8_changes(exported: ExportedModel) -> None:
+    data = drawn_dataset()
+    full = export_model(tiny_training(), data, replace(OPTIONS, weights=WeightFormat.FLOAT32))
+    # The validation samples with an agreed class among the two labels.
+    part = data.validation
+    chosen = part.pixels[part.certain & np.isin(part.targets, (0, 1))]
+    changes = np.abs(predict_onnx(exported.graph, chosen) - predict_onnx(full.graph, chosen))
+    found = exported.agreement
+    assert found.samples == len(chosen)
+    assert found.largest == pytest.approx(changes.max(), abs=1e-4)
+    assert found.mean == pytest.approx(changes.max(axis=1).mean(), abs=1e-4)
+    assert 0 < found.mean <= found.high <= found.largest
+    stated = exported.spec.metrics["weights"]
+    assert stated["format"] == "int8"
+    assert stated["changed"] == found.changed <= stated["changed_bound"] * found.samples
+    card = write_card(exported, tiny_training(), data)
+    assert f"| Effect of int8 | another answer to {found.changed} of {found.samples}" in card
+    assert full.agreement.largest < 1e-4
+
+
+@pytest.mark.parametrize(("changed", "close"), [(40, True), (50, True), (70, False)])
+def test_int8_that_changes_too_many_answers_is_refused(changed: int, close: bool) -> None:
+    """Right and wrong answers may cancel in the accuracy; 5 % of 1,000 may change."""
+    exact = np.tile(np.array([0.51, 0.49], np.float32), (1000, 1))
+    stored = exact.copy()
+    stored[:changed] = exact[:changed, ::-1]
+    found = measure_agreement(exact, stored)
+    assert found.changed == changed
+    assert found.is_close is close
+    if close:
+        storage._check_agreement(found)
+    else:
+        with pytest.raises(ParityError, match=r"with int8 70 of 1,000 .* another answer"):
+            storage._check_agreement(found)
+
+
+def test_int8_that_moves_probabilities_too_far_is_refused() -> None:
+    exact = np.tile(np.array([0.9, 0.1], np.float32), (50, 1))
+    shift = np.array([-0.04, 0.04], np.float32)
+    assert measure_agreement(exact, exact + shift * np.float32(0.5)).is_close
+    with pytest.raises(ParityError, match=r"changes by 0\.04 on average"):
+        storage._check_agreement(measure_agreement(exact, exact + shift))
