@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainer.datasets.dataset import Dataset, Names, Split, concatenate, keep_agreed, select_samples
+from trainer.datasets.samples import SPLIT_NAMES
 from trainer.evaluation.calibration import fit_temperature, softmax
 from trainer.evaluation.metrics import Probabilities
 from trainer.evaluation.out_of_fold import OutOfFold, cross_calibrate, name_sample
@@ -32,9 +34,8 @@ class Answers:
     def __len__(self) -> int:
         return len(self.part)
 
-    def select_split(self, split: str) -> Answers:
-        """Select the samples of a split."""
-        chosen = self.splits == split
+    def select(self, chosen: npt.NDArray[np.bool_]) -> Answers:
+        """Select samples by a mask, bool [n]."""
         return Answers(
             select_samples(self.part, chosen), self.splits[chosen], self.probabilities[chosen]
         )
@@ -50,6 +51,7 @@ class HeldOutAnswers:
         source: ``test``, ``validation`` or ``cross-validation``: where ``measured`` is from.
         temperature: the temperature of the probabilities; None if each fold has its own.
         fitted_on: number of validation samples that the temperature was fitted on; 0 if it is 1.
+        uncertain: number of held-out samples without an agreed class, which are not in ``answers``.
     """
 
     answers: Answers
@@ -57,6 +59,14 @@ class HeldOutAnswers:
     source: str
     temperature: float | None
     fitted_on: int
+    uncertain: int
+
+
+def pool_splits(data: Dataset) -> tuple[Split, Names]:
+    """Concatenate the three splits, with the name of each sample's split: text [n]."""
+    parts = [getattr(data, split) for split in SPLIT_NAMES]
+    names = np.repeat(np.array(SPLIT_NAMES, np.object_), [len(part) for part in parts])
+    return concatenate(tuple(parts)), names
 
 
 def answer_held_out(trained: TrainedNetwork, data: Dataset) -> HeldOutAnswers | None:
@@ -82,14 +92,14 @@ def answer_held_out(trained: TrainedNetwork, data: Dataset) -> HeldOutAnswers | 
     fitted_on = len(validation) if source == "test" else 0
     temperature = fit_temperature(logits[:fitted_on], validation.targets) if fitted_on else 1.0
     answers = Answers(part, splits, softmax(logits, temperature))
-    return HeldOutAnswers(answers, answers.select_split(source), source, temperature, fitted_on)
+    uncertain = len(data.validation) + len(data.test) - len(part)
+    measured = answers.select(splits == source)
+    return HeldOutAnswers(answers, measured, source, temperature, fitted_on, uncertain)
 
 
 def _collect_out_of_fold(held: OutOfFold, data: Dataset) -> HeldOutAnswers | None:
     """Match out-of-fold predictions to the samples, by the digests of their pixels."""
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    pool = concatenate(tuple(parts.values()))
-    splits = np.repeat(np.array(list(parts), np.object_), [len(part) for part in parts.values()])
+    pool, splits = pool_splits(data)
     places = {name_sample(pixels): n for n, pixels in enumerate(pool.pixels)}
     at = np.array([places.get(name, -1) for name in held.names])
     known = at >= 0
@@ -98,4 +108,4 @@ def _collect_out_of_fold(held: OutOfFold, data: Dataset) -> HeldOutAnswers | Non
         return None
     chosen = at[known]
     answers = Answers(select_samples(pool, chosen), splits[chosen], cross_calibrate(held)[known])
-    return HeldOutAnswers(answers, answers, "cross-validation", None, 0)
+    return HeldOutAnswers(answers, answers, "cross-validation", None, 0, int((~pool.certain).sum()))

@@ -38,12 +38,16 @@ class Picture:
 
     Attributes:
         source: the picture as a data URI.
+        width: its width in the page, in pixels.
+        height: its height.
         name: its file.
         label: its label.
         note: what the gallery says of it.
     """
 
     source: str
+    width: int
+    height: int
     name: str
     label: str
     note: str
@@ -196,12 +200,12 @@ def collect_mistakes(held: HeldOutAnswers, labels: Sequence[str]) -> Gallery:
     wrong = np.flatnonzero(likeliest != targets)
     wrong = wrong[np.argsort(own[wrong], kind="stable")]
     pictures = [
-        Picture(
-            source=encode_sample(answers.part.pixels[n]),
+        make_picture(
+            answers.part.pixels[n],
             name=answers.part.names[n] or f"{answers.splits[n]} sample without a file",
             label=labels[targets[n]],
-            note=f"{labels[likeliest[n]]} {answers.probabilities[n, likeliest[n]]:.0%}, "
-            f"{answers.splits[n]} split",
+            note=f"answer {labels[likeliest[n]]}, "
+            f"{100 * answers.probabilities[n, likeliest[n]]:.0f}\u00a0%; {answers.splits[n]} split",
         )
         for n in wrong[:MAX_PICTURES]
     ]
@@ -212,8 +216,8 @@ def collect_problems(problems: Sequence[Problem]) -> Gallery:
     """Collect the first problems that have a sample."""
     pictured = [problem for problem in problems if problem.pixels is not None]
     pictures = [
-        Picture(
-            source=encode_sample(one.pixels),
+        make_picture(
+            one.pixels,
             name=one.name or f"{one.split} sample without a file",
             label=one.label,
             note=_describe_problem(one),
@@ -224,13 +228,16 @@ def collect_problems(problems: Sequence[Problem]) -> Gallery:
     return Gallery(pictures, len(problems))
 
 
-def encode_sample(pixels: Pixels) -> str:
-    """Encode a sample, uint8 [H, W, C], as the data URI of a small picture."""
+def make_picture(pixels: Pixels, name: str, label: str, note: str) -> Picture:
+    """Make a small picture of a sample, uint8 [H, W, C]."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     file = BytesIO()
     image.save(file, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
+    source = f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
+    scale = MAX_SIDE / max(image.size)
+    width, height = (round(scale * side) for side in image.size)
+    return Picture(source, width, height, name, label, note)
 
 
 def join_names(names: Iterable[str], most: int = MAX_ROWS) -> str:
@@ -242,8 +249,8 @@ def join_names(names: Iterable[str], most: int = MAX_ROWS) -> str:
 
 def _describe_problem(one: Problem) -> str:
     if one.probability is None:
-        return f"{one.detail}, {one.split} split"
-    return f"{one.suggested} {one.probability:.0%} ({one.judge}), {one.split} split"
+        return f"{one.detail}; {one.split} split"
+    return f"{one.judge}: {one.suggested}, {100 * one.probability:.0f}\u00a0%; {one.split} split"
 
 
 def _make_share(name: str, right: int, total: int) -> Share:

@@ -54,13 +54,8 @@ JUDGES = {
     "network": "the network, which was not trained on them",
     "cross-validation": "the networks of the cross-validation, each of which was not trained on "
     "the samples it judges",
-    "probe": "a linear classifier on features of a shipped model, cross-validated, because the "
-    "network has seen their labels",
-}
-SPLITS_JUDGED = {
-    "network": "validation and test samples",
-    "cross-validation": "samples",
-    "probe": "training samples",
+    "probe": "a linear classifier on features of a shipped model, cross-validated; the network has "
+    "seen the labels of its training samples",
 }
 
 
@@ -212,20 +207,26 @@ def _list_metrics_notes(held: HeldOutAnswers | None, missing: str) -> list[str]:
         return [missing]
     notes = {
         "test": "These samples were used neither for training nor for any choice. Intervals of "
-        "recall and accuracy are 95 % Wilson intervals.",
+        "recall and accuracy are 95\u00a0% Wilson intervals.",
         "validation": "There is no test sample, so these are validation samples. If the epoch was "
         "chosen by their loss, the figures are a little too good.",
         "cross-validation": "Each sample was answered by a network that was trained without it. "
         "The kept network was trained on all samples.",
     }
-    return [notes[held.source]]
+    found = [notes[held.source]]
+    if held.uncertain:
+        found.append(
+            f"{held.uncertain:,} more held-out samples are not counted, because people did not "
+            "agree on their class."
+        )
+    return found
 
 
 def _describe_calibration(held: HeldOutAnswers) -> str:
     few = "" if len(held.measured) >= 100 else " With so few samples the points scatter by chance."
     meaning = (
-        "On the diagonal, answers with 90 % confidence are right in 90 % of cases; larger points "
-        "have more samples."
+        "On the diagonal, answers with 90\u00a0% confidence are right in 90\u00a0% of cases; "
+        "larger points have more samples."
     )
     if held.temperature is None:
         how = "Each fold has the temperature that was fitted on the other folds."
@@ -253,8 +254,8 @@ def _describe_judges(problems: DataProblems) -> list[str]:
 
 
 def _describe_judge(judge: Judge) -> str:
-    judged = f"{judge.judged:,} {SPLITS_JUDGED[judge.name]}"
-    agreement = f"It agrees with {judge.accuracy:.0%} of their labels"
+    judged = f"{judge.judged:,} {judge.what}"
+    agreement = f"It agrees with {100 * judge.accuracy:.0f}\u00a0% of their labels"
     if judge.suspects is None:
         return (
             f"Labels of the {judged} were not judged. The judge would be {JUDGES[judge.name]}. "
@@ -293,7 +294,7 @@ def _check_own(path: Path, mark: str) -> None:
     except OSError as error:
         raise OutputError(f"{path} can't be read ({error.strerror})", "move it away") from error
     if mark not in start:
-        raise OutputError(f"{path} is not of a training", "move it away")
+        raise OutputError(f"{path} was not written by `trainer train`", "move it away")
 
 
 def _publish(path: Path, text: str) -> None:

@@ -93,7 +93,7 @@ def draw_reliability(bins: Reliability) -> str:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, 0, " %"))
         points = "; ".join(
-            f"{c:.0%} confident, {a:.0%} of {n} right"
+            f"{100 * c:.0f} % confident, {100 * a:.0f} % of {n} right"
             for c, a, n in zip(confidence, accuracy, counts, strict=True)
         )
         return to_svg(figure, "reliability", f"Reliability: {points}")
@@ -124,7 +124,7 @@ def _draw_lines(
                 label=f" {label}",
             )
         axes.set(xlabel="epoch", ylabel="nats" if unit == "loss" else unit)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         _limit_shares(axes, unit)
         axes.legend(frameon=False, fontsize=9, ncols=2)
         return to_svg(figure, unit, f"{description}; the weights are those of epoch {kept}")

@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from batch.path_text import cell_text, escape_formula, label_text, path_text
-from trainer.datasets.dataset import Dataset, Names, Pixels, Split, concatenate
+from trainer.datasets.dataset import Dataset, Names, Pixels, Split
 from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, Indices, group_alike_faces
-from trainer.datasets.samples import CONFLICT_REASON, SPLIT_NAMES, generalise_reason
-from trainer.page.answers import Answers, HeldOutAnswers
+from trainer.datasets.samples import CONFLICT_REASON, generalise_reason
+from trainer.page.answers import Answers, HeldOutAnswers, pool_splits
 from trainer.page.wrong_labels import (
     MIN_JUDGE_ACCURACY,
     NoJudgeError,
+    choose_judges,
     find_suspects,
-    judge_training_samples,
     measure_accuracy,
+    probe_labels,
 )
 
 # Samples that are compared with each other. The time grows with the square: 33,000 take 15 s.
@@ -69,6 +70,7 @@ class Judge:
     Attributes:
         name: ``network``, ``cross-validation`` or ``probe``.
         judged: number of samples that it was asked about.
+        what: which samples these are, as text.
         accuracy: share of its answers that agree with the labels.
         suspects: number of samples that probably have a wrong label; None if it was not asked,
             because it is right too seldom.
@@ -76,6 +78,7 @@ class Judge:
 
     name: str
     judged: int
+    what: str
     accuracy: float
     suspects: int | None
 
@@ -108,6 +111,11 @@ class DataProblems:
     most: int
     few_held_out: Sequence[tuple[str, int]]
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether a judge was asked about any labels."""
+        return any(judge.suspects is not None for judge in self.judges)
+
     def list_all(self) -> list[Problem]:
         """List the problems of single files, in the order of the page."""
         return [*self.wrong, *self.two_labels, *self.skipped]
@@ -120,9 +128,7 @@ def find_problems(data: Dataset, held: HeldOutAnswers | None) -> DataProblems:
         data: the data set.
         held: answers to the held-out samples; None if there are none.
     """
-    parts = [getattr(data, split) for split in SPLIT_NAMES]
-    pool = concatenate(tuple(parts))
-    splits = np.repeat(np.array(SPLIT_NAMES, np.object_), [len(part) for part in parts])
+    pool, splits = pool_splits(data)
     groups, not_compared = None, ""
     if len(pool) > MAX_COMPARED:
         not_compared = f"there are {len(pool):,} samples, more than {MAX_COMPARED:,}"
@@ -132,15 +138,15 @@ def find_problems(data: Dataset, held: HeldOutAnswers | None) -> DataProblems:
     judges, wrong = [], []
     for name, answers in judged:
         accuracy = measure_accuracy(answers)
-        found = (
-            _list_suspects(name, answers, data.labels) if accuracy >= MIN_JUDGE_ACCURACY else None
-        )
-        judges.append(Judge(name, len(answers), accuracy, None if found is None else len(found)))
-        wrong += found or []
+        asked = accuracy >= MIN_JUDGE_ACCURACY
+        found = _list_suspects(name, answers, data.labels) if asked else []
+        suspects = len(found) if asked else None
+        judges.append(Judge(name, len(answers), _name_samples(answers), accuracy, suspects))
+        wrong += found
     counts = np.bincount(data.train.targets, minlength=len(data.labels))
     most = int(counts.max())
     return DataProblems(
-        wrong=wrong,
+        wrong=[problem for _, problem in sorted(wrong, key=lambda one: one[0])],
         judges=judges,
         not_judged=not_judged,
         two_labels=[
@@ -184,24 +190,30 @@ def format_problems(problems: Iterable[Problem]) -> str:
 def _judge(
     data: Dataset, held: HeldOutAnswers | None, groups: Indices | None, not_compared: str
 ) -> tuple[list[tuple[str, Answers]], str]:
-    """Ask each judge for its answers; also say why the training samples have none."""
-    judged: list[tuple[str, Answers]] = []
+    """Choose a judge for each sample; also say why the training samples have none."""
     if held is not None and held.source == "cross-validation":
         return [("cross-validation", held.answers)], ""
-    if held is not None:
-        judged.append(("network", held.answers))
+    answers = held.answers if held is not None else None
     if groups is None:
-        return judged, not_compared
+        return choose_judges(answers, None), not_compared
     try:
-        judged.append(("probe", judge_training_samples(data, groups[: len(data.train)])))
+        return choose_judges(answers, probe_labels(data, groups)), ""
     except NoJudgeError as error:
-        return judged, str(error)
-    return judged, ""
+        return choose_judges(answers, None), str(error)
 
 
-def _list_suspects(judge: str, answers: Answers, labels: Sequence[str]) -> list[Problem]:
+def _name_samples(answers: Answers) -> str:
+    trained = answers.splits == "train"
+    kind = "training " if trained.all() else "" if trained.any() else "held-out "
+    return f"{kind}samples"
+
+
+def _list_suspects(
+    judge: str, answers: Answers, labels: Sequence[str]
+) -> list[tuple[float, Problem]]:
+    """List the samples that a judge suspects, each with the margin by which it does."""
     suspects = find_suspects(answers.probabilities, answers.part.targets)
-    return [
+    found = [
         Problem(
             name=answers.part.names[place],
             kind=WRONG_LABEL,
@@ -214,6 +226,7 @@ def _list_suspects(judge: str, answers: Answers, labels: Sequence[str]) -> list[
         )
         for place, suggested in zip(suspects.places, suspects.suggested, strict=True)
     ]
+    return list(zip(suspects.margins.tolist(), found, strict=True))
 
 
 def _list_alike(
