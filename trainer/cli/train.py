@@ -138,13 +138,9 @@ def _count_epochs(folder: Path) -> int:
 def _make_page(folder: Path, data: Dataset, config: Config, duration: str) -> Path | None:
     """Make the page of a run, unless it is there; a failure is a warning, the training is done."""
     try:
-        from trainer.page.make import PAGE_FILE, make_training_page
-        from trainer.training.checkpoint import CHECKPOINT_FILE
+        from trainer.page.make import find_current_page, make_training_page
 
-        page, checkpoint = folder / PAGE_FILE, folder / CHECKPOINT_FILE
-        if page.exists() and page.stat().st_mtime_ns > checkpoint.stat().st_mtime_ns:
-            return page
-        return make_training_page(folder, data, config, duration)
+        return find_current_page(folder) or make_training_page(folder, data, config, duration)
     except Exception as error:
         logger.warning("WARNING: the page of the training could not be made (%s)", error)
         logger.debug("the page", exc_info=True)

@@ -34,7 +34,7 @@ from trainer.page.problems import (
     find_problems,
     format_problems,
 )
-from trainer.training.checkpoint import HISTORY_FILE, load_trained_network
+from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
 from trainer.training.config import Config
 from trainer.training.pretrained import build_network
 
@@ -91,6 +91,20 @@ def make_training_page(
     _publish(listed, format_problems(problems.list_all()))
     _publish(page, document)
     return page
+
+
+def find_current_page(run: Path) -> Path | None:
+    """Find the page of a run; None if it has none, or an older one than its checkpoint.
+
+    Raises:
+        OutputError: the file is not one that ``make_training_page`` wrote.
+    """
+    page = run / PAGE_FILE
+    _check_own(page, MARK)
+    if not page.exists():
+        return None
+    is_current = page.stat().st_mtime_ns >= (run / CHECKPOINT_FILE).stat().st_mtime_ns
+    return page if is_current else None
 
 
 def _answer(run: Path, data: Dataset, config: Config) -> tuple[HeldOutAnswers | None, str]:
