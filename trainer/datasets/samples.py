@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
 from batch.vision.read_file import read_file
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
-from trainer.datasets.duplicates import NEAR_REASON, drop_near_duplicates
+from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, drop_near_duplicates
 
 # A picture with both sides of at most this many pixels is treated as a face crop.
 MAX_FACE_CROP_SIDE = 64
@@ -31,6 +32,9 @@ OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not rec
 
 # How the reasons of skipped copies begin.
 CONFLICT_REASON, COPY_REASON = "the same photo is in", "the same photo as"
+_NEAR_PATTERN = re.compile(
+    rf"{NEAR_REASON} .* of the (\w+) split(, {OTHER_LABEL} .*)?", flags=re.DOTALL
+)
 
 Cropper = Callable[[Photo], Pixels | None]
 # Name of a file, and the reason why it can't be used.
@@ -185,10 +189,10 @@ def generalise_reason(reason: str) -> str:
     """Remove the names of other files from the reason of a skipped file, to count reasons."""
     if reason.startswith(COPY_REASON):
         return f"{COPY_REASON} another"
-    for split in SPLIT_NAMES:
-        _, mark, rest = reason.rpartition(f" of the {split} split")
-        if mark and reason.startswith(NEAR_REASON):
-            return f"{NEAR_REASON} one{mark}{', which has another label' if rest else ''}"
+    near = _NEAR_PATTERN.fullmatch(reason)
+    if near:
+        other = ", which has another label" if near[2] else ""
+        return f"{NEAR_REASON} one of the {near[1]} split{other}"
     return reason
 
 
