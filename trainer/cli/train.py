@@ -107,7 +107,7 @@ def train(
         folder = choose_run(run_folder, labelled, config)
         if not (folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
             record_source(folder, source, labelled)
-        before, started = _count_epochs(folder), time.monotonic()
+        before, started = _find_last_epoch(folder), time.monotonic()
         with Trackers(tracker_names, folder) as trackers:
             history = train_network(labelled, config, folder, trackers)
             duration = duration_text(round(time.monotonic() - started))
@@ -121,18 +121,21 @@ def train(
             )
         if before:
             duration = f"{duration} from epoch {before + 1}, where the training was resumed"
-        page = _make_page(folder, labelled, config, duration if len(history) > before else "")
+        page = _make_page(
+            folder, labelled, config, duration if history and history[-1].epoch > before else ""
+        )
     if page:
         click.echo(f"Its page is {page}")
     click.echo(f"The run is {folder}")
 
 
-def _count_epochs(folder: Path) -> int:
-    """Count the epochs that an interrupted run has done; 0 for a new one."""
+def _find_last_epoch(folder: Path) -> int:
+    """Return the number of the last epoch that an interrupted run has done; 0 for a new one."""
+    from trainer.page.plots import EPOCH, read_history
     from trainer.training.checkpoint import HISTORY_FILE
 
-    path = folder / HISTORY_FILE
-    return max(0, len(path.read_text().splitlines()) - 1) if path.is_file() else 0
+    epochs = read_history(folder / HISTORY_FILE).get(EPOCH)
+    return int(epochs[-1]) if epochs else 0
 
 
 def _make_page(folder: Path, data: Dataset, config: Config, duration: str) -> Path | None:

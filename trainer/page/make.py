@@ -177,13 +177,13 @@ def _describe_training(
     data: Dataset, config: Config, history: History, duration: str
 ) -> list[tuple[str, str]]:
     network = build_network(config, len(data.labels), data.framing.channels)
-    epochs = len(history.get(EPOCH, ()))
+    epochs = int(history[EPOCH][-1]) if history else 0
     facts = [
         ("Network", f"{config.network}, {count_parameters(network):,} parameters"),
         ("Initial weights", config.init or "random"),
         ("Epochs", f"{epochs:,} of {config.epochs:,}"),
     ]
-    if epochs:
+    if history:
         kept = _find_kept_epoch(history, config)
         why = "the lowest validation loss" if config.patience else "the last one"
         facts.append(("Weights kept", f"averaged weights of epoch {kept:,}, {why}"))
@@ -194,10 +194,10 @@ def _describe_training(
 
 def _find_kept_epoch(history: History, config: Config) -> int:
     """Return the number of the epoch whose weights ``load_trained_network`` returns."""
-    losses = history[LOSS]
+    epochs, losses = history[EPOCH], history[LOSS]
     if not config.patience:
-        return len(losses)
-    return 1 + min(range(len(losses)), key=lambda n: _or_infinite(losses[n]))
+        return int(epochs[-1])
+    return int(epochs[min(range(len(losses)), key=lambda n: _or_infinite(losses[n]))])
 
 
 def _or_infinite(loss: float) -> float:

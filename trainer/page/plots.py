@@ -71,7 +71,8 @@ def draw_recalls(history: History, kept: int) -> str:
     }
     if not recalls:
         return ""
-    lowest = sorted(recalls, key=lambda label: _rank(recalls[label][kept - 1]))[:LABEL_COLOURS]
+    place = list(history[EPOCH]).index(kept)
+    lowest = sorted(recalls, key=lambda label: _rank(recalls[label][place]))[:LABEL_COLOURS]
     shown = {shorten(printable_text(label)): recalls[label] for label in recalls if label in lowest}
     return _draw_lines(
         history[EPOCH], shown, kept, "recall", "recall of each class by epoch, validation split"
@@ -108,7 +109,7 @@ def _draw_lines(
 ) -> str:
     """Draw one line per series; the kept epoch is a vertical line."""
     step = -(-len(epochs) // MAX_EPOCHS)
-    chosen = sorted({*range(0, len(epochs), step), kept - 1, len(epochs) - 1})
+    chosen = sorted({*range(0, len(epochs), step), list(epochs).index(kept), len(epochs) - 1})
     with open_axes() as (figure, axes):
         axes.axvline(kept, color=LINE, linewidth=1.2)
         for number, (label, values) in enumerate(series.items()):

@@ -27,6 +27,8 @@ from trainer.page.wrong_labels import (
 
 # Samples that are compared with each other. The time grows with the square: 33,000 take 15 s.
 MAX_COMPARED = 50_000
+# Bytes of samples that are compared, because they are copied: 14,000 RGB samples of 160 pixels.
+MAX_COMPARED_BYTES = 1024**3
 # A class is rare if another has this many times its training samples.
 IMBALANCE = 5.0
 # Held-out samples of a class, below which its recall is only a rough figure: with 27 of 30 right,
@@ -128,12 +130,11 @@ def find_problems(data: Dataset, held: HeldOutAnswers | None) -> DataProblems:
         data: the data set.
         held: answers to the held-out samples; None if there are none.
     """
-    pool, splits = pool_splits(data)
-    groups, not_compared = None, ""
-    if len(pool) > MAX_COMPARED:
-        not_compared = f"there are {len(pool):,} samples, more than {MAX_COMPARED:,}"
-    else:
+    groups, two_labels, not_compared = None, [], _explain_limit(data)
+    if not not_compared:
+        pool, splits = pool_splits(data)
         groups = group_alike_faces(pool.pixels)
+        two_labels = _list_alike(pool, splits, groups, data.labels)
     judged, not_judged = _judge(data, held, groups, not_compared)
     judges, wrong = [], []
     for name, answers in judged:
@@ -151,7 +152,7 @@ def find_problems(data: Dataset, held: HeldOutAnswers | None) -> DataProblems:
         not_judged=not_judged,
         two_labels=[
             *(Problem(n, TWO_LABELS, detail=r) for n, r in data.skipped if _is_conflict(r)),
-            *(_list_alike(pool, splits, groups, data.labels) if groups is not None else ()),
+            *two_labels,
         ],
         not_compared=not_compared,
         skipped=[Problem(n, SKIPPED, detail=r) for n, r in data.skipped if not _is_conflict(r)],
@@ -185,6 +186,17 @@ def format_problems(problems: Iterable[Problem]) -> str:
             )
         )
     return text.getvalue()
+
+
+def _explain_limit(data: Dataset) -> str:
+    """Say why the samples are too many to be compared with each other; empty if they are not."""
+    parts = (data.train, data.validation, data.test)
+    count, size = sum(map(len, parts)), sum(part.pixels.nbytes for part in parts)
+    if count > MAX_COMPARED:
+        return f"there are {count:,} samples, more than {MAX_COMPARED:,}"
+    if size > MAX_COMPARED_BYTES:
+        return f"the samples have {size:,} bytes, more than {MAX_COMPARED_BYTES:,}"
+    return ""
 
 
 def _judge(

@@ -161,3 +161,20 @@ def test_samples_of_other_sizes_and_colours_are_judged(channels: int) -> None:
     answers = probe_labels(data, np.arange(20))
     assert answers.probabilities.shape == (20, 2)
     np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("MAX_COMPARED", "there are 40 samples, more than 39"),
+        ("MAX_COMPARED_BYTES", "the samples have 92,160 bytes, more than 39"),
+    ],
+)
+def test_too_many_samples_are_not_compared_which_is_said(
+    monkeypatch: pytest.MonkeyPatch, limit: str, words: str
+) -> None:
+    monkeypatch.setattr(f"trainer.page.problems.{limit}", 39)
+    problems = find_problems(make_dataset(draw_faces(40), ("happy", "sad")), None)
+    assert problems.not_compared == problems.not_judged == words
+    assert not problems.judges
+    assert not problems.is_judged
