@@ -157,11 +157,11 @@ def draw_plots(totals: Totals, editions: Sequence[Edition]) -> dict[str, str]:
 
 def draw_answers(totals: Totals) -> str:
     """Draw the number of rows per answer as SVG, with unsure ones in a pale colour."""
-    with _open_axes() as (figure, axes):
+    with open_axes() as (figure, axes):
         series = _choose_series(totals)
         counts = [sum(map(totals.count_sure, one.answers)) for one in series]
         unsure = [sum(totals.unsure[answer] for answer in one.answers) for one in series]
-        names = [_shorten(one.name) for one in series]
+        names = [shorten(one.name) for one in series]
         places = range(len(series))
         height = min(0.6, 0.18 * len(series))
         bars = axes.barh(places, counts, height=height)
@@ -184,7 +184,7 @@ def draw_answers(totals: Totals) -> str:
 
 def draw_confidence(totals: Totals) -> str:
     """Draw a stacked histogram of the confidences of answers as SVG."""
-    with _open_axes() as (figure, axes):
+    with open_axes() as (figure, axes):
         below = [0] * BINS
         edges = [part / BINS for part in range(BINS)]
         for one in _choose_series(totals):
@@ -208,7 +208,7 @@ def draw_confidence(totals: Totals) -> str:
 
 def draw_history(editions: Sequence[Edition], now: Totals) -> str:
     """Draw the share of each answer among those that are not unsure, per report, as SVG."""
-    with _open_axes() as (figure, axes):
+    with open_axes() as (figure, axes):
         for one in _choose_series(now):
             if len(one.answers) > 1:
                 continue
@@ -261,12 +261,14 @@ def _fill_bar(series: _Series, bar: Rectangle) -> None:
     bar.set_linewidth(OUTLINE_POINTS if series.is_hollow and not is_empty else 0)
 
 
-def _shorten(label: str) -> str:
+def shorten(label: str) -> str:
+    """Cut a label to the width that plots have for it."""
     return label if len(label) <= MAX_NAME_CHARS else f"{label[: MAX_NAME_CHARS - 1]}\u2026"
 
 
 @contextmanager
-def _open_axes() -> Iterator[tuple[Figure, Axes]]:
+def open_axes() -> Iterator[tuple[Figure, Axes]]:
+    """Open a figure in the colours of the page."""
     with rc_context(SETTINGS), warnings.catch_warnings():
         # The browser renders labels in any script, even if matplotlib's font lacks the letters.
         warnings.filterwarnings("ignore", "Glyph .* missing")

@@ -24,7 +24,8 @@ PROGRAM = "trainer"
 # The extras of the trainer, by module.
 EXTRAS = {
     **dict.fromkeys(
-        ("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm", "yaml"), "train"
+        ("jinja2", "matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm", "yaml"),
+        "train",
     ),
     **dict.fromkeys(("mlflow", "sqlalchemy", "alembic"), "mlflow"),
     "wandb": "wandb",

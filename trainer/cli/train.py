@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batch.errors import UsageError
+from batch.limits import duration_text
 from trainer.cli.shared_options import (
     abstain_option,
     beside_option,
@@ -21,9 +24,15 @@ from trainer.cli.shared_options import (
 )
 from trainer.training.tracking import DEFAULT_TRACKERS, TRACKERS, Trackers, import_trackers
 
+if TYPE_CHECKING:  # imports PyTorch
+    from trainer.datasets.dataset import Dataset
+    from trainer.training.config import Config
+
 CURVES_FILE = "curves.png"
 # The files of a run that trackers keep.
 RESULT_FILES = ("checkpoint.pt", "history.csv", CURVES_FILE, "source.txt", "left-out.csv")
+
+logger = logging.getLogger(__name__)
 
 
 def _parse_tracker_names(
@@ -98,8 +107,10 @@ def train(
         folder = choose_run(run_folder, labelled, config)
         if not (folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
             record_source(folder, source, labelled)
+        before, started = _find_last_epoch(folder), time.monotonic()
         with Trackers(tracker_names, folder) as trackers:
             history = train_network(labelled, config, folder, trackers)
+            duration = duration_text(round(time.monotonic() - started))
             if history:
                 plot_curves(history, folder / CURVES_FILE)
             files = [folder / name for name in RESULT_FILES]
@@ -108,4 +119,32 @@ def train(
                 evaluate_test_split(labelled, config, folder),
                 [path for path in files if path.is_file()],
             )
+        if before:
+            duration = f"{duration} from epoch {before + 1}, where the training was resumed"
+        page = _make_page(
+            folder, labelled, config, duration if history and history[-1].epoch > before else ""
+        )
+    if page:
+        click.echo(f"Its page is {page}")
     click.echo(f"The run is {folder}")
+
+
+def _find_last_epoch(folder: Path) -> int:
+    """Return the number of the last epoch that an interrupted run has done; 0 for a new one."""
+    from trainer.page.plots import EPOCH, read_history
+    from trainer.training.checkpoint import HISTORY_FILE
+
+    epochs = read_history(folder / HISTORY_FILE).get(EPOCH)
+    return int(epochs[-1]) if epochs else 0
+
+
+def _make_page(folder: Path, data: Dataset, config: Config, duration: str) -> Path | None:
+    """Make the page of a run, unless it is there; a failure is a warning, the training is done."""
+    try:
+        from trainer.page.make import find_current_page, make_training_page
+
+        return find_current_page(folder) or make_training_page(folder, data, config, duration)
+    except Exception as error:
+        logger.warning("WARNING: the page of the training could not be made (%s)", error)
+        logger.debug("the page", exc_info=True)
+        return None

@@ -17,6 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 Votes = npt.NDArray[np.float32]
 SampleWeights = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
+Names = npt.NDArray[np.object_]
 Groups = npt.NDArray[np.int64]
 
 # Short names that models use for classes of FER+.
@@ -36,6 +37,8 @@ class Split:
         kinds: text [n]; kind of each picture, for tables; empty by default.
         groups: text [n]; group of each sample, empty by default for no group. Samples of a group,
             such as photos of one person, share a split and a fold.
+        names: text [n]; the file of each sample, relative to the data; empty by default if there
+            is none.
     """
 
     pixels: Pixels
@@ -44,6 +47,8 @@ class Split:
     weights: SampleWeights = field(default_factory=lambda: np.empty(0, np.float32))
     kinds: Texts = field(default_factory=lambda: np.empty(0, np.str_))
     groups: Texts = field(default_factory=lambda: np.empty(0, np.str_))
+    # As objects: names can be long, and an array of texts takes the longest one's space for each.
+    names: Names = field(default_factory=lambda: np.empty(0, np.object_))
 
     def __post_init__(self) -> None:
         count = len(self.pixels)
@@ -52,6 +57,8 @@ class Split:
         for name in ("kinds", "groups"):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(count, "", np.str_))
+        if not len(self.names):
+            object.__setattr__(self, "names", np.full(count, "", np.object_))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -193,6 +200,7 @@ def concatenate(parts: tuple[Split, ...]) -> Split:
         weights=np.concatenate([part.weights for part in parts]),
         kinds=np.concatenate([part.kinds for part in parts]),
         groups=np.concatenate([part.groups for part in parts]),
+        names=np.concatenate([part.names for part in parts]),
     )
 
 
@@ -205,6 +213,7 @@ def select_samples(part: Split, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.i
         weights=part.weights[chosen],
         kinds=part.kinds[chosen],
         groups=part.groups[chosen],
+        names=part.names[chosen],
     )
 
 

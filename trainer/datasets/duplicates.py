@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,10 @@ MIN_CORRELATION = 0.95
 # ITU-R BT.601.
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 BATCH_SIZE = 512
+# How the reasons of skipped near duplicates begin.
+NEAR_REASON = "nearly the same as"
+# How they go on if the label differs too.
+OTHER_LABEL = "which is labelled"
 
 
 def compute_perceptual_hash(pixels: Pixels) -> Hashes:
@@ -52,23 +56,19 @@ def find_near_duplicates(pixels: Pixels, others: Pixels) -> Indices:
         The index of the first near duplicate among the others, or -1: int64 [n].
     """
     found = np.full(len(pixels), len(others))
-    for left, right in _find_alike_pairs(pixels, others):
+    for left, right in find_alike_pairs(pixels, others):
         np.minimum.at(found, left, right)
     return np.where(found < len(others), found, -1)
 
 
-def drop_near_duplicates(data: Dataset, names: Mapping[str, Sequence[str]]) -> Dataset:
+def drop_near_duplicates(data: Dataset) -> Dataset:
     """Skip near duplicates of held-out samples, so that no test sample is trained on.
 
     Validation samples are compared with the test split, training samples with both. Test samples
     are never skipped.
-
-    Args:
-        data: the data set.
-        names: the names of each split's samples, for the list of skipped ones.
     """
-    validation, from_validation = _drop_from_split(data, names, "validation", ("test",))
-    train, from_train = _drop_from_split(data, names, "train", ("test", "validation"))
+    validation, from_validation = _drop_from_split(data, "validation", ("test",))
+    train, from_train = _drop_from_split(data, "train", ("test", "validation"))
     skipped = (*from_validation, *from_train)
     if not skipped:
         return data
@@ -82,18 +82,23 @@ def drop_near_duplicates(data: Dataset, names: Mapping[str, Sequence[str]]) -> D
 
 
 def _drop_from_split(
-    data: Dataset, names: Mapping[str, Sequence[str]], split: str, others: Sequence[str]
+    data: Dataset, split: str, others: Sequence[str]
 ) -> tuple[Split, list[tuple[str, str]]]:
     part: Split = getattr(data, split)
     reasons: dict[int, str] = {}
     for other in others:
-        found = find_near_duplicates(part.pixels, getattr(data, other).pixels)
+        kept: Split = getattr(data, other)
+        found = find_near_duplicates(part.pixels, kept.pixels)
         for n in np.flatnonzero(found >= 0):
-            twin = names[other][found[n]]
-            reasons.setdefault(int(n), f"nearly the same as {twin} of the {other} split")
+            twin = found[n]
+            reason = f"{NEAR_REASON} {kept.names[twin]} of the {other} split"
+            if part.targets[n] != kept.targets[twin]:
+                own, theirs = (data.labels[t] for t in (part.targets[n], kept.targets[twin]))
+                reason = f"{reason}, {OTHER_LABEL} {theirs}, not {own}"
+            reasons.setdefault(int(n), reason)
     keep = np.ones(len(part), np.bool_)
     keep[list(reasons)] = False
-    return select_samples(part, keep), [(names[split][n], reasons[n]) for n in sorted(reasons)]
+    return select_samples(part, keep), [(part.names[n], reasons[n]) for n in sorted(reasons)]
 
 
 def group_near_duplicates(hashes: Hashes, distance: int = MAX_HASH_DISTANCE) -> Indices:
@@ -127,7 +132,7 @@ def group_alike_faces(pixels: Pixels) -> Indices:
     Returns:
         The index of the first picture of each one's group, int64 [n].
     """
-    return _connect_components(len(pixels), list(_find_alike_pairs(pixels, pixels)))
+    return _connect_components(len(pixels), list(find_alike_pairs(pixels, pixels)))
 
 
 def merge_groups(numbers: Indices, names: Texts) -> Indices:
@@ -160,7 +165,7 @@ def _connect_components(count: int, pairs: Sequence[tuple[Indices, Indices]]) ->
     return np.asarray(firsts[components], np.int64)
 
 
-def _find_alike_pairs(pixels: Pixels, others: Pixels) -> Iterator[tuple[Indices, Indices]]:
+def find_alike_pairs(pixels: Pixels, others: Pixels) -> Iterator[tuple[Indices, Indices]]:
     """Yield the indices of all near duplicates, mirrored or not, in batches.
 
     Their hashes are close and their low frequencies correlate.

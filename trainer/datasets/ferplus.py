@@ -149,22 +149,22 @@ def build_ferplus(faces: Mapping[str, PublishedSplit]) -> Dataset:
     "not a face" has the most votes. It is certain if one class has more than half of the remaining
     votes. Near duplicates of held-out faces are skipped too.
     """
-    names, parts, skipped = {}, {}, []
+    parts, skipped = {}, []
     for split, part in faces.items():
         votes = np.where(part.counts > 1, part.counts, 0).astype(np.float32)
         usable = (votes.sum(axis=1) > 0) & (votes.argmax(axis=1) < len(FERPLUS_LABELS))
         certain = votes.max(axis=1) > 0.5 * votes.sum(axis=1)
         kept = votes[usable][:, : len(FERPLUS_LABELS)]
         shares = kept / kept.sum(axis=1, keepdims=True)
+        paths = np.array([f"{SPLIT_FOLDERS[split]}/{name}" for name in part.names], np.object_)
         parts[split] = Split(
             pixels=part.pixels[usable],
             votes=shares,
             certain=certain[usable],
             kinds=np.array(FERPLUS_LABELS)[shares.argmax(axis=1)],
+            names=paths[usable],
         )
-        paths = [f"{SPLIT_FOLDERS[split]}/{name}" for name in part.names]
-        names[split] = [path for path, use in zip(paths, usable, strict=True) if use]
-        skipped += [(p, UNUSABLE_REASON) for p, use in zip(paths, usable, strict=True) if not use]
+        skipped += [(path, UNUSABLE_REASON) for path in paths[~usable]]
     whole = Dataset(
         name="ferplus",
         labels=FERPLUS_LABELS,
@@ -175,7 +175,7 @@ def build_ferplus(faces: Mapping[str, PublishedSplit]) -> Dataset:
         skipped=tuple(skipped),
         credit=FERPLUS_CREDIT,
     )
-    return drop_near_duplicates(whole, names)
+    return drop_near_duplicates(whole)
 
 
 @contextmanager

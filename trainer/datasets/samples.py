@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
 from batch.vision.read_file import read_file
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
-from trainer.datasets.duplicates import drop_near_duplicates
+from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, drop_near_duplicates
 
 # A picture with both sides of at most this many pixels is treated as a face crop.
 MAX_FACE_CROP_SIDE = 64
@@ -28,6 +29,12 @@ TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
 # A class of this many photos has at least one in each split.
 MIN_SPREAD = 5
 OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not recorded."
+
+# How the reasons of skipped copies begin.
+CONFLICT_REASON, COPY_REASON = "the same photo is in", "the same photo as"
+_NEAR_PATTERN = re.compile(
+    rf"{NEAR_REASON} .* of the (\w+) split(, {OTHER_LABEL} .*)?", flags=re.DOTALL
+)
 
 Cropper = Callable[[Photo], Pixels | None]
 # Name of a file, and the reason why it can't be used.
@@ -128,9 +135,7 @@ def build_dataset(
         skipped=(*skipped, *unusable, *repeated),
         credit=OWN_PHOTOS_CREDIT,
     )
-    return drop_near_duplicates(
-        data, {name: [s.name for s in part] for name, part in split.items()}
-    )
+    return drop_near_duplicates(data)
 
 
 def assign_split(digest: str, choices: Sequence[str] = SPLIT_NAMES) -> str:
@@ -178,6 +183,17 @@ def spread_classes(samples: Sequence[Sample]) -> list[Sample]:
         sample if sample.split == split else replace(sample, split=split)
         for sample, split in zip(samples, splits, strict=True)
     ]
+
+
+def generalise_reason(reason: str) -> str:
+    """Remove the names of other files from the reason of a skipped file, to count reasons."""
+    if reason.startswith(COPY_REASON):
+        return f"{COPY_REASON} another"
+    near = _NEAR_PATTERN.fullmatch(reason)
+    if near:
+        other = ", which has another label" if near[2] else ""
+        return f"{NEAR_REASON} one of the {near[1]} split{other}"
+    return reason
 
 
 def hash_group(group: str) -> str:
@@ -252,12 +268,12 @@ def _deduplicate(
     for group in same.values():
         classes = sorted({labels[sample.label] for sample in group})
         if len(classes) > 1:
-            reason = f"the same photo is in {' and '.join(classes)}"
+            reason = f"{CONFLICT_REASON} {' and '.join(classes)}"
             skipped.extend((sample.name, reason) for sample in group)
         else:
             first = max(group, key=lambda sample: SPLIT_NAMES.index(sample.split))
             kept.append(first)
-            reason = f"the same photo as {first.name}"
+            reason = f"{COPY_REASON} {first.name}"
             skipped.extend((s.name, reason) for s in group if s is not first)
     return kept, skipped
 
@@ -273,4 +289,5 @@ def build_split(samples: Sequence[Sample], classes: int, framing: Framing) -> Sp
         weights=np.array([s.weight for s in samples], dtype=np.float32),
         kinds=np.array([s.kind for s in samples], dtype=np.str_),
         groups=np.array([s.group for s in samples], dtype=np.str_),
+        names=np.array([s.name for s in samples], dtype=np.object_),
     )

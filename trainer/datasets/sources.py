@@ -34,7 +34,7 @@ from trainer.datasets.labelled_files import (
 from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import add_review
-from trainer.datasets.samples import TEST, VALIDATION, LabelledFile
+from trainer.datasets.samples import TEST, VALIDATION, LabelledFile, generalise_reason
 
 SOURCE_FILE = "source.txt"
 SKIPPED_FILE = "left-out.csv"
@@ -71,7 +71,7 @@ def load_dataset(
     data = _load_by_layout(source, framing, abstain)
     if data.skipped:
         logger.info("%s: %s skipped", data.name, f"{len(data.skipped):,}")
-        reasons = Counter(reason for _, reason in data.skipped)
+        reasons = Counter(generalise_reason(reason) for _, reason in data.skipped)
         for reason, count in reasons.most_common(MAX_REASONS):
             logger.info("  %s: %s", f"{count:,}", reason)
     if data.framing.region is Region.FACE and Abstain.NO_PERSON in data.labels:

@@ -27,9 +27,10 @@ def draw_snapshots(first_seed: int, count: int, channels: int = 1, side: int = 4
     )
 
 
-def make_split(pixels: Pixels) -> Split:
+def make_split(pixels: Pixels, name: str = "") -> Split:
     votes = np.eye(2, dtype=np.float32)[np.arange(len(pixels)) % 2]
-    return Split(pixels, votes, np.ones(len(pixels), np.bool_))
+    names = np.array([f"{name}{n}" for n in range(len(pixels))], np.object_)
+    return Split(pixels, votes, np.ones(len(pixels), np.bool_), names=names)
 
 
 def recompress(picture: Pixels, side: int, quality: int) -> Pixels:
@@ -125,21 +126,24 @@ def test_no_near_duplicate_is_in_two_splits_and_no_test_sample_is_skipped() -> N
         name="three",
         labels=("happy", "sad"),
         framing=Framing(),
-        train=make_split(train),
-        validation=make_split(validation),
-        test=make_split(test),
+        train=make_split(train, "train"),
+        validation=make_split(validation, "validation"),
+        test=make_split(test, "test"),
         skipped=(("torn.png", "broken"),),
     )
-    names = {
-        split: [f"{split}{n}" for n in range(len(getattr(data, split)))]
-        for split in ("train", "validation", "test")
-    }
-    apart = drop_near_duplicates(data, names)
+    apart = drop_near_duplicates(data)
     assert apart.skipped == (
         ("torn.png", "broken"),
-        ("validation2", "nearly the same as test5 of the test split"),
-        ("train4", "nearly the same as test1 of the test split"),
-        ("train6", "nearly the same as validation3 of the validation split"),
+        (
+            "validation2",
+            "nearly the same as test5 of the test split, which is labelled sad, not happy",
+        ),
+        ("train4", "nearly the same as test1 of the test split, which is labelled sad, not happy"),
+        (
+            "train6",
+            "nearly the same as validation3 of the validation split, which is labelled sad, not "
+            "happy",
+        ),
         ("train9", "nearly the same as test5 of the test split"),
     )
     np.testing.assert_array_equal(apart.train.pixels, np.delete(train, [4, 6, 9], axis=0))
@@ -149,7 +153,7 @@ def test_no_near_duplicate_is_in_two_splits_and_no_test_sample_is_skipped() -> N
     assert apart.matches_fingerprint(apart.fingerprint)
     assert apart.fingerprint != data.fingerprint
     assert not apart.matches_fingerprint(replace(data, labels=("sad", "happy")).fingerprint)
-    assert drop_near_duplicates(apart, names) is apart
+    assert drop_near_duplicates(apart) is apart
 
 
 def test_the_real_ferplus_has_near_duplicates_across_its_splits() -> None:

@@ -34,6 +34,7 @@ from trainer.datasets.samples import (
     SPLIT_NAMES,
     Sample,
     assign_split,
+    generalise_reason,
     hash_group,
     spread_classes,
 )
@@ -500,3 +501,27 @@ def test_a_class_may_be_named_like_a_split_beside_others(
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     assert list_folder_files(tmp_path)[0] == tuple(sorted({f.split("/")[0] for f in folders}))
+
+
+@pytest.mark.parametrize(
+    ("reason", "counted_as"),
+    [
+        ("no face found", "no face found"),
+        ("the same photo as happy/a.jpg", "the same photo as another"),
+        ("the same photo is in happy and sad", "the same photo is in happy and sad"),
+        (
+            "nearly the same as a of the validation split.jpg of the test split",
+            "nearly the same as one of the test split",
+        ),
+        (
+            "nearly the same as a.jpg of the test split, which is labelled sad, not happy",
+            "nearly the same as one of the test split, which has another label",
+        ),
+        (
+            "nearly the same as a held-out sample of the review",
+            "nearly the same as a held-out sample of the review",
+        ),
+    ],
+)
+def test_reasons_are_counted_without_the_names_in_them(reason: str, counted_as: str) -> None:
+    assert generalise_reason(reason) == counted_as

@@ -1,0 +1,321 @@
+"""Makes the page of a training: one self-contained HTML file, and its problems as CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from batch.errors import InputError, OutputError
+from batch.files.publish import Draft
+from batch.path_text import printable_text
+from trainer.datasets.dataset import Dataset
+from trainer.networks import count_parameters
+from trainer.page import content
+from trainer.page.answers import HeldOutAnswers, answer_held_out
+from trainer.page.plots import (
+    EPOCH,
+    LOSS,
+    History,
+    draw_curves,
+    draw_recalls,
+    draw_reliability,
+    read_history,
+)
+from trainer.page.problems import (
+    COLUMNS,
+    MIN_HELD_OUT,
+    DataProblems,
+    Judge,
+    find_problems,
+    format_problems,
+)
+from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
+from trainer.training.config import Config
+from trainer.training.pretrained import build_network
+
+PAGE_FILE, PROBLEMS_FILE = "training.html", "problems.csv"
+# How the two files begin; another file of the name is not replaced.
+MARK = '<meta name="generator" content="trainer train">'
+HEAD_CHARS = 2000
+# Styles of the page of a report that this page shares.
+SHARED_STYLES = ("colours.css", "base.css", "summary.css")
+
+SOURCES = {
+    "test": "test samples",
+    "validation": "validation samples",
+    "cross-validation": "samples, cross-validated",
+}
+JUDGES = {
+    "network": "the network, which was not trained on them",
+    "cross-validation": "the networks of the cross-validation, each of which was not trained on "
+    "the samples it judges",
+    "probe": "a linear classifier on features of a shipped model, cross-validated; the network has "
+    "seen the labels of its training samples",
+}
+
+
+def make_training_page(
+    run: Path,
+    data: Dataset,
+    config: Config,
+    duration: str = "",
+    reasons: Mapping[str, str] | None = None,
+) -> Path:
+    """Make ``training.html`` and ``problems.csv`` in a run's folder, each published in one step.
+
+    Args:
+        run: the run's folder, with its checkpoint and history.
+        data: the data set.
+        config: the settings.
+        duration: how long the training took, as text; empty if it is not known.
+        reasons: why a setting was chosen, by name.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: the checkpoint can't be read.
+        OutputError: a file can't be written, or is not one that this function wrote.
+    """
+    page, listed = run / PAGE_FILE, run / PROBLEMS_FILE
+    _check_own(page, MARK)
+    _check_own(listed, ",".join(COLUMNS))
+    held, missing = _answer(run, data, config)
+    problems = find_problems(data, held)
+    document = _render(run, data, config, held, missing, problems, duration, reasons or {})
+    _publish(listed, format_problems(problems.list_all()))
+    _publish(page, document)
+    return page
+
+
+def find_current_page(run: Path) -> Path | None:
+    """Find the page of a run; None if it has none, or an older one than its checkpoint.
+
+    Raises:
+        OutputError: the file is not one that ``make_training_page`` wrote.
+    """
+    page = run / PAGE_FILE
+    _check_own(page, MARK)
+    if not page.exists():
+        return None
+    is_current = page.stat().st_mtime_ns >= (run / CHECKPOINT_FILE).stat().st_mtime_ns
+    return page if is_current else None
+
+
+def _answer(run: Path, data: Dataset, config: Config) -> tuple[HeldOutAnswers | None, str]:
+    """Answer the held-out samples; without any, also say why."""
+    if config.learn_from == "all":
+        try:
+            trained = load_trained_network(run)
+        except InputError as error:
+            return None, f"The network was trained on all samples. {error.problem}; {error.remedy}."
+    else:
+        trained = load_trained_network(run)
+    return answer_held_out(trained, data), "The data have no held-out sample with an agreed class."
+
+
+def _render(
+    run: Path,
+    data: Dataset,
+    config: Config,
+    held: HeldOutAnswers | None,
+    missing: str,
+    problems: DataProblems,
+    duration: str,
+    reasons: Mapping[str, str],
+) -> str:
+    history = read_history(run / HISTORY_FILE)
+    metrics = content.measure(held, data.labels) if held else None
+    pictured = [one for one in problems.two_labels if one.pixels is not None]
+    settings = content.list_changed_settings(config, reasons)
+    environment = Environment(autoescape=True, finalize=_make_printable)
+    return environment.from_string(_read("trainer.page", "page.html")).render(
+        mark=Markup(MARK),
+        style=Markup(_join_styles()),
+        run=run.resolve().name,
+        lead=_describe_lead(data),
+        warnings=[data.warning] if data.warning else [],
+        facts=[*content.describe_data(data), *_describe_training(data, config, history, duration)],
+        classes=content.count_classes(data),
+        settings=settings,
+        has_reasons=any(setting.reason for setting in settings),
+        curves=_draw_all_curves(history, config),
+        metrics=metrics,
+        metrics_notes=_list_metrics_notes(held, missing),
+        reliability=Markup(draw_reliability(metrics.reliability)) if metrics else "",
+        calibration_note=_describe_calibration(held) if held else "",
+        source=SOURCES[held.source] if held else "",
+        held_out=len(held.answers) if held else 0,
+        mistakes=content.collect_mistakes(held, data.labels) if held else None,
+        problems=problems,
+        problems_note=f"{PROBLEMS_FILE}, beside this page, lists all problems of single files for "
+        "scripts and spreadsheets. Paths are relative to the data.",
+        judge_notes=_describe_judges(problems),
+        wrong=content.collect_problems(problems.wrong),
+        two_labels=content.collect_problems(pictured),
+        unpictured=[one for one in problems.two_labels if one.pixels is None],
+        skipped=len(data.skipped),
+        rare_text=content.join_names(f"{label} {n:,}" for label, n in problems.rare),
+        few_text=content.join_names(f"{label} {n:,}" for label, n in problems.few_held_out),
+        min_held_out=MIN_HELD_OUT,
+        max_classes=content.MAX_CLASSES,
+        max_rows=content.MAX_ROWS,
+    )
+
+
+def _describe_lead(data: Dataset) -> str:
+    samples = len(data.train) + len(data.validation) + len(data.test)
+    return f"{samples:,} samples of {content.join_names(data.labels)}"
+
+
+def _describe_training(
+    data: Dataset, config: Config, history: History, duration: str
+) -> list[tuple[str, str]]:
+    network = build_network(config, len(data.labels), data.framing.channels)
+    epochs = int(history[EPOCH][-1]) if history else 0
+    facts = [
+        ("Network", f"{config.network}, {count_parameters(network):,} parameters"),
+        ("Initial weights", config.init or "random"),
+        ("Epochs", f"{epochs:,} of {config.epochs:,}"),
+    ]
+    if history:
+        kept = _find_kept_epoch(history, config)
+        why = "the lowest validation loss" if config.patience else "the last one"
+        facts.append(("Weights kept", f"averaged weights of epoch {kept:,}, {why}"))
+    if duration:
+        facts.append(("Time", duration))
+    return facts
+
+
+def _find_kept_epoch(history: History, config: Config) -> int:
+    """Return the number of the epoch whose weights ``load_trained_network`` returns."""
+    epochs, losses = history[EPOCH], history[LOSS]
+    if not config.patience:
+        return int(epochs[-1])
+    return int(epochs[min(range(len(losses)), key=lambda n: _or_infinite(losses[n]))])
+
+
+def _or_infinite(loss: float) -> float:
+    return math.inf if math.isnan(loss) else loss
+
+
+def _draw_all_curves(history: History, config: Config) -> list[tuple[str, Markup]]:
+    if not history:
+        return []
+    kept = _find_kept_epoch(history, config)
+    drawn = {
+        "Loss": draw_curves(history, "loss", kept),
+        "Accuracy": draw_curves(history, "accuracy", kept),
+        "Recall of each class, validation": draw_recalls(history, kept),
+    }
+    return [(caption, Markup(svg)) for caption, svg in drawn.items() if svg]
+
+
+def _list_metrics_notes(held: HeldOutAnswers | None, missing: str) -> list[str]:
+    if held is None:
+        return [missing]
+    notes = {
+        "test": "These samples were used neither for training nor for any choice. Intervals of "
+        "recall and accuracy are 95\u00a0% Wilson intervals.",
+        "validation": "There is no test sample, so these are validation samples. If the epoch was "
+        "chosen by their loss, the figures are a little too good.",
+        "cross-validation": "Each sample was answered by a network that was trained without it. "
+        "The kept network was trained on all samples.",
+    }
+    found = [notes[held.source]]
+    if held.uncertain:
+        found.append(
+            f"{held.uncertain:,} more held-out samples are not counted, because people did not "
+            "agree on their class."
+        )
+    return found
+
+
+def _describe_calibration(held: HeldOutAnswers) -> str:
+    few = "" if len(held.measured) >= 100 else " With so few samples the points scatter by chance."
+    meaning = (
+        "On the diagonal, answers with 90\u00a0% confidence are right in 90\u00a0% of cases; "
+        "larger points have more samples."
+    )
+    if held.temperature is None:
+        how = "Each fold has the temperature that was fitted on the other folds."
+    elif held.fitted_on:
+        how = (
+            f"The logits are divided by the temperature {held.temperature:.2f}, fitted on the "
+            f"{held.fitted_on:,} validation samples, as an export of all classes does; the run's "
+            "weights themselves have none."
+        )
+    else:
+        how = (
+            "The logits are not calibrated: an export would fit a temperature on these samples, "
+            "and it can't be measured on them."
+        )
+    return f"{meaning} {how}{few}"
+
+
+def _describe_judges(problems: DataProblems) -> list[str]:
+    notes = [_describe_judge(judge) for judge in problems.judges]
+    if problems.not_judged:
+        notes.append(f"Labels of the training samples were not judged: {problems.not_judged}.")
+    if not problems.judges:
+        notes.append("No labels were judged.")
+    return notes
+
+
+def _describe_judge(judge: Judge) -> str:
+    judged = f"{judge.judged:,} {judge.what}"
+    agreement = f"It agrees with {100 * judge.accuracy:.0f}\u00a0% of their labels"
+    if judge.suspects is None:
+        return (
+            f"Labels of the {judged} were not judged. The judge would be {JUDGES[judge.name]}. "
+            f"{agreement}, which is too seldom."
+        )
+    return (
+        f"{judge.suspects:,} of {judged} are confidently of another class (confident learning, "
+        f"Northcutt et al. 2021), judged by {JUDGES[judge.name]}. {agreement}, so some of its "
+        "suspicions are its own mistakes."
+    )
+
+
+def _make_printable(value: object) -> object:
+    """Escape control characters, and texts that are not UTF-8, in what the template prints."""
+    return (
+        printable_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    )
+
+
+def _join_styles() -> str:
+    shared = [_read("batch.page", name) for name in SHARED_STYLES]
+    return "\n".join([*shared, _read("trainer.page", "page.css")])
+
+
+def _read(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _check_own(path: Path, mark: str) -> None:
+    """Check that a file is missing or was written here."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            start = file.read(HEAD_CHARS)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path} can't be read ({error.strerror})", "move it away") from error
+    if mark not in start:
+        raise OutputError(f"{path} was not written by `trainer train`", "move it away")
+
+
+def _publish(path: Path, text: str) -> None:
+    draft = Draft(path, "file", "choose another --run")
+    try:
+        draft.stream.write(text.encode("utf-8"))
+        draft.publish()
+    except BaseException:
+        draft.discard()
+        raise
