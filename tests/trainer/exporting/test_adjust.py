@@ -11,14 +11,15 @@ from PIL import Image
 from batch.errors import InputError, ModelError
 from batch.models.contract import load_model
 from batch.models.model import Model
-from tests.support.review_data import Row, write_review, write_snapshots
+from batch.records import Box
+from tests.support.review_data import Row, is_held, write_review, write_snapshots
 from tests.support.tiny_models import bright_model, save_model
 from tests.support.trainer_data import tiny_export
 from trainer.cli.main import cli
 from trainer.datasets.dataset import Split
 from trainer.datasets.drawn_faces import Mood, draw_face
-from trainer.datasets.review import Review
-from trainer.datasets.reviewed_samples import read_reviewed
+from trainer.datasets.review import Review, Verdict
+from trainer.datasets.reviewed_samples import read_reviewed, read_reviewed_samples
 from trainer.datasets.samples import build_split
 from trainer.evaluation.exported_models import derive_framing, open_model, predict_onnx
 from trainer.evaluation.gate import check_compatible
@@ -226,6 +227,7 @@ REPORT = "path,status,label,face,face_left,face_top,face_width,face_height\n"
 def test_unreviewed_photos_of_the_report_are_selected(tmp_path: Path, tiny: Model) -> None:
     night = write_snapshots(tmp_path, Mood.SAD, learn=2, held=1, first_seed=0)
     rest = write_snapshots(tmp_path, Mood.HAPPY, learn=15, held=5, first_seed=100)
+    rest.sort(key=is_held)
     rows: list[Row] = [{"path": p.name, **BOX, "said": "happy", "label": "sad"} for p in night]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
     reviewed = read_reviewed(review, ("happy", "sad"), derive_framing(tiny))
@@ -237,6 +239,12 @@ def test_unreviewed_photos_of_the_report_are_selected(tmp_path: Path, tiny: Mode
     report.write_text(REPORT + "\n".join(lines) + "\n")
     others = read_unreviewed(report, review, reviewed)
     assert others.shape == (5 * 2, SIDE, SIDE, 1)
+    # A photo that people may review later as a part of the sample is not trained on.
+    answers = [Verdict(p, None, Box(0, 0, 32, 32, 1.0), "happy", "happy", "") for p in rest]
+    samples, _ = read_reviewed_samples(answers, reviewed.labels, reviewed.framing)
+    held_out = {s.pixels.tobytes() for s in samples if is_held(Path(s.name))}
+    assert len(held_out) == 5
+    assert not {p.tobytes() for p in others} & held_out
     learnt = reviewed.get_split((*reviewed.learn, *reviewed.held)).pixels
     assert not {p.tobytes() for p in others} & {p.tobytes() for p in learnt}
     assert np.array_equal(read_unreviewed(report, review, reviewed), others)
@@ -250,7 +258,12 @@ def test_unreviewed_photos_of_the_report_are_selected(tmp_path: Path, tiny: Mode
     report.write_text("\n".join([REPORT.rstrip() + ",source", *people]) + "\n")
     assert len(read_unreviewed(report, review, reviewed)) == 4
     # A copy of a reviewed photo is skipped, although its path and bytes are others.
-    Image.open(night[0]).point(lambda level: max(0, level - 2)).save(tmp_path / "copy.png")
+    with Image.open(night[0]) as image:
+        for compression in range(10):
+            copy = image.point(lambda level: max(0, level - 2))
+            copy.save(tmp_path / "copy.png", compress_level=compression)
+            if not is_held(tmp_path / "copy.png"):
+                break
     report.write_text(REPORT + "\n".join([*answered, "copy.png,ok,happy,1,0,0,32,32"]) + "\n")
     assert len(read_unreviewed(report, review, reviewed)) == 5
 
