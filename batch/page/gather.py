@@ -84,10 +84,12 @@ class PageRow:
         """Whether people can answer for the row: the photo can be seen."""
         return self.saved.status != Status.FAILED and not self.saved.missing
 
-    @property
-    def place(self) -> float:
-        """Place of the photo's digest among all, 0 to 1; 0 without one."""
-        return place_digest(self.sha256.hex()) if self.sha256 else 0.0
+    def is_above(self, place: float) -> bool:
+        """Return whether the place of the photo's digest among all, 0 to 1, is at least this."""
+        # The first byte excludes most rows at a tenth of the time.
+        if self.sha256 is None or self.sha256[0] < int(place * 256):
+            return False
+        return place_digest(self.sha256.hex()) >= place
 
     @property
     def doubt(self) -> tuple[float, int]:
@@ -95,11 +97,13 @@ class PageRow:
         return 2.0 if self.saved.confidence is None else self.saved.confidence, self.number
 
     @property
-    def rank(self) -> tuple[bool, bool, float, tuple[float, int]]:
+    def rank(self) -> tuple[object, ...]:
         """Sort key: what is kept of a report that is cut comes first."""
-        is_failed, place = self.saved.status == Status.FAILED, self.place
-        highest_place = -place if place >= SAMPLE_KEPT_FROM else 0.0
-        return not is_failed, self.source != Source.REVIEW, highest_place, self.doubt
+        is_failed = self.saved.status == Status.FAILED
+        start = not is_failed, self.source != Source.REVIEW
+        if self.sha256 and self.is_above(SAMPLE_KEPT_FROM):
+            return *start, False, bytes(255 - byte for byte in self.sha256), self.number
+        return *start, True, *self.doubt
 
     @property
     def reason(self) -> str | None:

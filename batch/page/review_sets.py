@@ -43,7 +43,7 @@ def find_sample(
     places = [
         (row.sha256, index)
         for index, row in enumerate(rows)
-        if row.sha256 and row.place >= first and row.can_review
+        if row.sha256 and row.is_above(first) and row.can_review
     ]
     places.sort(key=lambda place: (place[0], -place[1]), reverse=True)
     sample: list[int] = []
@@ -77,11 +77,11 @@ def choose_to_learn_from(
     candidates = [
         (row.doubt, index)
         for index, row in enumerate(rows)
-        if index not in answered
-        and row.sha256
-        and row.place < TRAIN_SHARE
-        and row.number in pictures
+        if row.number in pictures
         and pictures[row.number].colours
+        and index not in answered
+        and row.sha256
+        and not row.is_above(TRAIN_SHARE)
     ]
     chosen: list[int] = []
     colours: list[bytes] = []

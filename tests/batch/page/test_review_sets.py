@@ -40,11 +40,11 @@ def test_the_sample_is_the_highest_digests_all_of_them_held_out() -> None:
     sample = find_sample(ROWS, (), is_complete=True)
     highest = sorted(ROWS, key=lambda row: row.sha256 or b"", reverse=True)[:50]
     assert [ROWS[index] for index in sample] == highest
-    assert all(row.place >= TRAIN_SHARE for row in highest)
+    assert all(row.is_above(TRAIN_SHARE) for row in highest)
     # There are no more than the held-out ones.
     all_of_them = find_sample(ROWS, (), is_complete=True, size=COUNT)
-    assert all(ROWS[index].place >= TRAIN_SHARE for index in all_of_them)
-    assert len(all_of_them) == sum(row.place >= TRAIN_SHARE for row in ROWS)
+    assert all(ROWS[index].is_above(TRAIN_SHARE) for index in all_of_them)
+    assert len(all_of_them) == sum(row.is_above(TRAIN_SHARE) for row in ROWS)
     assert 0.17 * COUNT < len(all_of_them) < 0.23 * COUNT
 
 
@@ -65,14 +65,14 @@ def test_the_sample_stays_and_grows_with_answers_and_with_photos() -> None:
     later = [*ROWS, *(make_row(number) for number in range(COUNT, 2 * COUNT))]
     sample = find_sample(later, set(first), is_complete=True)
     assert sum(index not in set(first) for index in sample) == 50
-    lowest = min(later[index].place for index in sample)
+    lowest = min(later[index].sha256 or b"" for index in sample)
     assert find_paths(later, sample) == {
-        row.saved.path for row in later if row.place >= lowest
+        row.saved.path for row in later if (row.sha256 or b"") >= lowest
     }  # all photos above a digest: a uniform sample
     joined = [index for index in sample if index >= COUNT]
     assert joined
     # Answers to other photos change nothing.
-    trained = {index for index, row in enumerate(ROWS) if row.place < TRAIN_SHARE}
+    trained = {index for index, row in enumerate(ROWS) if not row.is_above(TRAIN_SHARE)}
     assert find_sample(ROWS, trained, is_complete=True) == first
 
 
@@ -108,8 +108,8 @@ def test_a_report_that_is_cut_keeps_its_sample(
     assert find_paths(cut.rows, find_sample(cut.rows, (), False, 5)) == of_all
     # Below the place from which all photos are kept, a sample would not be random.
     most = find_sample(cut.rows, (), False, 50)
-    assert {cut.rows[index].place >= 0.99 for index in most} == {True}
-    assert len(most) == sum(row.place >= 0.99 for row in whole.rows) < 50
+    assert {cut.rows[index].is_above(0.99) for index in most} == {True}
+    assert len(most) == sum(row.is_above(0.99) for row in whole.rows) < 50
 
 
 def test_the_sample_has_the_first_pictures() -> None:
@@ -125,9 +125,9 @@ def test_the_sample_has_the_first_pictures() -> None:
 def test_the_least_certain_photos_that_may_be_trained_on_are_chosen_to_learn_from() -> None:
     pictures = {row.number: PagePicture(b"webp", colours=spread(row.number)) for row in ROWS}
     doubtful = sorted(ROWS, key=lambda row: row.doubt)
-    answered = {next(row.number for row in doubtful if row.place < TRAIN_SHARE)}
+    answered = {next(row.number for row in doubtful if not row.is_above(TRAIN_SHARE))}
     chosen = choose_to_learn_from(ROWS, pictures, answered)
-    may = [r for r in doubtful if r.place < TRAIN_SHARE and r.number not in answered]
+    may = [r for r in doubtful if not r.is_above(TRAIN_SHARE) and r.number not in answered]
     assert [ROWS[index] for index in chosen] == may[:50]
     # Photos without a picture can't be judged.
     del pictures[may[0].number]
