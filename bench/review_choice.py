@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from batch.page.review_sets import MAX_SERIES_DIFFERENCE
 from bench.loop_data import (
     FURTHER_SHOTS,
     LabelledPhotos,
@@ -42,8 +43,6 @@ FIRST = "none: the first model"
 RANDOM_DRAWS = 5
 # Candidates of a diverse choice, as a multiple of the number of chosen photos.
 POOL_FACTOR = 3
-# Mean difference of colours, in levels of 0 to 255, up to which two photos are of one series.
-SAME_SHOT = 12.0
 SERIES_SHARE = 0.3
 
 # Chooses the positions of photos among the incoming ones.
@@ -199,7 +198,7 @@ def choose_distinct(order: Targets, places: Floats, count: int) -> Targets:
     skipped: list[int] = []
     for one in order:
         distances = np.abs(places[chosen] - places[one]).mean(axis=1)
-        (skipped if (distances < SAME_SHOT).any() else chosen).append(int(one))
+        (skipped if (distances < MAX_SERIES_DIFFERENCE).any() else chosen).append(int(one))
     return np.array([*chosen, *skipped][:count])
 
 
