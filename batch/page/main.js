@@ -15,8 +15,7 @@ function fillForm(report) {
     ["open", "not reviewed"],
     ["done", "reviewed"],
     ["corrected", "corrected"],
-    ...(report.sampled.size ? [["sample", "random sample, to review"]] : []),
-    ...(report.chosenRows.size ? [["chosen", "chosen to learn from"]] : []),
+    ...reviewSetOptions(report),
   ]);
   byId("folders").append(
     ...[...report.rows.folders]
@@ -97,10 +96,7 @@ class Page {
     addEventListener("beforeunload", (event) => {
       if (!this.answers.isStored && !this.answers.isDownloaded) event.preventDefault();
     });
-    for (const review of ["sample", "chosen"])
-      byId(`show-${review}`).addEventListener("click", () =>
-        this.filter({ review, sort: "review" }),
-      );
+    listenToReviewSets((fields) => this.filter(fields));
     this.view(this.isGallery);
     this._showDone();
   }

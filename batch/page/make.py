@@ -67,6 +67,7 @@ SCRIPTS = (
     "closeup.js",
     "summary.js",
     "reviewsets.js",
+    "csv.js",
     "reviewfile.js",
     "keys.js",
     "main.js",

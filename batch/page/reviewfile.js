@@ -35,10 +35,6 @@ function digestOf(hex) {
   return btoa(String.fromCharCode(...bytes)).replaceAll("=", "");
 }
 
-function csvField(text) {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
-
 // Whether an answer is one of the random sample. It says how often the model was right, so the
 // model's answer must be known.
 const isRandom = (report, row) => report.sampled.has(row) && report.said(row) !== null;
@@ -75,39 +71,6 @@ function downloadReview(report, answers) {
   element("a", { href: address, download: "review.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
   answers.isDownloaded = true;
-}
-
-// Parses CSV strictly. Returns records with the number of their first line and either their cells
-// or the fault; nothing is read after an unclosed quote.
-function parseCsv(text) {
-  const field = /"([^"]*(?:""[^"]*)*)"(?=[,\r\n]|$)|([^",\r\n]*)(?=[,\r\n]|$)/y;
-  const records = [];
-  let [at, line] = [0, 1];
-  while (at < text.length) {
-    const record = { line, cells: [] };
-    for (;;) {
-      field.lastIndex = at;
-      const found = field.exec(text);
-      if (!found) {
-        record.fault = "has a stray or unclosed quote";
-        const isQuoted = text[at] === '"';
-        const end = isQuoted ? -1 : text.indexOf("\n", at);
-        at = end < 0 ? text.length : end;
-        if (isQuoted) record.fault += "; the lines after it are not read";
-        break;
-      }
-      record.cells.push(found[1]?.replaceAll('""', '"') ?? found[2]);
-      line += found[0].split("\n").length - 1;
-      at = field.lastIndex;
-      if (text[at] !== ",") break;
-      at++;
-    }
-    if (text[at] === "\r") at++;
-    if (text[at] === "\n") at++;
-    line++;
-    if (record.fault || record.cells.length > 1 || record.cells[0]) records.push(record);
-  }
-  return records;
 }
 
 const numberOf = (text) => (/^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN);

@@ -39,3 +39,16 @@ function showReviewSets(report, answers) {
   byId("accuracy").textContent = accuracyText(report, answers, sample);
   byId("review-sets").hidden = !report.sampled.size && !report.chosenRows.size;
 }
+
+// The options of the field `review` that select a set.
+function reviewSetOptions(report) {
+  return [
+    ...(report.sampled.size ? [["sample", "random sample, to review"]] : []),
+    ...(report.chosenRows.size ? [["chosen", "chosen to learn from"]] : []),
+  ];
+}
+
+function listenToReviewSets(filter) {
+  for (const review of ["sample", "chosen"])
+    byId(`show-${review}`).addEventListener("click", () => filter({ review, sort: "review" }));
+}
