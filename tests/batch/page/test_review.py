@@ -344,5 +344,6 @@ def test_faces_have_numbers_and_odd_names_are_quoted(browser: Browser, tmp_path:
         "said": "sad",
         "confidence": "0.8000",
         "label": "happy",
+        "sample": "",
     }
     assert [(row["path"], row["face"]) for row in rows] == [('a, "b".jpg', "2"), ("./=c.jpg", "1")]
