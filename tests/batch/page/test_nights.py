@@ -180,7 +180,10 @@ def test_a_page_starts_with_the_reviews_file(browser: Browser, tmp_path: Path) -
     (tmp_path / "results.csv.reviews.csv").write_text(write_review_lines(lines))
     page = make_night(tmp_path, rows)
     data = page_data(page)
-    assert data["recorded"] == [[0, "happy", "sad", 7500], [1, "sad", "happy", 7500]]
+    assert data["recorded"] == [
+        [0, "happy", "sad", 7500, False],
+        [1, "sad", "happy", 7500, False],
+    ]
     assert data["facts"][-1] == [
         "Reviews",
         "2 reviewed, 2 about photos or faces that are not in this page, "
