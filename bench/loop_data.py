@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, ImageEnhance
 
+from batch.page.thumbnails import compute_colours
 from batch.records import Failure, Region
 from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
@@ -27,6 +29,7 @@ from trainer.training.pretrained import build_network, initialise_network
 from trainer.training.probe import compute_channel_means, fit_classifier, standardise_features
 
 FOLDS = 5
+FURTHER_SHOTS = 3
 SETTINGS = Path("configs/people.toml")
 FRAMING = Framing(Region.IMAGE, side=160, channels=3)
 
@@ -54,19 +57,34 @@ class LabelledPhotos:
         targets: int64 [n], the label of each photo.
         groups: int64 [n], equal for near duplicates.
         has_face: bool [n], whether the detector finds a face.
+        colours: float32 [n, 192], mean colours of the fields of an 8 x 8 grid, 0 to 255.
+        is_first: bool [n], False for the further shots of a series.
+
+    Args:
+        people: folder with a sub-folder of photos for each label.
+        series_share: share of the photos that get ``FURTHER_SHOTS`` similar ones.
     """
 
-    def __init__(self, people: Path) -> None:
+    def __init__(self, people: Path, series_share: float = 0.0) -> None:
         part, config = load_folders(people, FRAMING).get_split("all"), load_config(SETTINGS)
         network = build_network(config, part.votes.shape[1], FRAMING.channels)
         initialise_network(network, config.init)
         assert isinstance(network, PhotoNet)
         self._network, self._decay = network.eval(), config.probe
-        sides = (part.pixels, part.pixels[:, :, ::-1])
-        self._means = [compute_channel_means(network, pixels) for pixels in sides]
-        self.votes, self.targets = part.votes, part.targets
-        self.groups = group_near_duplicates(compute_perceptual_hash(part.pixels))
-        self.has_face = _detect_faces(people, part.pixels)
+        rng, count = np.random.default_rng(1), len(part.pixels)
+        has_series = np.flatnonzero(rng.random(count) < series_share)
+        # The photo of each shot.
+        shots = np.concatenate([np.arange(count), np.repeat(has_series, FURTHER_SHOTS)])
+        further = [_move_camera(part.pixels[photo], rng) for photo in shots[count:]]
+        pixels = np.concatenate([part.pixels, np.stack(further)]) if further else part.pixels
+        sides = (pixels, pixels[:, :, ::-1])
+        self._means = [compute_channel_means(network, side) for side in sides]
+        self.votes, self.targets = part.votes[shots], part.targets[shots]
+        self.groups = group_near_duplicates(compute_perceptual_hash(part.pixels))[shots]
+        self.has_face = _detect_faces(people, part.pixels)[shots]
+        colours = b"".join(compute_colours(Image.fromarray(shot)) for shot in pixels)
+        self.colours = np.frombuffer(colours, np.uint8).reshape(len(pixels), -1).astype(np.float32)
+        self.is_first = np.arange(len(shots)) < count
 
     def fit_network(self, learn: Targets) -> tuple[PhotoNet, LinearHead]:
         """Fit a network to the photos at some indices, as ``trainer train`` does."""
@@ -106,6 +124,44 @@ def split_by_face(
         folds = assign_folds(photos.groups[others], photos.targets[others], 2, seed)
         for half in range(2):
             yield LoopSplit(train, others[folds == half], others[folds != half])
+
+
+def split_with_new_kind(photos: LabelledPhotos, seeds: Sequence[int]) -> Iterator[LoopSplit]:
+    """Train on photos with a face; a half of those without is incoming, the rest evaluated.
+
+    The photos with a face are dealt into a part to train on, an incoming and an evaluated one.
+    """
+    with_face, without = np.flatnonzero(photos.has_face), np.flatnonzero(~photos.has_face)
+    without = without[~np.isin(photos.groups[without], photos.groups[with_face])]
+    for seed in seeds:
+        known = assign_folds(photos.groups[with_face], photos.targets[with_face], 3, seed)
+        new = assign_folds(photos.groups[without], photos.targets[without], 2, seed)
+        for turn in range(3):
+            train, incoming, evaluation = (with_face[known == (turn + k) % 3] for k in range(3))
+            yield LoopSplit(
+                train,
+                np.concatenate([incoming, without[new == turn % 2]]),
+                np.concatenate([evaluation, without[new != turn % 2]]),
+            )
+
+
+def split_series(photos: LabelledPhotos, seeds: Sequence[int]) -> Iterator[LoopSplit]:
+    """Split as ``split_alike`` does; only first shots of series are trained on and evaluated."""
+    for split in split_alike(photos, seeds):
+        train, evaluation = (
+            part[photos.is_first[part]] for part in (split.train, split.evaluation)
+        )
+        yield LoopSplit(train, split.incoming, evaluation)
+
+
+def _move_camera(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Make another shot of a photo, uint8 [H, W, C]: each side cut, and the brightness changed."""
+    image = Image.fromarray(pixels)
+    left, top, right, bottom = rng.uniform(0, 0.06, 4)
+    width, height = image.size
+    box = (left * width, top * height, (1 - right) * width, (1 - bottom) * height)
+    moved = image.resize(image.size, Image.Resampling.BILINEAR, box)
+    return np.asarray(ImageEnhance.Brightness(moved).enhance(rng.uniform(0.92, 1.08)))
 
 
 def _detect_faces(people: Path, pixels: Pixels) -> npt.NDArray[np.bool_]:

@@ -39,8 +39,8 @@ MAX_GALLERY = 5_000
     default=DEFAULT_GALLERY,
     show_default=True,
     metavar="N",
-    help="Photos with a thumbnail in the page: reviewed ones, up to half of them, then the least "
-    "certain.",
+    help="Photos with a thumbnail in the page: the random sample to review, then reviewed ones, up "
+    "to half of the rest, then the least certain.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
 def report(

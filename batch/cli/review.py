@@ -44,8 +44,11 @@ def apply(files: tuple[Path, ...], report: str, wait: bool) -> None:
     counts += [f"{number:,} unusable ({why})" for why, number in applied.unusable.items()]
     file, rows = path_text(applied.reviews), count_text(applied.rows, "row")
     name = path_text(parse_location(report))
-    for line in (
+    lines = [
         f"{file}: {count_text(applied.total, 'review')}, now {', '.join(counts) or 'none'}",
         f"{name}: {rows} with a person's answer; {applied.summary}",
-    ):
+    ]
+    if applied.accuracy:
+        lines.append(f"random sample: the model had {applied.accuracy.describe()}")
+    for line in lines:
         click.echo(escape_line(line), err=True)

@@ -102,6 +102,8 @@ class Content:
         facts: facts of the run, pairs of name and value.
         warnings: warnings of the run.
         pictures: pictures by row number.
+        sample: indices of the rows of the random sample, in the order in which they are reviewed.
+        chosen: indices of the rows that are chosen to learn from, likewise.
         recorded: answers of people that are already recorded.
         links: start of the links to the photos of each folder, in the order of the folders; empty
             texts for folders without links.
@@ -120,6 +122,8 @@ class Content:
     facts: Sequence[Fact] = ()
     warnings: Sequence[str] = ()
     pictures: Mapping[int, PagePicture] = field(default_factory=dict)
+    sample: Sequence[int] = ()
+    chosen: Sequence[int] = ()
     recorded: RecordedAnswers = field(default_factory=lambda: RecordedAnswers({}))
     links: Sequence[str] = ()
     unlinked: Sequence[int] = ()
@@ -145,6 +149,8 @@ class Content:
             "changes": _changes_json(self.changes),
             "changed": _changed_rows_json(self.changes, self.rows),
             "rows": pack_columns(self.rows, labels),
+            "sample": self.sample,
+            "chosen": self.chosen,
             "recorded": _recorded_json(self.recorded),
             "forgotten": [
                 [answers.mtime_ms, sorted(answers.by_row.items())]
@@ -228,8 +234,12 @@ def _answer_text(row: SavedRow) -> str:
 
 
 def _recorded_json(recorded: RecordedAnswers) -> list[list[Any]]:
-    """List recorded answers: index, label, and what the model said with which confidence."""
+    """List recorded answers.
+
+    Each has index, label, what the model said with which confidence, and whether the answer is
+    recorded as one of the random sample.
+    """
     return [
-        [index, answer.label, answer.said, pack_confidence(answer.confidence)]
+        [index, answer.label, answer.said, pack_confidence(answer.confidence), answer.is_random]
         for index, answer in sorted(recorded.by_row.items())
     ]

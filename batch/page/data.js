@@ -17,8 +17,14 @@ class Report {
     this.times = timesOf(data.rows);
     this.unlinkedRows = new Set(data.unlinked);
     this.recordedAnswers = new Map(
-      data.recorded.map(([row, label, said, confidence]) => [row, { label, said, confidence }]),
+      data.recorded.map(([row, label, said, confidence, isRandom]) => [
+        row,
+        { label, said, confidence, isRandom },
+      ]),
     );
+    // The place of each row in the order of the review.
+    this.sampled = new Map(data.sample.map((row, at) => [row, at]));
+    this.chosenRows = new Map(data.chosen.map((row, at) => [row, at]));
     this.missing = new Set(data.rows.missing);
     this.errors = new Map(data.rows.error);
     this.changed = new Map(

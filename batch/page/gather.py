@@ -17,6 +17,7 @@ from batch.files.publish import is_device
 from batch.path_text import escape_formula, path_text
 from batch.reading.dataset_reader import require_success
 from batch.reading.fields import read_checked_records
+from batch.reading.held_out import place_digest
 from batch.reading.saved import (
     REQUIRED_COLUMNS,
     SavedReport,
@@ -35,9 +36,11 @@ _MORE = ("face", "source", "faces", *BOX_COLUMNS, *_SIZE, "sha256", "taken", "ca
 _REASONS = frozenset(map(str, Reason))
 # Reason of a failure whose column `error` names no known reason.
 OTHER_REASON = "other"
-# Most rows in a page. A longer report is cut to its failures, reviewed rows and least certain
-# answers.
+# Most rows in a page. A longer report is cut to its failures, reviewed rows, photos that can be in
+# the random sample, and least certain answers.
 MAX_ROWS = 200_000
+# Place of the digests from which photos can be in the random sample of a report that is cut.
+SAMPLE_KEPT_FROM = 0.99
 # Bins of equal width for confidences, 0 to 1.
 BINS = 20
 # Statuses as the page names them.
@@ -77,11 +80,30 @@ class PageRow:
     camera: str | None = None
 
     @property
-    def rank(self) -> tuple[bool, bool, float, int]:
-        """Sort key: failures first, then people's answers, then the least certain answers."""
-        confidence = 2.0 if self.saved.confidence is None else self.saved.confidence
+    def can_review(self) -> bool:
+        """Whether people can answer for the row: the photo can be seen."""
+        return self.saved.status != Status.FAILED and not self.saved.missing
+
+    def is_above(self, place: float) -> bool:
+        """Return whether the place of the photo's digest among all, 0 to 1, is at least this."""
+        # The first byte excludes most rows at a tenth of the time.
+        if self.sha256 is None or self.sha256[0] < int(place * 256):
+            return False
+        return place_digest(self.sha256.hex()) >= place
+
+    @property
+    def doubt(self) -> tuple[float, int]:
+        """Sort key: the least certain answers first, rows without an answer last."""
+        return 2.0 if self.saved.confidence is None else self.saved.confidence, self.number
+
+    @property
+    def rank(self) -> tuple[object, ...]:
+        """Sort key: what is kept of a report that is cut comes first."""
         is_failed = self.saved.status == Status.FAILED
-        return not is_failed, self.source != Source.REVIEW, confidence, self.number
+        start = not is_failed, self.source != Source.REVIEW
+        if self.sha256 and self.is_above(SAMPLE_KEPT_FROM):
+            return *start, False, bytes(255 - byte for byte in self.sha256), self.number
+        return *start, True, *self.doubt
 
     @property
     def reason(self) -> str | None:

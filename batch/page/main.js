@@ -15,6 +15,7 @@ function fillForm(report) {
     ["open", "not reviewed"],
     ["done", "reviewed"],
     ["corrected", "corrected"],
+    ...reviewSetOptions(report),
   ]);
   byId("folders").append(
     ...[...report.rows.folders]
@@ -35,7 +36,10 @@ function fillForm(report) {
   fillOptions(
     byId("sort"),
     Object.entries(SORTS).filter(
-      ([sort]) => (sort !== "changed" || report.changes) && (sort !== "taken" || hasTimes),
+      ([sort]) =>
+        (sort !== "changed" || report.changes) &&
+        (sort !== "taken" || hasTimes) &&
+        (sort !== "review" || report.sampled.size || report.chosenRows.size),
     ),
   );
 }
@@ -92,6 +96,7 @@ class Page {
     addEventListener("beforeunload", (event) => {
       if (!this.answers.isStored && !this.answers.isDownloaded) event.preventDefault();
     });
+    listenToReviewSets((fields) => this.filter(fields));
     this.view(this.isGallery);
     this._showDone();
   }
@@ -163,6 +168,7 @@ class Page {
     const corrected = done.filter((row) => this.answers.isCorrected(row)).length;
     byId("done").textContent = `${counted(done.length)} of ${counted(all)}`;
     byId("corrected").textContent = counted(corrected);
+    showReviewSets(this.report, this.answers);
     byId("undo").disabled = !past.length;
     byId("download").disabled = !this.answers.newRows().length;
     const notes = [

@@ -38,6 +38,7 @@ from batch.page.history import (
 )
 from batch.page.links import find_link_starts, find_secret_links
 from batch.page.recorded_answers import RecordedAnswers, read_recorded_answers
+from batch.page.review_sets import choose_to_learn_from, find_sample
 from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_pictured, make_pictures
 from batch.path_text import path_text
 from batch.records import ABSTAIN_OUTPUTS
@@ -65,6 +66,8 @@ SCRIPTS = (
     "item.js",
     "closeup.js",
     "summary.js",
+    "reviewsets.js",
+    "csv.js",
     "reviewfile.js",
     "keys.js",
     "main.js",
@@ -205,6 +208,9 @@ def _build_content(request: PageJob, digest: str) -> tuple[Content, KeptEditions
         request.report, read.rows, [*read.totals.labels, *ABSTAIN_OUTPUTS]
     )
     links = find_link_starts(list_folders(read.rows), request.photos, request.output)
+    is_complete = len(read.rows) == read.totals.rows
+    sample = find_sample(read.rows, recorded.by_row, is_complete)
+    pictures = _make_pictures(request, read, recorded, sample)
     content = Content(
         title=path_text(Path(request.report.name)),
         digest=digest,
@@ -217,7 +223,9 @@ def _build_content(request: PageJob, digest: str) -> tuple[Content, KeptEditions
         changes=changes,
         facts=[*facts, *recorded.list_facts()],
         warnings=[*warnings, *recorded.warnings],
-        pictures=_make_pictures(request, read, recorded),
+        pictures=pictures,
+        sample=sample,
+        chosen=choose_to_learn_from(read.rows, pictures, recorded.by_row),
         recorded=recorded,
         links=links,
         unlinked=find_secret_links(read.rows),
@@ -238,10 +246,10 @@ def _find_history(
 
 
 def _make_pictures(
-    request: PageJob, read: PageReport, recorded: RecordedAnswers
+    request: PageJob, read: PageReport, recorded: RecordedAnswers, sample: Sequence[int]
 ) -> Mapping[int, PagePicture]:
     reviewed = {index: answer.position for index, answer in recorded.by_row.items()}
-    chosen = choose_pictured(read.rows, request.gallery, reviewed)
+    chosen = choose_pictured(read.rows, request.gallery, reviewed, sample)
     made = find_publish_time(request.report)
     pictures = make_pictures(chosen, request.photos, read.saved.per_face, made)
     return {row.number: picture for row, picture in pictures}

@@ -7,6 +7,7 @@ const SORTS = {
   name: "path",
   changed: "changed first",
   taken: "date taken",
+  review: "review order",
 };
 
 const DAY = 86_400_000; // milliseconds
@@ -23,6 +24,8 @@ class Query {
     const doubt = (row) => (report.confidence(row) < 0 ? 2 : report.confidence(row));
     const sure = (row) => report.confidence(row);
     const time = (row) => (Number.isNaN(report.time(row)) ? Infinity : report.time(row));
+    const reviewRank = (row) =>
+      report.sampled.get(row) ?? report.size + (report.chosenRows.get(row) ?? report.size);
     const changedRank = (row) => (report.changed.has(row) ? 0 : 1);
     this.compare = {
       doubtful: (a, b) => doubt(a) - doubt(b) || a - b,
@@ -32,6 +35,7 @@ class Query {
         this.texts[a] < this.texts[b] ? -1 : this.texts[a] > this.texts[b] ? 1 : a - b,
       // Rows without a date come last: both are infinite, and their difference is not a number.
       taken: (a, b) => (time(a) < time(b) ? -1 : time(a) > time(b) ? 1 : a - b),
+      review: (a, b) => reviewRank(a) - reviewRank(b) || doubt(a) - doubt(b) || a - b,
       changed: (a, b) => changedRank(a) - changedRank(b) || doubt(a) - doubt(b) || a - b,
     };
   }
@@ -76,8 +80,11 @@ class Query {
       const inside = report.rows.folders.map((name) => name.startsWith(folder));
       tests.push((row) => inside[report.rows.folder[row]]);
     }
+    const isAsked = (rows, row) => rows.has(row) && !report.recordedAnswers.has(row);
     if (review === "open") tests.push((row) => report.canReview(row) && !answers.has(row));
     if (review === "done") tests.push((row) => answers.has(row));
+    if (review === "sample") tests.push((row) => isAsked(report.sampled, row));
+    if (review === "chosen") tests.push((row) => isAsked(report.chosenRows, row));
     if (review === "corrected") tests.push((row) => answers.isCorrected(row));
     if (change === "any") tests.push((row) => report.changed.has(row));
     else if (change) tests.push((row) => report.changed.get(row)?.change === change);

@@ -31,12 +31,14 @@ class RecordedAnswer:
         said: the answer of the model, likewise; empty if it had none, None if unknown.
         confidence: the confidence of the model; None if unknown.
         position: position in the reviews file, to which new answers are appended; -1 without one.
+        is_random: whether it is recorded as an answer of the random sample.
     """
 
     label: str
     said: str | None = None
     confidence: float | None = None
     position: int = -1
+    is_random: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def read_recorded_answers(
         line = _find_line(reviews, row)
         if line is not None and line.label in known:
             by_row[index] = RecordedAnswer(
-                line.label, line.said, line.confidence, positions[id(line)]
+                line.label, line.said, line.confidence, positions[id(line)], line.is_random
             )
             used.add(id(line))
     unknown = sum(line.label not in known for line in reviews)

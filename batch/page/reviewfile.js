@@ -16,6 +16,12 @@ const REVIEW_COLUMNS = [
   "said",
   "confidence",
   "label",
+  "sample",
+];
+// The columns of earlier releases.
+const FORMER_COLUMNS = [
+  REVIEW_COLUMNS.slice(0, -1),
+  REVIEW_COLUMNS.slice(0, -1).filter((name) => name !== "sha256"),
 ];
 const BOX_COLUMNS = REVIEW_COLUMNS.slice(3, 7);
 
@@ -29,14 +35,19 @@ function digestOf(hex) {
   return btoa(String.fromCharCode(...bytes)).replaceAll("=", "");
 }
 
-function csvField(text) {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
+// Whether an answer is one of the random sample. It says how often the model was right, so the
+// model's answer must be known.
+const isRandom = (report, row) => report.sampled.has(row) && report.said(row) !== null;
 
-// The answers that the reviews file does not have yet: an old page overrides no newer answer.
+// The answers that the reviews file does not have yet: an old page overrides no newer answer. A
+// recorded answer is among them if its photo has joined the sample since.
 function reviewText(report, answers) {
   const lines = [REVIEW_COLUMNS];
-  for (const row of answers.newRows()) {
+  const joined = [...report.recordedAnswers].filter(
+    ([row, { isRandom: wasRandom }]) => !wasRandom && isRandom(report, row) && answers.has(row),
+  );
+  const rows = new Set([...answers.newRows(), ...joined.map(([row]) => row)]);
+  for (const row of [...rows].sort((a, b) => a - b)) {
     const box = report.box(row);
     const sides = box.length ? box.map((side) => side.toFixed(1)) : BOX_COLUMNS.map(() => "");
     const confidence = report.saidConfidence(row);
@@ -48,6 +59,7 @@ function reviewText(report, answers) {
       report.said(row) ?? "",
       confidence < 0 ? "" : confidence.toFixed(4),
       answers.get(row),
+      isRandom(report, row) ? "random" : "",
     ]);
   }
   return lines.map((fields) => `${fields.map(csvField).join(",")}\n`).join("");
@@ -61,39 +73,6 @@ function downloadReview(report, answers) {
   answers.isDownloaded = true;
 }
 
-// Parses CSV strictly. Returns records with the number of their first line and either their cells
-// or the fault; nothing is read after an unclosed quote.
-function parseCsv(text) {
-  const field = /"([^"]*(?:""[^"]*)*)"(?=[,\r\n]|$)|([^",\r\n]*)(?=[,\r\n]|$)/y;
-  const records = [];
-  let [at, line] = [0, 1];
-  while (at < text.length) {
-    const record = { line, cells: [] };
-    for (;;) {
-      field.lastIndex = at;
-      const found = field.exec(text);
-      if (!found) {
-        record.fault = "has a stray or unclosed quote";
-        const isQuoted = text[at] === '"';
-        const end = isQuoted ? -1 : text.indexOf("\n", at);
-        at = end < 0 ? text.length : end;
-        if (isQuoted) record.fault += "; the lines after it are not read";
-        break;
-      }
-      record.cells.push(found[1]?.replaceAll('""', '"') ?? found[2]);
-      line += found[0].split("\n").length - 1;
-      at = field.lastIndex;
-      if (text[at] !== ",") break;
-      at++;
-    }
-    if (text[at] === "\r") at++;
-    if (text[at] === "\n") at++;
-    line++;
-    if (record.fault || record.cells.length > 1 || record.cells[0]) records.push(record);
-  }
-  return records;
-}
-
 const numberOf = (text) => (/^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN);
 
 // Parses the cells of a line; throws an error that says what is invalid.
@@ -101,7 +80,7 @@ function parseAnswer(cells, columns, report) {
   if (cells.length !== columns.length)
     throw new Error(`has ${cells.length} cells, not ${columns.length}`);
   const values = Object.fromEntries(columns.map((name, at) => [name, cells[at]]));
-  const { path, sha256 = "", face, confidence } = values;
+  const { path, sha256 = "", face, confidence, sample = "" } = values;
   const box = BOX_COLUMNS.map((name) => values[name]).filter(Boolean).map(numberOf);
   const label = FORMER_ANSWERS.get(values.label) ?? values.label;
   const shown = label.slice(0, MAX_SHOWN_CHARS);
@@ -113,6 +92,10 @@ function parseAnswer(cells, columns, report) {
     [face && !(/^\d+$/.test(face) && face >= 1 && face <= MAX_FACE), "has no number of a face"],
     [box.length % 4 || !box.every(Number.isFinite) || box[2] <= 0 || box[3] <= 0, "has no box"],
     [confidence && !(share >= 0 && share <= 1), "has no confidence between 0 and 1"],
+    [
+      !["", "random"].includes(sample),
+      `has the sample ${sample.slice(0, MAX_SHOWN_CHARS)}, not random`,
+    ],
     [!report.choices.includes(label), `has the label ${shown}, which this report lacks`],
   ];
   const fault = faults.find(([isFault]) => isFault);
@@ -123,7 +106,7 @@ function parseAnswer(cells, columns, report) {
 // Returns the answers for rows of the page, the number of lines about others, and the faults.
 function readReview(text, report, matcher) {
   const [head, ...lines] = parseCsv(text.replace(/^\ufeff/, ""));
-  const columns = [REVIEW_COLUMNS, REVIEW_COLUMNS.filter((name) => name !== "sha256")].find(
+  const columns = [REVIEW_COLUMNS, ...FORMER_COLUMNS].find(
     (names) => !head?.fault && names.join() === head?.cells.join(),
   );
   if (!columns) throw new Error(`does not have the columns ${REVIEW_COLUMNS.join()}`);

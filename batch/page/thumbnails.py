@@ -19,7 +19,7 @@ from batch.options import FileLimits
 from batch.page.gather import PageRow, PixelBox
 from batch.parallel import available_cores, thread_map
 from batch.path_text import parse_path_text
-from batch.records import Failure, Photo, Reason, Stage, Status, WorkerResult
+from batch.records import Failure, Photo, Reason, Stage, WorkerResult
 from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
@@ -28,6 +28,7 @@ from batch.workers.worker import WorkerTask
 MAX_TOTAL_BYTES = 32 * 1024**2
 MAX_PICTURE_SIDE = 320  # pixels
 QUALITY = 70  # of WebP, 0 to 100
+GRID = 8  # fields of ``compute_colours`` per side
 # Side of the picture of a face, as a multiple of the side of its box.
 SURROUND_FACTOR = 3.0
 
@@ -45,36 +46,42 @@ class PagePicture:
         data: a WebP file; empty without a picture.
         view: the part of the upright photo that it shows, in pixels of the photo.
         note: why there is no picture, or a warning; usually empty.
+        colours: mean colours of an 8 x 8 grid, RGB; empty without a picture.
     """
 
     data: bytes = b""
     view: PixelBox = (0, 0, 0, 0)
     note: str = ""
+    colours: bytes = b""
 
 
 def choose_pictured(
-    rows: Sequence[PageRow], count: int, reviewed: Mapping[int, int]
+    rows: Sequence[PageRow], count: int, reviewed: Mapping[int, int], sample: Sequence[int] = ()
 ) -> list[PageRow]:
-    """Choose the rows that get a picture: reviewed ones first, then the least certain ones.
+    """Choose the rows that get a picture.
 
-    Reviewed rows get at most half of the pictures, if others need them. Photos that failed or are
-    missing get none.
+    First those of the random sample that are not reviewed, then reviewed ones, then the least
+    certain ones. Reviewed rows get at most half of the pictures, if others need them. Photos that
+    failed or are missing get none.
 
     Args:
         rows: the rows of the page.
         count: the largest number of pictures.
         reviewed: the reviewed rows by their index; the value is higher for newer answers.
+        sample: indices of the rows of the random sample.
     """
+    asked = [index for index in sample if index not in reviewed][:count]
+    count -= len(asked)
     shown: list[PageRow] = []
     others: list[PageRow] = []
     newest = sorted(reviewed, key=lambda index: (-reviewed[index], index))
-    for index in (*newest, *(index for index in range(len(rows)) if index not in reviewed)):
-        row = rows[index]
-        if row.saved.status != Status.FAILED and not row.saved.missing:
-            (shown if index in reviewed else others).append(row)
-    others.sort(key=attrgetter("rank"))
+    done = {*reviewed, *asked}
+    for index in (*newest, *(index for index in range(len(rows)) if index not in done)):
+        if rows[index].can_review:
+            (shown if index in reviewed else others).append(rows[index])
+    others.sort(key=attrgetter("doubt"))
     del shown[max(count // 2, count - len(others)) :]
-    return [*shown, *others][:count]
+    return [*(rows[index] for index in asked), *[*shown, *others][:count]]
 
 
 def make_pictures(
@@ -129,7 +136,12 @@ def encode_picture(photo: Photo, box: PixelBox | None) -> PagePicture:
     image.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
     file = BytesIO()
     image.save(file, "WEBP", quality=QUALITY)
-    return PagePicture(file.getvalue(), view)
+    return PagePicture(file.getvalue(), view, colours=compute_colours(image))
+
+
+def compute_colours(image: Image.Image) -> bytes:
+    """Compute the mean colours of an 8 x 8 grid, in RGB: 192 bytes."""
+    return image.convert("RGB").resize((GRID, GRID), Image.Resampling.BOX).tobytes()
 
 
 def _make_photo_pictures(

@@ -13,14 +13,19 @@ from typing import BinaryIO
 from batch.errors import InputError, ReportError
 from batch.files.regular_file import open_regular
 from batch.path_text import parse_path_text, path_text, printable_text
+from batch.reading.held_out import is_held_out
 from batch.records import Abstain, Box
 from batch.reports.columns import BOX_COLUMNS
 from batch.reports.readers import MAX_LINE_BYTES, CsvReader, translate_read_errors
 from batch.row_json import MAX_PHOTO_SIDE
 
-REVIEW_COLUMNS = ("path", "sha256", "face", *BOX_COLUMNS, "said", "confidence", "label")
-# The columns of earlier versions, which did not record the digest.
-FORMER_COLUMNS = tuple(name for name in REVIEW_COLUMNS if name != "sha256")
+REVIEW_COLUMNS = ("path", "sha256", "face", *BOX_COLUMNS, "said", "confidence", "label", "sample")
+# The columns of earlier versions: without the sample, and before that without the digest.
+FORMER_COLUMNS = (
+    REVIEW_COLUMNS[:-1],
+    tuple(name for name in REVIEW_COLUMNS[:-1] if name != "sha256"),
+)
+RANDOM_SAMPLE = "random"
 # Current names of labels that earlier versions wrote.
 FORMER_ANSWERS = {"not_a_person": Abstain.NO_PERSON.value}
 MAX_REVIEW_LINES = 250_000  # of a file; they take 240 MB of memory
@@ -47,6 +52,7 @@ class ReviewLine:
         confidence: the report's confidence, 0 to 1; None if unknown.
         label: the right label as reports write it, ``neither`` or ``no_person``.
         where: file and line, for messages.
+        is_random: whether the photo is in the random sample of the report.
     """
 
     path: str
@@ -57,6 +63,7 @@ class ReviewLine:
     confidence: float | None
     label: str
     where: str = ""
+    is_random: bool = False
 
 
 def is_review(source: Path) -> bool:
@@ -65,7 +72,7 @@ def is_review(source: Path) -> bool:
         return False
     with source.open("rb") as file:
         line = file.readline(MAX_LINE_BYTES).decode("utf-8-sig", "replace").strip()
-    return tuple(line.split(",")) in (REVIEW_COLUMNS, FORMER_COLUMNS)
+    return tuple(line.split(",")) in (REVIEW_COLUMNS, *FORMER_COLUMNS)
 
 
 def read_review_file(file: Path) -> Iterator[ReviewLine]:
@@ -90,7 +97,7 @@ def read_review_lines(stream: BinaryIO, name: str) -> Iterator[ReviewLine]:
         ReportError: it is not CSV.
     """
     reader = CsvReader(stream, name)
-    if reader.columns not in (REVIEW_COLUMNS, FORMER_COLUMNS):
+    if reader.columns not in (REVIEW_COLUMNS, *FORMER_COLUMNS):
         raise ReviewError(
             f"{name} does not have the columns {','.join(REVIEW_COLUMNS)}", REVIEW_REMEDY
         )
@@ -118,6 +125,7 @@ def write_review_lines(lines: Iterable[ReviewLine]) -> str:
                 line.said,
                 "" if line.confidence is None else f"{line.confidence:.4f}",
                 line.label,
+                RANDOM_SAMPLE if line.is_random else "",
             )
         )
     return text.getvalue()
@@ -152,6 +160,7 @@ def _parse_line(row: Mapping[str, str], where: str) -> ReviewLine:
             confidence=_parse_confidence(row["confidence"]),
             label=FORMER_ANSWERS.get(row["label"], row["label"]),
             where=where,
+            is_random=_parse_sample(row.get("sample", ""), row.get("sha256", "")),
         )
     except ValueError as error:
         why = printable_text(str(error))[:_MAX_SHOWN_CHARACTERS]
@@ -162,6 +171,14 @@ def _parse_sha256(text: str) -> str:
     if text and not _SHA256.fullmatch(text.lower()):
         raise ValueError(f"{text} is not a SHA-256 in 64 hexadecimal digits")
     return text.lower()
+
+
+def _parse_sample(text: str, sha256: str) -> bool:
+    if text not in ("", RANDOM_SAMPLE):
+        raise ValueError(f"{text} is not a sample: it is {RANDOM_SAMPLE} or empty")
+    if text and not (sha256 and is_held_out(sha256)):
+        raise ValueError("a photo with this SHA-256, or without one, is in no random sample")
+    return bool(text)
 
 
 def _parse_face(text: str) -> int | None:

@@ -35,6 +35,7 @@ from batch.reviewing.reviews_file import (
     read_reviews,
     write_reviews,
 )
+from batch.reviewing.sample import SampleAccuracy, measure_sample
 from batch.stopping import Stop
 from batch.tally import MAX_NAMED
 
@@ -69,6 +70,7 @@ class Applied:
         total: answers in the reviews file.
         rows: rows of the report with a person's answer.
         summary: what was used of the reviews file, in words.
+        accuracy: how often the model was right on the random sample; None without one.
     """
 
     reviews: Path
@@ -77,6 +79,7 @@ class Applied:
     total: int
     rows: int
     summary: str
+    accuracy: SampleAccuracy | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ def apply_reviews(job: ReviewJob, stdout: BinaryIO, stop: Stop) -> Applied:
             if additions:
                 write_reviews(path, reviews, None if isinstance(location, Url) else location)
             report.publish()
-    return Applied(path, additions, unusable, len(reviews), rows, corrections.describe())
+    summary, accuracy = corrections.describe(), measure_sample(reviews)
+    return Applied(path, additions, unusable, len(reviews), rows, summary, accuracy)
 
 
 @contextmanager

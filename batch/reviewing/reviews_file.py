@@ -76,7 +76,7 @@ class Reviews:
         """Add an answer without a flaw, or override the one about the same photo or face.
 
         The model's answer and its box stay those of the first line: a page that is made after a
-        correction shows the correction instead.
+        correction shows the correction instead. A photo stays in the random sample.
         """
         lines = self._by_photo.setdefault(line.sha256, [])
         known = find_photo_line(lines) if line.face is None else find_face_line(lines, line.box)
@@ -84,7 +84,11 @@ class Reviews:
             lines.append(line)
             return Addition.NEW
         lines[lines.index(known)] = replace(
-            line, said=known.said, confidence=known.confidence, box=known.box
+            line,
+            said=known.said,
+            confidence=known.confidence,
+            box=known.box,
+            is_random=line.is_random or known.is_random,
         )
         return Addition.SAME if line.label == known.label else Addition.CHANGED
 

@@ -20,14 +20,15 @@ from trainer.datasets.review import (
     select_photo_verdicts,
 )
 
-SHA256 = "0a" * 32
+SHA256, HELD_OUT = "0a" * 32, "fa" * 32
 ROWS = (
-    f"photos/a.jpg,{SHA256},,,,,,happy,0.91,sad",
-    f"photos/b.jpg,{SHA256},1,10,20,30,40,happy,0.5,happy",
-    f"photos/b.jpg,{SHA256},2,50.5,20,30,40,,,neither",
-    '"photos/c,d.jpg",,,,,,,no_person,0.7,happy',
-    "photos/gr\u00f6\u00dfe.jpg,,1,1,2,3,4,sad,0.6,not_a_person",
-    "zip://in/e.jpg::photos.zip,,,,,,,sad,0.6,no_person",
+    f"photos/a.jpg,{SHA256},,,,,,happy,0.91,sad,",
+    f"photos/b.jpg,{SHA256},1,10,20,30,40,happy,0.5,happy,",
+    f"photos/b.jpg,{SHA256},2,50.5,20,30,40,,,neither,",
+    f"photos/s.jpg,{HELD_OUT},,,,,,happy,0.91,sad,random",
+    '"photos/c,d.jpg",,,,,,,no_person,0.7,happy,',
+    "photos/gr\u00f6\u00dfe.jpg,,1,1,2,3,4,sad,0.6,not_a_person,",
+    "zip://in/e.jpg::photos.zip,,,,,,,sad,0.6,no_person,",
 )
 
 

@@ -87,5 +87,7 @@ def adjust(
         created=(created or datetime.now(UTC)).date().isoformat(),
         decay=decay,
     )
-    publish_model(adjusted.graph, write_adjusted_card(adjusted, old, card), output)
+    publish_model(
+        adjusted.graph, write_adjusted_card(adjusted, old, card, reviewed.is_random), output
+    )
     click.echo(format_evaluation(adjusted.test))

@@ -16,6 +16,7 @@ import numpy as np
 
 from batch.errors import InputError
 from batch.path_text import parse_path_text
+from batch.reading.held_out import is_held_out
 from batch.records import Source, Status
 from trainer.datasets.dataset import (
     Dataset,
@@ -43,7 +44,8 @@ def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
 
     At most ``MAX_PSEUDO_SHARE`` times the number of the data's own photos are added, chosen by the
     digests of their files. Near duplicates of the data's own and of reviewed photos are skipped.
-    People's answers in the report are skipped too: ``add_review`` holds some of these out.
+    People's answers in the report are skipped too: ``add_review`` holds some of these out. So are
+    photos that a review would hold out, as people may review them later.
 
     Raises:
         InputError: the file is not a report, or has no photo for one of the labels.
@@ -55,7 +57,7 @@ def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
         if canonical_label(label) in labels
     ]
     samples, _ = read_samples(files, data.framing)
-    unique = {sample.digest: sample for sample in samples}
+    unique = {sample.digest: sample for sample in samples if not is_held_out(sample.digest)}
     ordered = [unique[digest] for digest in sorted(unique)]
     part = build_split(ordered, len(labels), data.framing)
     own = len(data.train) + len(data.validation) + len(data.test)

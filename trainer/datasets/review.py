@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batch.location import Location, Url
@@ -38,6 +38,7 @@ class Verdict:
         label: the right label, ``neither`` or ``no_person``.
         where: file and line of the verdict, for messages.
         sha256: SHA-256 of the photo that was reviewed, in hexadecimal; empty if unknown.
+        is_random: whether the photo is in the random sample of the report.
     """
 
     path: Location
@@ -47,6 +48,7 @@ class Verdict:
     label: str
     where: str
     sha256: str = ""
+    is_random: bool = False
 
     @property
     def confirms(self) -> bool:
@@ -63,6 +65,8 @@ class Verdict:
 def read_review(review: Review) -> list[Verdict]:
     """Read all files; the last of several verdicts on the same face or photo counts.
 
+    A photo that was in the random sample stays in it.
+
     Raises:
         ReviewError: a file can't be read, has other columns, or has an invalid line.
     """
@@ -71,7 +75,9 @@ def read_review(review: Review) -> list[Verdict]:
         for line in read_review_file(file):
             verdict = _make_verdict(line, review.photos)
             # Remove the earlier verdict first, so that the order is that of the last mention.
-            latest.pop((verdict.path, verdict.face), None)
+            earlier = latest.pop((verdict.path, verdict.face), None)
+            if earlier and earlier.is_random and earlier.sha256 == verdict.sha256:
+                verdict = replace(verdict, is_random=True)
             latest[verdict.path, verdict.face] = verdict
     return list(latest.values())
 
@@ -130,4 +136,5 @@ def _make_verdict(line: ReviewLine, photos: Path) -> Verdict:
         label=line.label,
         where=line.where,
         sha256=line.sha256,
+        is_random=line.is_random,
     )

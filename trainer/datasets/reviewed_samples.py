@@ -27,6 +27,7 @@ CHANGED_REASON = "the photo has changed since it was reviewed"
 # Names of skipped samples that are logged for each reason.
 MAX_NAMES = 5
 TRAIN_SPLIT = "train"
+HELD_OUT_REMEDY = "review more photos: the random sample on the page of the report is held out"
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,12 @@ class ReviewedSample(Sample):
     Attributes:
         box: the face, in pixels of the photo; None for a whole photo.
         confirms: whether the report's label was right.
+        is_random: whether the photo is in the random sample of the report.
     """
 
     box: Box | None = None
     confirms: bool = False
+    is_random: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class ReviewedData:
         labels: the classes.
         framing: how photos are turned into samples.
         learn: training-only samples.
-        held: held-out samples.
+        held: held-out samples that measure models: the random sample or, without one, all.
         skipped: photos that can't be used, each with the reason.
+        unsampled: the other held-out samples, which are not used.
     """
 
     labels: tuple[str, ...]
@@ -61,6 +65,12 @@ class ReviewedData:
     learn: tuple[ReviewedSample, ...]
     held: tuple[ReviewedSample, ...]
     skipped: tuple[Skipped, ...]
+    unsampled: tuple[ReviewedSample, ...] = ()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the held-out samples are a random sample of the report."""
+        return any(sample.is_random for sample in self.held)
 
     def get_split(self, samples: Sequence[ReviewedSample]) -> Split:
         """Build a split of samples; all votes for a sample are for its label."""
@@ -72,7 +82,8 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
 
     A face model gets the faces that labels were derived from, a whole-photo model the photos. As
     for folders of photos, the SHA-256 of a file's bytes decides its split: about 80 % are for
-    training, the others are held out. Photos that are missing or changed, near duplicates of
+    training, the others are held out. If some of these are of the random sample of the report,
+    only they are used. Photos that are missing or changed, near duplicates of
     held-out samples, and verdicts ``neither`` or ``no_person`` without such a class are skipped.
 
     Args:
@@ -99,15 +110,20 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
         reviewed, learn, reviewed.get_split(held), "a held-out sample of the review"
     )
     skipped += near
+    sample = tuple(one for one in held if one.is_random)
+    unsampled = tuple(one for one in held if not one.is_random) if sample else ()
     logger.info(
-        "%s: %d reviewed samples to train on, %d held out, %d skipped",
+        "%s: %d reviewed samples to train on, %d held out%s, %d skipped",
         ", ".join(map(str, review.files)),
         len(learn),
         len(held),
+        f" ({len(sample)} drawn at random, the others are not used)" if unsampled else "",
         len(skipped),
     )
     log_skipped(skipped)
-    return replace(reviewed, learn=learn, skipped=tuple(skipped))
+    return replace(
+        reviewed, learn=learn, held=sample or held, unsampled=unsampled, skipped=tuple(skipped)
+    )
 
 
 def add_review(data: Dataset, review: Review) -> Dataset:
@@ -260,6 +276,7 @@ def _crop_samples(
                 else resize_photo(photo, side, side, channels, framing.resize),
                 box=box,
                 confirms=verdict.confirms,
+                is_random=verdict.is_random,
             )
 
 

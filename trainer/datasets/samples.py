@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError
+from batch.reading.held_out import TRAIN_SHARE, place_digest
 from batch.records import Failure, Photo, Region
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
@@ -24,8 +25,8 @@ from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, drop_near_dupl
 # A picture with both sides of at most this many pixels is treated as a face crop.
 MAX_FACE_CROP_SIDE = 64
 TRAIN, VALIDATION, TEST = SPLIT_NAMES = ("train", "validation", "test")
-# Shares of all photos; the rest is the test split.
-TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
+# Share of all photos, after TRAIN_SHARE; the rest is the test split.
+VALIDATION_SHARE = 0.1
 # A class of this many photos has at least one in each split.
 MIN_SPREAD = 5
 OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not recorded."
@@ -143,7 +144,7 @@ def assign_split(digest: str, choices: Sequence[str] = SPLIT_NAMES) -> str:
 
     A split that is not among the choices is replaced by the training split.
     """
-    at = int(digest[:16], 16) / 16**16
+    at = place_digest(digest)
     split = TRAIN
     if at >= TRAIN_SHARE:
         split = VALIDATION if at < TRAIN_SHARE + VALIDATION_SHARE else TEST

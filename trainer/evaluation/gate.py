@@ -19,7 +19,7 @@ from batch.models.shipped import find_model
 from batch.records import Abstain
 from trainer.datasets.dataset import Split, select_samples
 from trainer.datasets.review import Review
-from trainer.datasets.reviewed_samples import ReviewedData, read_reviewed
+from trainer.datasets.reviewed_samples import HELD_OUT_REMEDY, ReviewedData, read_reviewed
 from trainer.evaluation.calibration_error import estimate_calibration_growth
 from trainer.evaluation.evaluate import find_columns, get_thresholds, match_to_model
 from trainer.evaluation.exported_models import derive_framing, predict_model
@@ -209,9 +209,7 @@ def compare_reviewed(
     classes = (*current.spec.labels, *_list_abstain_outputs(candidate, current))
     held = None if held is None else _select_classes(held, classes, labels, current)
     if held is None or not len(held):
-        raise InputError(
-            "no reviewed sample is held out", "review more photos: a fifth of them is held out"
-        )
+        raise InputError("no reviewed sample is held out", HELD_OUT_REMEDY)
     new, old = (
         _spread_columns(predict_model(m, held), m.spec.outputs, classes)
         for m in (candidate, current)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 import batch
 from batch.errors import InputError, UsageError
@@ -16,6 +15,7 @@ from batch.models.ensemble import load_ensemble
 from batch.models.model import Model
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
+from batch.reviewing.sample import compute_share_interval
 from batch.vision.decide import decide
 from batch.vision.read_file import read_file
 from trainer.datasets.review import Review, Verdict, read_review, select_photo_verdicts
@@ -31,14 +31,7 @@ from trainer.datasets.reviewed_samples import (
 from trainer.datasets.samples import Skipped, assign_split
 from trainer.evaluation.evaluate import get_thresholds
 from trainer.evaluation.exported_models import derive_framing, predict_model, resolve_default_name
-from trainer.evaluation.metrics import (
-    Counts,
-    Estimate,
-    Figures,
-    estimate_from_counts,
-    estimate_to_json,
-    safe_divide,
-)
+from trainer.evaluation.metrics import Estimate, estimate_to_json
 from trainer.evaluation.trained_on import find_seen, find_trained_on, keep_unseen
 
 TEST_SPLIT, ALL_SPLITS = "test", "all"
@@ -48,7 +41,8 @@ TEST_SPLIT, ALL_SPLITS = "test", "all"
 class ReviewEvaluation:
     """Accuracy of the report and of a model on the same reviewed faces or photos.
 
-    A missing answer counts as wrong.
+    A missing answer counts as wrong. Intervals count photos: faces of one photo depend on each
+    other.
 
     Attributes:
         corrections: number of samples that the report got wrong.
@@ -57,6 +51,7 @@ class ReviewEvaluation:
         now: accuracy of the model.
         corrected: accuracy of the model on the corrections.
         confirmed: accuracy of the model on the confirmations.
+        is_random: whether the photos are a random sample of the report.
     """
 
     corrections: int
@@ -65,6 +60,7 @@ class ReviewEvaluation:
     now: Estimate
     corrected: Estimate
     confirmed: Estimate
+    is_random: bool = False
 
 
 def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluation:
@@ -83,7 +79,9 @@ def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluatio
     _check_split(split)
     spec = model.spec
     reviewed = read_reviewed(review, spec.outputs, derive_framing(model))
-    samples = (*reviewed.held, *reviewed.learn) if split == ALL_SPLITS else reviewed.held
+    samples = reviewed.held
+    if split == ALL_SPLITS:
+        samples += (*reviewed.unsampled, *reviewed.learn)
     _check_not_empty(len(samples), review)
     part = reviewed.get_split(samples)
     known = find_trained_on(spec, str(model.path), None)
@@ -99,7 +97,12 @@ def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluatio
         spec.outputs.index(_answer_text(answer)) == sample.label
         for answer, sample in zip(found, samples, strict=True)
     ]
-    return compare_with_report([sample.confirms for sample in samples], right)
+    return compare_with_report(
+        [sample.confirms for sample in samples],
+        right,
+        [sample.digest for sample in samples],
+        reviewed.is_random and split != ALL_SPLITS,
+    )
 
 
 def evaluate_review_end_to_end(model: str, review: Review, split: str) -> ReviewEvaluation:
@@ -127,30 +130,50 @@ def evaluate_review_end_to_end(model: str, review: Review, split: str) -> Review
     chosen, changed = _select_split(known, split)
     log_skipped(changed)
     _check_not_empty(len(chosen), review)
+    is_random = any(verdict.is_random for verdict in chosen.values()) and split != ALL_SPLITS
+    if is_random:
+        chosen = {path: verdict for path, verdict in chosen.items() if verdict.is_random}
     found = {row.path: row.answer for row in batch.label(list(chosen), options)}
-    confirms = [verdict.confirms for verdict in chosen.values()]
     return compare_with_report(
-        confirms, [_is_right(found.get(path), v) for path, v in chosen.items()]
+        [verdict.confirms for verdict in chosen.values()],
+        [_is_right(found.get(path), v) for path, v in chosen.items()],
+        list(chosen),
+        is_random,
     )
 
 
-def compare_with_report(confirms: Sequence[bool], right: Sequence[bool]) -> ReviewEvaluation:
+def compare_with_report(
+    confirms: Sequence[bool],
+    right: Sequence[bool],
+    photos: Sequence[object],
+    is_random: bool = False,
+) -> ReviewEvaluation:
     """Compute the accuracies of report and model on at least one sample.
 
     Args:
         confirms: whether the report was right on each sample.
         right: whether the model is.
+        photos: the photo of each sample.
+        is_random: whether the photos are a random sample of the report.
     """
-    counts = np.zeros((2, 2), dtype=np.int64)
-    np.add.at(counts, (np.asarray(confirms, dtype=int), np.asarray(right, dtype=int)), 1)
-    before, now, corrected, confirmed = estimate_from_counts(_compute_shares, counts)
-    corrections, confirmations = (int(n) for n in counts.sum(axis=1))
-    return ReviewEvaluation(corrections, confirmations, before, now, corrected, confirmed)
+    samples = list(zip(confirms, right, photos, strict=True))
+    corrected = [(is_right, photo) for confirmed, is_right, photo in samples if not confirmed]
+    confirmed = [(is_right, photo) for confirmed, is_right, photo in samples if confirmed]
+    return ReviewEvaluation(
+        len(corrected),
+        len(confirmed),
+        _estimate_share([(was_right, photo) for was_right, _, photo in samples]),
+        _estimate_share([*corrected, *confirmed]),
+        _estimate_share(corrected),
+        _estimate_share(confirmed),
+        is_random,
+    )
 
 
 def review_evaluation_to_json(found: ReviewEvaluation) -> dict[str, Any]:
     """Convert the metrics to plain values for JSON, rounded to 4 digits."""
     return {
+        "random": found.is_random,
         "reviewed": found.corrections + found.confirmations,
         "corrections": found.corrections,
         "confirmations": found.confirmations,
@@ -161,15 +184,13 @@ def review_evaluation_to_json(found: ReviewEvaluation) -> dict[str, Any]:
     }
 
 
-def _compute_shares(counts: Counts) -> Figures:
-    """The four accuracies from counts [..., report is right, model is right]."""
-    of_report, of_model = counts.sum(-1), counts.sum(-2)
-    total = counts.sum((-2, -1))
-    parts = (of_report[..., 1], of_model[..., 1], counts[..., 0, 1], counts[..., 1, 1])
-    wholes = (total, total, of_report[..., 0], of_report[..., 1])
-    return np.stack(
-        [safe_divide(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1
-    )
+def _estimate_share(answers: Sequence[tuple[bool, object]]) -> Estimate:
+    """Estimate the share of right answers, each with its photo; NaN without answers."""
+    if not answers:
+        return Estimate(math.nan, math.nan, math.nan)
+    share = sum(is_right for is_right, _ in answers) / len(answers)
+    photos = len({photo for _, photo in answers})
+    return Estimate(share, *compute_share_interval(share, photos))
 
 
 def _check_split(split: str) -> None:

@@ -18,6 +18,10 @@ OUTCOME_CORNER = "true / outcome"
 BIASED_SAMPLE_NOTE = (
     "People review the least certain answers first: this is not a random sample of the photos."
 )
+RANDOM_SAMPLE_NOTE = (
+    "The reviewed photos are a random sample of the report: these shares are those of all its "
+    "photos, within their 95 % intervals."
+)
 MAX_KIND_CHARACTERS = 60  # of a kind's name
 # Metrics on fewer samples of a class get a note. Of 30 right answers in 30, the share of wrong ones
 # may still be a tenth (Clopper and Pearson, one-sided 95 %).
@@ -204,7 +208,13 @@ def format_review_evaluation(found: ReviewEvaluation) -> str:
     if found.confirmations:
         rows.append((f"  of {found.confirmations} confirmed", format_interval(found.confirmed)))
     few = note_few_samples({"reviewed answers": found.corrections + found.confirmations})
-    return "\n\n".join(filter(None, (format_columns(rows), few, BIASED_SAMPLE_NOTE)))
+    note = note_sample(found.is_random)
+    return "\n\n".join(filter(None, (format_columns(rows), few, note)))
+
+
+def note_sample(is_random: bool) -> str:
+    """Say whether reviewed photos represent those of the report."""
+    return RANDOM_SAMPLE_NOTE if is_random else BIASED_SAMPLE_NOTE
 
 
 def format_columns(rows: list[tuple[str, str]]) -> str:

@@ -38,11 +38,16 @@ from trainer.datasets.review import (
     read_review,
     resolve_location,
 )
-from trainer.datasets.reviewed_samples import ReviewedData, read_reviewed_samples
+from trainer.datasets.reviewed_samples import (
+    HELD_OUT_REMEDY,
+    TRAIN_SPLIT,
+    ReviewedData,
+    read_reviewed_samples,
+)
 from trainer.evaluation.calibration import softmax
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import predict_onnx
-from trainer.evaluation.tables import BIASED_SAMPLE_NOTE
+from trainer.evaluation.tables import note_sample
 from trainer.evaluation.trained_on import find_trained_on, merge_trained_on
 from trainer.exporting.card_metadata import add_metadata, make_metadata, split_card
 from trainer.exporting.card_text import markdown_table
@@ -81,7 +86,8 @@ def read_unreviewed(report: Path, review: Review, reviewed: ReviewedData) -> Pix
     """Crop a random selection of a report's unreviewed answers: uint8 [n, side, side, channels].
 
     There are ``OTHERS_PER_REVIEWED`` samples per reviewed one, cropped like these and chosen by a
-    hash of their paths. Missing photos and near duplicates of reviewed samples are skipped.
+    hash of their paths. Missing photos and near duplicates of reviewed samples are skipped, and so
+    are photos that a review would hold out, as people may review them later.
 
     Raises:
         ReportError, InputError: the file is not a report, or damaged.
@@ -97,8 +103,8 @@ def read_unreviewed(report: Path, review: Review, reviewed: ReviewedData) -> Pix
     wanted = OTHERS_PER_REVIEWED * len(reviewed.learn)
     chosen = sorted(answers, key=_random_sort_key)[: SPARE_FACTOR * wanted]
     samples, _ = read_reviewed_samples(chosen, reviewed.labels, reviewed.framing)
-    pixels = reviewed.get_split(samples).pixels
-    known = reviewed.get_split((*reviewed.learn, *reviewed.held)).pixels
+    pixels = reviewed.get_split([one for one in samples if one.split == TRAIN_SPLIT]).pixels
+    known = reviewed.get_split((*reviewed.learn, *reviewed.held, *reviewed.unsampled)).pixels
     others = pixels[find_near_duplicates(pixels, known) < 0][:wanted]
     logger.info("%s: %d unreviewed answers to keep", report, len(others))
     return others
@@ -190,7 +196,7 @@ def adjust_model(
     if not len(learn) or not len(held):
         raise InputError(
             f"there are {len(learn)} reviewed samples to learn from and {len(held)} held out",
-            "review more photos: about a fifth of them is held out",
+            HELD_OUT_REMEDY,
         )
     if not len(others):
         raise InputError(
@@ -241,8 +247,17 @@ def refit_head(head: LinearHead, features: Floats, votes: Floats, decay: float) 
     return replace(head, weight=weight, bias=head.bias + shift.numpy())
 
 
-def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> str:
-    """Write the Markdown card of an adjusted model; ``card`` is the card of ``before``."""
+def write_adjusted_card(
+    adjusted: AdjustedModel, before: Model, card: str, is_random: bool = False
+) -> str:
+    """Write the Markdown card of an adjusted model.
+
+    Args:
+        adjusted: the adjusted model.
+        before: the model before.
+        card: its card.
+        is_random: whether the held-out samples are a random sample of the report.
+    """
     spec = adjusted.spec
     facts = (
         ("Version", spec.version),
@@ -259,7 +274,7 @@ def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> st
         f"{adjusted.kept:,} other photos. Fitted by logistic regression with a weight decay of "
         f"{adjusted.decay:g} towards the earlier weights. Fingerprint: "
         f"`{spec.data_fingerprint}`.\n\n"
-        f"{write_results(adjusted.test, 'held-out')}\n\n{BIASED_SAMPLE_NOTE}\n\n"
+        f"{write_results(adjusted.test, 'held-out')}\n\n{note_sample(is_random)}\n\n"
         f"{ORIGINAL_SECTION}{_original_card(body)}"
     )
     return add_metadata(text, make_metadata(spec, earlier.get("license")))

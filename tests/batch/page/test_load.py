@@ -27,7 +27,7 @@ from tests.support.page_rows import ROWS
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload
 
-FORMER_HEADER = HEADER.replace("sha256,", "")
+FORMER_HEADER = HEADER.replace("sha256,", "").replace(",sample", "")
 ODD = 'a, "b".jpg'
 
 
@@ -128,7 +128,7 @@ def test_faces_are_loaded_by_their_boxes(browser: Browser, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("a.jpg,,,,,,,,\n", "line 2 has 9 cells, not 10"),
+        ("a.jpg,,,,,,,,,\n", "line 2 has 10 cells, not 11"),
         (to_line("", "sad"), "line 2 has no path"),
         (to_line("a.jpg", "sad", "0a" * 31), "line 2 has no SHA-256 in 64 hexadecimal digits"),
         (to_line("a.jpg", "sad", face="0"), "line 2 has no number of a face"),
@@ -142,13 +142,14 @@ def test_faces_are_loaded_by_their_boxes(browser: Browser, tmp_path: Path) -> No
             to_line("a.jpg", "sad", face_left="1", face_top="1", face_width="1", face_height="0"),
             "line 2 has no box",
         ),
+        (to_line("a.jpg", "sad", sample="mine"), "line 2 has the sample mine, not random"),
         (to_line("a.jpg", "sad", confidence="1.5"), "line 2 has no confidence between 0 and 1"),
-        ('a"b.jpg,,,,,,,,,sad\n', "line 2 has a stray or unclosed quote"),
+        ('a"b.jpg,,,,,,,,,sad,\n', "line 2 has a stray or unclosed quote"),
         (
-            '"a.jpg\nb,,,,,,,,,sad\n',
+            '"a.jpg\nb,,,,,,,,,sad,\n',
             "line 2 has a stray or unclosed quote; the lines after it are not read",
         ),
-        ('"a\nb.jpg",,,,,,,,,sad\na.jpg,,,,,,,,,\n', "line 4 has no label"),
+        ('"a\nb.jpg",,,,,,,,,sad,\na.jpg,,,,,,,,,,\n', "line 4 has no label"),
         (to_line("a.jpg", "") * 7, "line 2 has no label; line 3 has no label; line 4 has no label; "
             "line 5 has no label; line 6 has no label; and 2 more"),
     ],

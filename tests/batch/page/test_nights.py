@@ -180,7 +180,10 @@ def test_a_page_starts_with_the_reviews_file(browser: Browser, tmp_path: Path) -
     (tmp_path / "results.csv.reviews.csv").write_text(write_review_lines(lines))
     page = make_night(tmp_path, rows)
     data = page_data(page)
-    assert data["recorded"] == [[0, "happy", "sad", 7500], [1, "sad", "happy", 7500]]
+    assert data["recorded"] == [
+        [0, "happy", "sad", 7500, False],
+        [1, "sad", "happy", 7500, False],
+    ]
     assert data["facts"][-1] == [
         "Reviews",
         "2 reviewed, 2 about photos or faces that are not in this page, "
@@ -198,7 +201,7 @@ def test_a_page_starts_with_the_reviews_file(browser: Browser, tmp_path: Path) -
         assert done(shown) == "2 of 3, 2"
         assert downloaded(shown) == (
             f"{HEADER}\na.jpg,{digest_of('a.jpg').hex()},,170.0,60.0,110.0,130.0,sad,0.7500,"
-            "no_person\n"
+            "no_person,\n"
         )
         shown.page.locator("li", has_text="a.jpg").focus()
         shown.page.keyboard.press("Enter")
@@ -301,7 +304,7 @@ def test_the_faces_of_a_reviews_file_are_matched_by_their_boxes(tmp_path: Path) 
     ]
     (tmp_path / "results.csv.reviews.csv").write_text(write_review_lines(lines))
     data = page_data(make_night(tmp_path, [group], per_face=True))
-    assert data["recorded"] == [[1, "happy", "sad", 5000]]
+    assert data["recorded"] == [[1, "happy", "sad", 5000, False]]
 
 
 def test_the_reviews_of_a_dataset_lie_beside_it(tmp_path: Path) -> None:
@@ -314,7 +317,7 @@ def test_the_reviews_of_a_dataset_lie_beside_it(tmp_path: Path) -> None:
     lines = write_review_lines([make_line(row, "sad", "happy")])
     (tmp_path / "results.reviews.csv").write_text(lines)
     page, _ = make_report_page(dataset, gallery=0)
-    assert page_data(page)["recorded"] == [[0, "sad", "happy", 7500]]
+    assert page_data(page)["recorded"] == [[0, "sad", "happy", 7500, False]]
 
 
 def test_a_damaged_reviews_file_is_named(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.support.page_rows import (
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog
 
-HEADER = "path,sha256,face,face_left,face_top,face_width,face_height,said,confidence,label"
+HEADER = "path,sha256,face,face_left,face_top,face_width,face_height,said,confidence,label,sample"
 NO_STORAGE = """Object.defineProperty(window, "localStorage", {
     get() { throw new DOMException("no", "SecurityError"); },
 });"""
@@ -68,9 +68,9 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
         assert done(shown) == "3 of 5, 2"
         assert downloaded(shown) == (
             f"{HEADER}\n"
-            "album/a.jpg,,,170.0,60.0,110.0,130.0,happy,0.9500,happy\n"
-            "other/d.jpg,,,,,,,sad,0.6200,happy\n"
-            "other/e.jpg,,,,,,,,,no_person\n"
+            "album/a.jpg,,,170.0,60.0,110.0,130.0,happy,0.9500,happy,\n"
+            "other/d.jpg,,,,,,,sad,0.6200,happy,\n"
+            "other/e.jpg,,,,,,,,,no_person,\n"
         )
 
 
@@ -114,10 +114,10 @@ def test_abstentions_are_confirmed_and_corrected_as_labels_are(
         assert shown.names() == ["a.jpg", "d.jpg"]
         assert downloaded(shown) == (
             f"{HEADER}\n"
-            "album/a.jpg,,,170.0,60.0,110.0,130.0,happy,0.9500,no_person\n"
-            "other/d.jpg,,,,,,,sad,0.6200,neither\n"
-            "album/h.jpg,,,170.0,60.0,110.0,130.0,neither,0.9000,neither\n"
-            "other/i.jpg,,,,,,,no_person,0.4000,no_person\n"
+            "album/a.jpg,,,170.0,60.0,110.0,130.0,happy,0.9500,no_person,\n"
+            "other/d.jpg,,,,,,,sad,0.6200,neither,\n"
+            "album/h.jpg,,,170.0,60.0,110.0,130.0,neither,0.9000,neither,\n"
+            "other/i.jpg,,,,,,,no_person,0.4000,no_person,\n"
         )
 
 
@@ -218,7 +218,7 @@ def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path, ke
         shown.page.reload()
         if "person" in kept:
             assert done(shown) == "1 of 5, 1"
-            assert downloaded(shown).endswith("other/e.jpg,,,,,,,,,no_person\n")
+            assert downloaded(shown).endswith("other/e.jpg,,,,,,,,,no_person,\n")
         else:
             assert done(shown) == "0 of 5, 0"
 
@@ -344,5 +344,6 @@ def test_faces_have_numbers_and_odd_names_are_quoted(browser: Browser, tmp_path:
         "said": "sad",
         "confidence": "0.8000",
         "label": "happy",
+        "sample": "",
     }
     assert [(row["path"], row["face"]) for row in rows] == [('a, "b".jpg', "2"), ("./=c.jpg", "1")]

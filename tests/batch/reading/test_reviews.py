@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from batch.reading.reviews import (
 from batch.records import Box
 from tests.support.review_data import Row, write_review
 
-SHA256 = "0a" * 32
+SHA256, HELD_OUT = "0a" * 32, "cd" * 32
 BOXED: Row = {"face_left": "-1.5", "face_top": "2.0", "face_width": "30.5", "face_height": "40.0"}
 
 
@@ -39,21 +40,29 @@ def test_a_line_is_read_and_written_as_the_same_bytes(tmp_path: Path) -> None:
                 "label": "happy",
             },
             {"path": "b.jpg", "label": "neither"},
+            {"path": "c.jpg", "label": "sad", "sha256": HELD_OUT, "sample": "random"},
         ],
     )
-    face, photo = lines = read_lines(file)
+    face, photo, sampled = lines = read_lines(file)
     assert face == ReviewLine(
         "a,b.jpg", SHA256, 2, Box(-1.5, 2, 30.5, 40, 1.0), "sad", 0.9, "happy", f"{file}, line 2"
     )
     assert (photo.sha256, photo.face, photo.box, photo.confidence) == ("", None, None, None)
+    assert [line.is_random for line in lines] == [False, False, True]
+    assert sampled.sha256 == HELD_OUT
     assert write_review_lines(lines) == file.read_text().replace("\r\n", "\n")
 
 
-def test_a_review_without_digests_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", FORMER_COLUMNS)
+def test_a_review_of_an_earlier_version_is_read(tmp_path: Path, columns: Sequence[str]) -> None:
+    row = {"path": "b.jpg", "sha256": SHA256, "confidence": "0.5", "label": "not_a_person"}
     file = tmp_path / "review.csv"
-    file.write_text(f"{','.join(FORMER_COLUMNS)}\nb.jpg,,,,,,happy,0.5,not_a_person\n")
+    cells = ",".join(row.get(name, "") for name in columns)
+    file.write_text(f"{','.join(columns)}\n{cells}\n")
     (line,) = read_lines(file)
-    assert (line.path, line.sha256, line.label) == ("b.jpg", "", "no_person")
+    digest = SHA256 if "sha256" in columns else ""
+    assert (line.path, line.sha256, line.label) == ("b.jpg", digest, "no_person")
+    assert not line.is_random
     assert is_review(file)
     assert not is_review(tmp_path)
 
@@ -69,7 +78,7 @@ def test_a_review_of_too_many_lines_is_refused(
 
 def test_the_columns_are_those_of_the_contract() -> None:
     header = "path,sha256,face,face_left,face_top,face_width,face_height,said,confidence,label"
-    assert ",".join(REVIEW_COLUMNS) == header
+    assert ",".join(REVIEW_COLUMNS) == f"{header},sample"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +99,12 @@ def test_the_columns_are_those_of_the_contract() -> None:
         ({"path": "a\\q", "label": "sad"}, "is not an escape"),
         ({"path": "a", "label": "sad", "sha256": "0a" * 31}, "is not a SHA-256"),
         ({"path": "a", "label": "sad", "confidence": "nan"}, "nan is not a confidence"),
+        ({"path": "a", "label": "sad", "sample": "mine"}, "mine is not a sample: it is random or"),
+        ({"path": "a", "label": "sad", "sample": "random"}, "is in no random sample"),
+        (
+            {"path": "a", "label": "sad", "sha256": SHA256, "sample": "random"},
+            "with this SHA-256, or without one, is in no random sample",
+        ),
     ],
 )
 def test_an_invalid_line_is_named(tmp_path: Path, row: Row, said: str) -> None:
@@ -105,7 +120,7 @@ def test_a_file_that_is_not_a_review_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReviewError, match=r"results\.csv does not have the columns path,sha256"):
         read_lines(file)
     file.write_text(",".join(REVIEW_COLUMNS) + "\na,b\n")
-    with pytest.raises(ReviewError, match=r"line 2 is damaged \(it has 2 fields, not 10"):
+    with pytest.raises(ReviewError, match=r"line 2 is damaged \(it has 2 fields, not 11"):
         read_lines(file)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ReviewError, match=r"line 1 is damaged \(not UTF-8"):

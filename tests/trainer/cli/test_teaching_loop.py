@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,10 +16,15 @@ from PIL import Image, ImageChops
 
 from batch.cli.main import cli as batch_label
 from batch.models.contract import load_model
+from tests.batch.page.test_review import downloaded
+from tests.support.browser import BrowserPage, open_page
 from tests.support.review_data import Row, is_held, write_review, write_snapshots
 from tests.support.trainer_data import write_folders
 from trainer.cli.main import cli
 from trainer.datasets.drawn_faces import Mood
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SETTINGS = """
 widths = [8, 16, 32]
@@ -135,6 +142,72 @@ def test_a_model_learns_from_a_review_and_replaces_the_old_one(
     with Path("results.csv").open(newline="", encoding="utf-8") as file:
         right = [Path(r["path"]).name.startswith(r["label"]) for r in csv.DictReader(file)]
     assert sum(right) / len(right) > after["before"]["value"]
+
+
+def answer_all(shown: BrowserPage) -> None:
+    """Answer all photos of the list by keys, from the names of the pictures."""
+    focused = "document.activeElement.querySelector('.path bdi').textContent"
+    shown.page.keyboard.press("j")
+    for _ in range(int(shown.text("#count").split()[0])):
+        mood = shown.page.evaluate(focused).split("-")[0]
+        shown.page.keyboard.press({"happy": "1", "sad": "2"}[mood])
+
+
+def test_the_random_sample_of_the_page_measures_both_models(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    browser: Browser,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home / "night", "night")
+    arguments = ("export", "--run", home / "first", "--name", "mine", "--output", "first.onnx")
+    assert trainer(*arguments).exit_code == 0
+    label("night", "-o", "results.csv", "--model", "first.onnx")
+    assert CliRunner().invoke(batch_label, ["report", "results.csv"]).exit_code == 0
+    with open_page(browser, Path("results.html").resolve()) as shown:
+        for name in ("sample", "chosen"):
+            shown.page.click(f"#show-{name}")
+            answer_all(shown)
+        held = [path for path in Path("night").iterdir() if is_held(path)]
+        assert shown.text("#show-sample") == f"Random sample: {len(held)} of {len(held)} reviewed"
+        measured = shown.text("#accuracy")
+        # Some photos to train on, which are not chosen because they look like others.
+        shown.page.click("#as-list")
+        shown.fill(review="open", sort="name")
+        answer_all(shown)
+        assert shown.text("#accuracy") == measured
+        Path("review.csv").write_text(downloaded(shown))
+    applied = CliRunner().invoke(batch_label, ["review", "apply", "review.csv", "results.csv"])
+    assert applied.exit_code == 0, applied.output
+    (line,) = (line for line in applied.stderr.splitlines() if line.startswith("random sample"))
+    found = re.fullmatch(r"random sample: the model had (\d+) of (\d+) right: (.*) %", line[:-1])
+    assert found
+    share, *ends = re.findall(r"[\d.]+", found[3] + " %")
+    assert measured == (
+        f"The model was right on {share} % of the random sample ({ends[0]} % to {ends[1]} %)."
+    )
+    assert int(found[2]) == len(held)
+    reviews = "results.csv.reviews.csv"
+    learn = ("--data", home / "data", "--review", reviews, "--run", "second")
+    with caplog.at_level(logging.INFO):
+        trained = trainer("train", *learn, "--config", home / "mine.toml", *SAMPLES)
+    assert trained.exit_code == 0
+    assert f"reviewed samples to train on, {len(held)} held out, 0 skipped" in caplog.text
+    assert trainer("export", *learn, "--name", "mine", "--output", "new.onnx").exit_code == 0
+    caplog.clear()
+    before = trainer("evaluate", "first.onnx", "--review", reviews, "--json", "first.json")
+    trainer("evaluate", "new.onnx", "--review", reviews, "--json", "new.json")
+    assert "excluded" not in caplog.text  # nothing of the sample was trained on
+    assert "The reviewed photos are a random sample of the report" in before.stdout
+    old, new = (json.loads(Path(f"{name}.json").read_text()) for name in ("first", "new"))
+    assert f"{old['now']['value']:.1%}" == f"{share}%"
+    assert (old["random"], old["reviewed"], new["reviewed"]) == (True, len(held), len(held))
+    assert new["now"]["value"] > old["now"]["value"] + 0.2
+    gate = trainer("gate", "new.onnx", "first.onnx", "--review", reviews)
+    assert gate.exit_code == 0, gate.output
+    assert re.search(rf"^samples +{len(held)}$", gate.stdout, re.MULTILINE)
 
 
 def test_a_model_is_adjusted_without_its_data(

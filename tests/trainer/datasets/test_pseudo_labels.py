@@ -12,6 +12,7 @@ from PIL import Image
 from batch.errors import InputError
 from batch.path_text import path_text
 from batch.records import Region
+from tests.support.review_data import is_held
 from tests.support.trainer_data import CONFIG, write_folders
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
@@ -31,10 +32,18 @@ def write_report(folder: Path, rows: list[tuple[Path, str, str]]) -> Path:
     return report
 
 
-def draw_snapshots(folder: Path, mood: Mood, count: int, first: int) -> list[Path]:
-    paths = [folder / f"{mood.value} {n}\n.png" for n in range(first, first + count)]
-    for n, path in enumerate(paths, start=first):
+def draw_snapshots(
+    folder: Path, mood: Mood, count: int, first: int, held: bool = False
+) -> list[Path]:
+    """Draw photos that a review would use for training, or hold out."""
+    paths: list[Path] = []
+    for n in range(first, first + 100 * count):
+        path = folder / f"{mood.value} {n}\n.png"
         Image.fromarray(draw_snapshot(mood, 40, 3, n)).save(path)
+        if is_held(path) is held:
+            paths.append(path)
+        if len(paths) == count:
+            break
     return paths
 
 
@@ -76,6 +85,18 @@ def test_each_label_gets_the_same_number_of_pseudo_labels(data: Dataset, report:
     assert beside is not None
     assert beside.votes.sum(axis=0).tolist() == [4.0, 4.0]
     assert beside.pixels.shape == (8, 32, 32, 3)
+
+
+def test_photos_that_a_review_would_hold_out_get_no_pseudo_labels(
+    data: Dataset, tmp_path: Path
+) -> None:
+    happy, sad = (draw_snapshots(tmp_path, mood, 3, 5000) for mood in Mood)
+    more = draw_snapshots(tmp_path, Mood.HAPPY, 5, 6000, held=True)
+    more += draw_snapshots(tmp_path, Mood.SAD, 5, 6000, held=True)
+    rows = [(path, "ok", path.name.split()[0]) for path in (*happy, *sad, *more)]
+    beside = add_pseudo_labels(data, write_report(tmp_path, rows)).pseudo_labelled
+    assert beside is not None
+    assert beside.votes.sum(axis=0).tolist() == [3.0, 3.0]
 
 
 def test_the_answers_of_people_are_no_pseudo_labels(

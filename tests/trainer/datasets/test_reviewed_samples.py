@@ -122,6 +122,24 @@ def test_the_split_depends_on_the_bytes_of_a_photo(tmp_path: Path, pictures: lis
     assert not found.skipped
 
 
+def test_of_held_out_photos_the_random_sample_alone_measures_but_none_is_trained_on(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    held = [path for path in pictures if is_held(path)]
+    rows = make_rows(pictures)
+    for row in rows:
+        row["sha256"] = hashlib.sha256(Path(str(row["path"])).read_bytes()).hexdigest()
+    assert not reviewed(tmp_path, *rows).is_random
+    rows[pictures.index(held[0])]["sample"] = "random"
+    found = reviewed(tmp_path, *rows)
+    assert [sample.name for sample in found.held] == [str(held[0])]
+    assert {sample.name for sample in found.unsampled} == {str(path) for path in held[1:]}
+    assert (len(found.learn), found.is_random, found.skipped) == (6, True, ())
+    # A later answer from another page leaves the photo in the sample, as long as its bytes stay.
+    again = {**rows[pictures.index(held[0])], "sample": "", "label": "happy"}
+    assert reviewed(tmp_path, *rows, again).held[0].is_random
+
+
 def test_a_near_duplicate_of_a_held_out_photo_is_not_trained_on(
     tmp_path: Path, pictures: list[Path]
 ) -> None:

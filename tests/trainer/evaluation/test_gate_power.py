@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from scipy.stats import binom
 
+from batch.page.review_sets import SAMPLE_SIZE
+from tests.conftest import REPOSITORY
 from trainer.evaluation.gate_checks import (
     CLASS_LEVEL,
+    SIGNIFICANCE_LEVEL,
     Comparison,
     PairedCounts,
     Requirement,
     class_margin,
     judge_comparison,
+    judge_reviewed,
 )
 from trainer.evaluation.metrics import Estimate, non_inferiority_test
 
@@ -103,3 +110,30 @@ def test_no_differing_answer_proves_only_what_the_number_of_samples_allows() -> 
     assert non_inferiority_test(0, 0, 0, 0.02) == 1
     assert non_inferiority_test(0, 0, 20, 1) < 1e-6
     assert non_inferiority_test(0, 20, 20, 1) == 1
+
+
+def accept_reviewed(samples: int, gain: float, lost: float) -> float:
+    """Return the probability that the gate accepts a candidate by reviewed samples alone.
+
+    ``lost`` is the share of photos that only the current model gets right.
+    """
+    differing = np.arange(1, samples + 1)
+    # The fewest wins among so many differing answers that pass, by the exact sign test.
+    needed = binom.isf(SIGNIFICANCE_LEVEL, differing, 0.5) + 1
+    passed = binom.sf(needed - 1, differing, (lost + gain) / (2 * lost + gain))
+    return float((binom.pmf(differing, samples, 2 * lost + gain) * passed).sum())
+
+
+def test_the_documented_number_of_reviewed_photos_lets_most_better_models_pass() -> None:
+    text = (REPOSITORY / "docs" / "loop.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) points \| (\d) % \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    assert len(rows) == 4
+    for gain, lost, photos, pages in (map(int, row) for row in rows):
+        assert photos == pages * SAMPLE_SIZE
+        chances = (accept_reviewed(photos - less, gain / 100, lost / 100) for less in (0, 50))
+        enough, fewer = chances
+        assert fewer < 0.8 <= enough
+    for counts in ((6, 0), (5, 0), (8, 1), (7, 1)):
+        comparison = Comparison(50, *counts, (), SAME, SAME)
+        (check,) = judge_reviewed(comparison, None, Requirement.BETTER)
+        assert bool(check.problem) == (counts in ((5, 0), (7, 1)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from trainer.evaluation.tables import format_review_evaluation
 def test_report_and_model_are_evaluated_separately() -> None:
     confirms = [False] * 4 + [True] * 6
     right = [True, True, True, False] + [True] * 5 + [False]
-    found = compare_with_report(confirms, right)
+    found = compare_with_report(confirms, right, range(10))
     assert (found.corrections, found.confirmations) == (4, 6)
     assert (found.before.value, found.now.value) == (0.6, 0.8)
     assert [found.corrected.value, found.confirmed.value] == pytest.approx([3 / 4, 5 / 6])
@@ -34,10 +35,18 @@ def test_report_and_model_are_evaluated_separately() -> None:
 
 
 def test_without_corrections_the_table_has_no_line_for_them() -> None:
-    found = compare_with_report([True, True], [True, False])
+    found = compare_with_report([True, True], [True, False], "ab")
     assert "corrected" not in format_review_evaluation(found)
     figures = review_evaluation_to_json(found)
     assert (figures["reviewed"], figures["corrected"]) == (2, None)
+
+
+def test_a_share_that_is_whole_has_an_interval_and_faces_of_a_photo_do_not_narrow_it() -> None:
+    of_photos = compare_with_report([True] * 20, [True] * 20, range(20))
+    assert of_photos.now.value == of_photos.now.high == 1.0
+    assert of_photos.now.low == pytest.approx(0.839, abs=0.001)
+    of_faces = compare_with_report([True] * 20, [True] * 20, [0, 1] * 10)
+    assert of_faces.now.low == pytest.approx(0.342, abs=0.001)
 
 
 @pytest.fixture
@@ -147,3 +156,33 @@ def test_abstain_classes_are_evaluated_if_the_model_has_them(
         alone = evaluate_review_end_to_end("happy-sad", review, "all")
     assert (alone.confirmations, alone.corrections) == (0, 1)
     assert "no_person is not one of happy, sad, neither (" in caplog.text
+
+
+def test_a_random_sample_alone_measures_a_model(
+    bright: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [plain(tmp_path, level, held=True) for level in (250, 240, 10, 20)]
+    rows: list[Row] = [
+        {
+            "path": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            **BOX,
+            "said": "happy",
+            "label": "happy",
+            "sample": "random" if n < 2 else "",
+        }
+        for n, path in enumerate(paths)
+    ]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    with caplog.at_level(logging.INFO):
+        found = evaluate_review(open_model(str(bright)), review, "test")
+    assert "4 held out (2 drawn at random, the others are not used)" in caplog.text
+    assert (found.confirmations, found.now.value, found.is_random) == (2, 1.0, True)
+    assert "a random sample of the report: these shares" in format_review_evaluation(found)
+    assert review_evaluation_to_json(found)["random"] is True
+    every = evaluate_review(open_model(str(bright)), review, "all")
+    assert (every.confirmations, every.now.value, every.is_random) == (4, 0.5, False)
+    assert "not a random sample" in format_review_evaluation(every)
+    end_to_end = evaluate_review_end_to_end("people", review, "test")
+    assert (end_to_end.confirmations, end_to_end.is_random) == (2, True)
+    assert evaluate_review_end_to_end("people", review, "all").confirmations == 4
