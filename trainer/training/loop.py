@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +22,7 @@ from trainer.evaluation.metrics import accuracy, balanced_accuracy, confusion_ma
 from trainer.evaluation.trained_on import merge_trained_on
 from trainer.networks import Network, PhotoNet, count_parameters, update_average
 from trainer.training.ancestors import check_held_out, read_ancestors
-from trainer.training.augment import augment, jitter_boxes
+from trainer.training.batches import MIN_BATCH, iter_batches, list_batch_starts, to_tensor
 from trainer.training.checkpoint import (
     EpochMetrics,
     TrainingState,
@@ -46,7 +44,6 @@ from trainer.training.teacher import mix_teacher_votes
 from trainer.training.tracking import DEFAULT_TRACKERS, Trackers
 
 EVALUATION_BATCH = 512
-MIN_BATCH = 2  # samples in a batch, for batch normalisation
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +92,7 @@ def train(
             f"{data.name} has {len(samples)} sample to train on",
             "add photos: it takes at least two",
         )
-    steps = len(_list_batch_starts(len(samples), config.batch_size)) - 1  # per epoch
+    steps = len(list_batch_starts(len(samples), config.batch_size)) - 1  # per epoch
 
     # The network, from random or pretrained weights.
     torch.manual_seed(config.seed)
@@ -135,7 +132,7 @@ def train(
         if config.init:
             freeze_norms(network)
         batches = tqdm(
-            _iter_batches(samples, config, epoch),
+            iter_batches(samples, config, epoch),
             total=steps,
             desc=f"epoch {epoch}/{config.epochs}",
             disable=None,
@@ -221,7 +218,7 @@ def predict_logits(network: torch.nn.Module, pixels: Pixels) -> Tensor:
     network.eval()
     with torch.inference_mode():
         outputs = [
-            network(_to_tensor(pixels[at : at + EVALUATION_BATCH]).to(device)).float().cpu()
+            network(to_tensor(pixels[at : at + EVALUATION_BATCH]).to(device)).float().cpu()
             for at in range(0, len(pixels), EVALUATION_BATCH)
         ]
     return torch.cat(outputs)
@@ -252,46 +249,6 @@ def evaluate_test_split(data: Dataset, config: Config, run: Path) -> dict[str, f
         "balanced_accuracy": float(balanced_accuracy(counts)),
         "macro_f1": float(macro_f1(counts)),
     }
-
-
-def _iter_batches(
-    part: Split, config: Config, epoch: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield augmented pixels, votes, and weights whose mean over the split is 1.
-
-    With ``box_jitter`` the second half of a batch is the first half with other boxes.
-    """
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    # Dropout draws from the global generator.
-    torch.manual_seed(config.seed * 1_000_003 + epoch)
-    is_settling = epoch > config.epochs * (1 - config.settle)
-    augmentation = config.augmentation.halve() if is_settling else config.augmentation
-    order = torch.randperm(len(part), generator=generator).numpy()
-    normalised = part.normalised_weights
-    for start, end in pairwise(_list_batch_starts(len(order), config.batch_size)):
-        chosen = order[start:end]
-        pixels = augment(_to_tensor(part.pixels[chosen]), augmentation, generator)
-        votes, weights = torch.from_numpy(part.votes[chosen]), torch.from_numpy(normalised[chosen])
-        if config.box_jitter:
-            pixels = torch.cat([pixels, jitter_boxes(pixels, config.box_jitter, generator)])
-            votes, weights = votes.repeat(2, 1), weights.repeat(2)
-        yield pixels, votes, weights
-
-
-def _list_batch_starts(count: int, size: int) -> list[int]:
-    """List where each batch of an epoch starts and, last, the number of samples.
-
-    A single sample at the end joins the batch before it, because batch normalisation fails on one
-    sample if the features of a picture have one place.
-    """
-    starts = list(range(0, count, size))
-    if len(starts) > 1 and count - starts[-1] < MIN_BATCH:
-        starts.pop()
-    return [*starts, count]
-
-
-def _to_tensor(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
 
 
 def _symmetric_divergence(logits: Tensor, others: Tensor) -> Tensor:
