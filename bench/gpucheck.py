@@ -3,16 +3,19 @@
     python -m bench.gpucheck --photos ZIP|FOLDER [--provider cuda] [--devices 0,1] [--json FILE]
 
 One run measures the answers of both, the whole command with several numbers of workers, decoding
-alone on all cores, and each cuDNN algorithm search. Rates are photos per second. The exit code is
-1 if the provider does not run, or if its answers differ by more than the tolerance. With
---provider cpu the CPU takes the place of the GPU: this tests the script and the batching, but no
-GPU.
+alone on all cores, a short training on both, and each cuDNN algorithm search. Rates are photos per
+second. The exit code is 1 if the provider or the training does not run, or if answers differ by
+more than the tolerance. With --provider cpu the CPU takes the place of the GPU: this tests the
+script and the batching, but no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -45,6 +48,7 @@ PROVIDERS = (Provider.CUDA, Provider.TENSORRT, Provider.CPU)
 SUFFIXES = (".jpg", ".jpeg")
 # Workers mostly wait for the GPU, so more workers than cores may be faster.
 WORKERS_PER_CORE = (1, 2, 4)
+TRAINED_EPOCHS = 2
 # Photos that each process decodes before the clock starts, and photos per task.
 WARM_UP, CHUNK = 4, 4
 
@@ -66,6 +70,7 @@ def main() -> int:
             found["answers"] = compare_providers(photos, pipeline)
             found["decoding"] = measure_decoding(photos, given.runs)
             found["command"] = measure_commands(photos, device, given.runs, given.workers)
+            found["training"] = compare_training(device)
             found["search"] = measure_searches(pipeline.ensemble.models, device, given.runs)
         except BatchLabelError as error:
             print(f"no check: {error}", file=sys.stderr)
@@ -218,6 +223,46 @@ def measure_command(photos: list[Path], workers: int, where: list[str]) -> float
     return len(photos) / passed
 
 
+def compare_training(place: Device) -> list[dict[str, Any]]:
+    """Train on drawn faces on the CPU and on the device, by the whole command.
+
+    Raises:
+        ProviderError: a training failed, or did not run on the GPU.
+    """
+    results = []
+    for on_gpu in (False, place.provider is not Provider.CPU):
+        hidden = {} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}
+        with tempfile.TemporaryDirectory() as folder:
+            own = ["--data", "drawn", "--epochs", str(TRAINED_EPOCHS), "--run", f"{folder}/run"]
+            started = time.perf_counter()
+            ran = subprocess.run(
+                [sys.executable, "-m", "trainer", "train", *own],
+                env={**os.environ, **hidden},
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
+            passed = time.perf_counter() - started
+            started_on = re.search(r"parameters on (\S+) in (\S+)", ran.stderr)
+            if ran.returncode or not started_on or (started_on[1] == "cpu") is on_gpu:
+                raise ProviderError(
+                    f"the training failed or did not run on the {'GPU' if on_gpu else 'CPU'}: "
+                    f"{ran.stderr.strip()[-500:]}",
+                    "install a PyTorch that matches the driver",
+                )
+            with open(f"{folder}/run/history.csv", newline="") as file:
+                *_, last = csv.DictReader(file)
+        results.append(
+            {
+                "device": started_on[1],
+                "format": started_on[2],
+                "seconds": passed,
+                "validation_loss": float(last["validation_loss"]),
+            }
+        )
+    return results
+
+
 def measure_searches(models: Sequence[Model], place: Device, runs: int) -> list[dict[str, Any]]:
     """Open the models with each algorithm search and run full batches; the CPU has no search."""
     on_gpu = place.provider is not Provider.CPU
@@ -264,6 +309,11 @@ def format_figures(found: dict[str, Any]) -> str:
         f"the command, {run['workers']} workers: {run['rate']:.1f} photos/s, "
         f"{run['rate'] / decoded['rate']:.0%} of decoding"
         for run in found["command"]
+    ]
+    lines += [
+        f"{TRAINED_EPOCHS} epochs of training on {run['device']} in {run['format']}: "
+        f"{run['seconds']:.1f} s, validation loss {run['validation_loss']:.4f}"
+        for run in found["training"]
     ]
     for way in found["search"]:
         name = f"cuDNN search {way['search']}" if way["search"] else "the models"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from bench.growth import GrowthSizes
 from bench.sets import Camera, SetSpec
+from bench.training import TrainingSizes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class BenchPlan:
         drivers: numbers of files for simulated runs on Ray.
         growth: sizes of the measurements by size.
         first_runs: the photos of the first runs by size.
+        training: sizes of the trainings.
     """
 
     rounds: int
@@ -56,6 +58,7 @@ class BenchPlan:
     drivers: tuple[int, ...]
     growth: GrowthSizes
     first_runs: SetSpec
+    training: TrainingSizes
 
 
 # File sizes of a camera's JPEGs: 2 to 4 MB for 12 million pixels, in proportion for others.
@@ -107,6 +110,7 @@ FULL = BenchPlan(
         nested=(30_000,),
     ),
     first_runs=FIRST_RUNS,
+    training=TrainingSizes(photos=300, epochs=3),
 )
 # The largest sizes take most of an hour.
 LARGE = replace(
@@ -138,4 +142,5 @@ QUICK = BenchPlan(
         photos=(20, 40), rounds=1, rows=(100,), workers=2, one_folder=(100,), nested=(100,)
     ),
     first_runs=SetSpec("first runs", count=40, bases=40),
+    training=TrainingSizes(photos=40, epochs=1),
 )

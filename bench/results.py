@@ -23,6 +23,7 @@ from bench.peers import Peer, measure_peers
 from bench.plan import BenchPlan, Lot
 from bench.sets import PhotoSet, make_set
 from bench.speed import Speed, measure_speed
+from bench.training import TrainingSpeed, measure_training
 from bench.unchanged import UnchangedRuns, measure_unchanged
 from bench.waits import WaitTimes, measure_waits
 
@@ -38,6 +39,7 @@ class Measurement(StrEnum):
     UNCHANGED = "unchanged"
     GROWTH = "growth"
     RAY = "ray"
+    TRAINING = "training"
 
 
 # Parts that need the photos of one or more lots.
@@ -48,6 +50,7 @@ PHOTO_MEASUREMENTS = {
     Measurement.AGAINST,
     Measurement.MEMORY,
     Measurement.RAY,
+    Measurement.TRAINING,
 }
 
 
@@ -67,6 +70,7 @@ class Results:
     growth: Growth | None = None
     clustered: list[EngineComparison] = field(default_factory=list)
     drivers: list[DriverRun] = field(default_factory=list)
+    training: list[TrainingSpeed] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,9 @@ class Benchmark:
             results.growth = measure_growth(photos, self.plan.growth, self.tell)
         if Measurement.RAY in parts:
             self._measure_ray(sets[0][0], results)
+        if Measurement.TRAINING in parts:
+            self.tell("training")
+            results.training = measure_training(sets[0][0], self.plan.training, self.plan.rounds)
         return results
 
     def _make_sets(self, parts: Collection[Measurement]) -> list[tuple[PhotoSet, Lot]]:

@@ -13,6 +13,7 @@ from bench.peers import Peer
 from bench.results import Results
 from bench.speed import Speed
 from bench.stages import STAGES
+from bench.training import TrainingSpeed
 from bench.unchanged import UnchangedRuns
 from bench.waits import WaitTimes
 
@@ -85,6 +86,8 @@ def make_tables(results: Results) -> Iterator[Table]:
         yield ray_table(results.clustered)
     if results.drivers:
         yield driver_table(results.drivers)
+    if results.training:
+        yield training_table(results.training)
 
 
 def stages_table(speeds: Sequence[Speed]) -> Table:
@@ -308,6 +311,22 @@ def driver_table(drivers: Sequence[DriverRun]) -> Table:
         for one in drivers
     ]
     return Table("The run itself on a cluster, simulated rows", columns, rows)
+
+
+def training_table(training: Sequence[TrainingSpeed]) -> Table:
+    """Speed of the trainer and of a minimal script."""
+    columns = ("Program", "Photos", "First epoch, with start", "Photos a second", "Relative")
+    rows = [
+        (
+            one.name,
+            f"{one.photos:,}",
+            f"{one.start.text('.1f')} s",
+            one.rate.text(),
+            one.times.text(".2f"),
+        )
+        for one in training
+    ]
+    return Table("Training of whole photos", columns, rows)
 
 
 def _percent(share: float | None) -> str:

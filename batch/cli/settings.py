@@ -176,7 +176,7 @@ def find_model_search_path() -> SearchPath:
 def find_models_folder() -> Path | None:
     """Find the default folder of the user's own models; None if the user has no home folder."""
     try:
-        folder = _find_user_folder(
+        folder = find_user_folder(
             "XDG_DATA_HOME", ".local/share", "a model of your own", "give a path"
         )
     except UsageError:
@@ -191,15 +191,15 @@ def find_state_folder() -> Path:
         UsageError: the user has no home folder.
     """
     remedy = "name a file with --state"
-    return _find_user_folder("XDG_STATE_HOME", ".local/state", "the journal", remedy)
+    return find_user_folder("XDG_STATE_HOME", ".local/state", "the journal", remedy)
 
 
 def _find_cache_folder() -> Path:
     remedy = "name a folder with --engine-cache"
-    return _find_user_folder("XDG_CACHE_HOME", ".cache", "the cache of TensorRT", remedy)
+    return find_user_folder("XDG_CACHE_HOME", ".cache", "the cache of TensorRT", remedy)
 
 
-def _find_user_folder(variable: str, default: str, what: str, remedy: str) -> Path:
+def find_user_folder(variable: str, default: str, what: str, remedy: str) -> Path:
     """Find a folder named by an XDG variable, by default under the user's home folder."""
     given = Path(os.environ.get(variable, ""))
     if given.is_absolute():  # the spec ignores relative paths

@@ -27,6 +27,7 @@ from bench.rounds import MedianRange, run_in_turns
 from bench.sets import RECIPE, Camera, CameraError, SetError, SetSpec, add_number_comment, make_set
 from bench.speed import choose_settings
 from bench.stages import STAGES, compute_rate, measure_each_core
+from bench.training import TrainingSizes
 from tests.conftest import REPOSITORY
 
 PERFORMANCE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -224,6 +225,7 @@ def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Re
             photos=(20,), rounds=1, rows=(30,), workers=2, one_folder=(12,), nested=(12,)
         ),
         first_runs=kind,
+        training=TrainingSizes(photos=24, epochs=1),
     )
     told: list[str] = []
     home = tmp_path_factory.mktemp("sets")
@@ -245,6 +247,13 @@ class TestResults:
         assert one.to_one_worker == MedianRange(1, 1, 1)
         assert one.of_floor.median == pytest.approx(one.rate.median / speed.one_core.median)
         assert one.of_machine == one.of_floor
+
+    def test_both_programs_train(self, measured: tuple[Results, list[str]]) -> None:
+        plain, own = measured[0].training
+        assert (plain.name, own.name) == ("plain_training.py", "trainer train")
+        assert plain.times == MedianRange(1, 1, 1)
+        assert own.times.median == pytest.approx(own.rate.median / plain.rate.median)
+        assert own.photos == plain.photos == 24
 
     def test_waiting_times_are_in_order(self, measured: tuple[Results, list[str]]) -> None:
         waits = measured[0].waits

@@ -21,7 +21,7 @@ def _check(*args: str | Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -45,6 +45,9 @@ def test_the_cpu_as_device_answers_as_the_cpu(some: Path, tmp_path: Path) -> Non
     assert found["decoding"]["rate"] > 0
     assert [run["workers"] for run in found["command"]] == [2]
     assert found["command"][0]["rate"] > 0
+    one, other = ({**run, "seconds": 0} for run in found["training"])
+    assert one == other
+    assert one["device"] == "cpu"
     (way,) = found["search"]
     assert way["batch_ms"] > 0
     assert "5 photos: 100.00% equal outcomes" in ran.stdout

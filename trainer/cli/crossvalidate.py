@@ -12,6 +12,7 @@ from trainer.cli.shared_options import (
     beside_option,
     config_option,
     data_option,
+    find_crop_cache,
     framing_options,
     make_review,
     review_options,
@@ -73,7 +74,9 @@ def crossvalidate(
     show_progress()
     config = load_config(config_file, {"seed": seed, "threads": threads})
     review = make_review(review_files, photos)
-    labelled = load_dataset(data, make_framing(**framing), beside, review, abstain)
+    labelled = load_dataset(
+        data, make_framing(**framing), beside, review, abstain, find_crop_cache()
+    )
     answers = cross_validate(labelled, config, run_folder, folds, config.seed)
     click.echo(
         format_evaluation(evaluate(cross_calibrate(answers), answers.targets, answers.labels))

@@ -12,6 +12,7 @@ from batch.errors import UsageError
 from trainer.cli.shared_options import (
     FERPLUS_FOLDER,
     abstain_option,
+    find_crop_cache,
     make_review,
     optional_data_option,
     resolve_model,
@@ -93,7 +94,7 @@ def _evaluate_split(
     from trainer.evaluation.trained_on import find_trained_on, keep_unseen
 
     loaded = open_model(model)
-    labelled = load_dataset(data, derive_framing(loaded), abstain=abstain)
+    labelled = load_dataset(data, derive_framing(loaded), abstain=abstain, cache=find_crop_cache())
     known = [find_trained_on(loaded.spec, str(loaded.path), labelled)]
     chosen = labelled.get_split(split)
     part = keep_unseen(chosen, known)

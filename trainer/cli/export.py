@@ -16,6 +16,7 @@ from batch.records import Abstain
 from trainer.cli.shared_options import (
     abstain_option,
     beside_option,
+    find_crop_cache,
     license_option,
     make_review,
     optional_data_option,
@@ -181,7 +182,7 @@ def export(
     if fusion is not None:
         options = replace(options, fusion=_read_fusion(fusion, trained))
     source, review = choose_source(data, folder), make_review(review_files, photos)
-    labelled = load_dataset(source, trained.framing, beside, review, abstain)
+    labelled = load_dataset(source, trained.framing, beside, review, abstain, find_crop_cache())
     if missing:
         warning = f"The training was not finished: {missing}."
         labelled = replace(labelled, warning=f"{warning} {labelled.warning}".rstrip())

@@ -12,6 +12,7 @@ from batch.models.shipped import SUFFIX, list_shipped_models
 from trainer.cli.shared_options import (
     FERPLUS_FOLDER,
     abstain_option,
+    find_crop_cache,
     make_review,
     optional_data_option,
     own_model_path,
@@ -125,7 +126,11 @@ def gate(
         held, labels = reviewed.get_split(reviewed.held), reviewed.labels
     else:
         labelled = load_dataset(
-            source or FERPLUS_FOLDER, derive_framing(old), review=review, abstain=abstain
+            source or FERPLUS_FOLDER,
+            derive_framing(old),
+            review=review,
+            abstain=abstain,
+            cache=find_crop_cache(),
         )
         held, labels = labelled.held, labelled.labels
         known = _list_trained_on(new, old, labelled)

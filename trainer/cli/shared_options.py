@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.cli.options import RealRange
-from batch.cli.settings import find_model_search_path
+from batch.cli.settings import find_model_search_path, find_user_folder
 from batch.errors import UsageError
+from batch.log import PROGRAM
 from batch.models.shipped import SUFFIX, list_own_models, list_shipped_models
 from batch.records import ABSTAIN_OUTPUTS
 
@@ -266,3 +267,12 @@ def parse_abstain_names(
             f"write CLASS=NAME,... with the classes {' and '.join(ABSTAIN_OUTPUTS)}",
         )
     return names
+
+
+def find_crop_cache() -> Path | None:
+    """Find the folder of the cache of crops; None for a user without a home folder."""
+    try:
+        home = find_user_folder("XDG_CACHE_HOME", ".cache", "the cache of crops", "")
+    except UsageError:
+        return None
+    return home / PROGRAM / "crops"

@@ -15,6 +15,7 @@ from trainer.cli.shared_options import (
     abstain_option,
     beside_option,
     config_option,
+    find_crop_cache,
     framing_options,
     make_review,
     optional_data_option,
@@ -102,7 +103,9 @@ def train(
     config = load_config(config_file, settings)
     source = choose_source(data, find_latest_run(run_folder))
     review = make_review(review_files, photos)
-    labelled = load_dataset(source, make_framing(**framing), beside, review, abstain)
+    labelled = load_dataset(
+        source, make_framing(**framing), beside, review, abstain, find_crop_cache()
+    )
     with lock_run(run_folder):
         folder = choose_run(run_folder, labelled, config)
         if not (folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record

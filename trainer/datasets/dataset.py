@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,9 @@ import numpy.typing as npt
 from batch.errors import InputError
 from batch.models.model import ResizeRule
 from batch.records import ABSTAIN_OUTPUTS, Region
+from trainer.datasets.pixel_store import Pixels as Pixels
+from trainer.datasets.pixel_store import join_pixels, select_pixels
 
-Pixels = npt.NDArray[np.uint8]
 Votes = npt.NDArray[np.float32]
 SampleWeights = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
@@ -135,7 +137,7 @@ class Dataset:
         """Abstain classes, in the order of a model's abstain outputs."""
         return select_abstain_classes(self.labels)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the labels, and over the pixels and votes of all splits.
 
@@ -146,7 +148,7 @@ class Dataset:
         present = [part for part in parts if part is not None]
         for part in present:
             digest.update(str(len(part)).encode())
-            digest.update(part.pixels.tobytes())
+            digest.update(part.pixels.reshape(-1).data)
             digest.update(part.votes.tobytes())
         if any((part.weights != 1).any() for part in present):
             for part in present:
@@ -194,7 +196,7 @@ def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
 def concatenate(parts: tuple[Split, ...]) -> Split:
     """Concatenate splits of one data set."""
     return Split(
-        pixels=np.concatenate([part.pixels for part in parts]),
+        pixels=join_pixels([part.pixels for part in parts]),
         votes=np.concatenate([part.votes for part in parts]),
         certain=np.concatenate([part.certain for part in parts]),
         weights=np.concatenate([part.weights for part in parts]),
@@ -207,7 +209,7 @@ def concatenate(parts: tuple[Split, ...]) -> Split:
 def select_samples(part: Split, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Split:
     """Select samples by a mask, bool [n], or by their indices."""
     return Split(
-        pixels=part.pixels[chosen],
+        pixels=select_pixels(part.pixels, chosen),
         votes=part.votes[chosen],
         certain=part.certain[chosen],
         weights=part.weights[chosen],

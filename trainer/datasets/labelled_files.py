@@ -46,7 +46,12 @@ class LabelTableError(InputError):
     """A table as a whole can't be used."""
 
 
-def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
+def load_folders(
+    root: Path,
+    framing: Framing,
+    abstain: AbstainNames | None = None,
+    cache: Path | None = None,
+) -> Dataset:
     """Read a folder whose sub-folders are the classes, see ``list_folder_files``.
 
     If the folder has no split folders, the digest of a file's bytes decides its split (80 % train,
@@ -68,7 +73,7 @@ def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = No
         for path in sorted(place.iterdir())
         if path.is_file() and not path.name.startswith(".")
     ]
-    return build_dataset(root.resolve().name, classes, files, framing, loose)
+    return build_dataset(root.resolve().name, classes, files, framing, loose, cache)
 
 
 def find_split_folders(root: Path) -> dict[Path, str]:
@@ -159,7 +164,12 @@ def is_label_table(source: Path) -> bool:
     return source.suffix.lower() == SUFFIX and source.is_file()
 
 
-def load_label_table(path: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
+def load_label_table(
+    path: Path,
+    framing: Framing,
+    abstain: AbstainNames | None = None,
+    cache: Path | None = None,
+) -> Dataset:
     """Read the photos of a table, see ``list_table_files``.
 
     If the table gives no split for a photo, the name of its group decides; without a group, the
@@ -170,7 +180,7 @@ def load_label_table(path: Path, framing: Framing, abstain: AbstainNames | None 
         InputError: a class has no usable photo.
     """
     classes, files, skipped = list_table_files(path, abstain)
-    return build_dataset(path.resolve().stem, classes, files, framing, skipped)
+    return build_dataset(path.resolve().stem, classes, files, framing, skipped, cache)
 
 
 def list_table_files(

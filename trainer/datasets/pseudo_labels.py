@@ -39,7 +39,7 @@ REPORT_REMEDY = "give a CSV report of batch-label, and run this in the folder it
 logger = logging.getLogger(__name__)
 
 
-def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
+def add_pseudo_labels(data: Dataset, report: Path, cache: Path | None = None) -> Dataset:
     """Add photos of a report (CSV) with status ``ok``, the same number for each label.
 
     At most ``MAX_PSEUDO_SHARE`` times the number of the data's own photos are added, chosen by the
@@ -56,7 +56,7 @@ def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
         for path, label in _read_sure_labels(report)
         if canonical_label(label) in labels
     ]
-    samples, _ = read_samples(files, data.framing)
+    samples, _ = read_samples(files, data.framing, cache)
     unique = {sample.digest: sample for sample in samples if not is_held_out(sample.digest)}
     ordered = [unique[digest] for digest in sorted(unique)]
     part = build_split(ordered, len(labels), data.framing)

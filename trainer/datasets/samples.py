@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +19,11 @@ from batch.records import Failure, Photo, Region
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
-from batch.vision.read_file import read_file
+from batch.vision.read_file import read_file_with_state
+from trainer.datasets.crop_cache import Crop, CropCache
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
 from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, drop_near_duplicates
+from trainer.datasets.pixel_store import allocate_pixels
 
 # A picture with both sides of at most this many pixels is treated as a face crop.
 MAX_FACE_CROP_SIDE = 64
@@ -36,6 +39,8 @@ CONFLICT_REASON, COPY_REASON = "the same photo is in", "the same photo as"
 _NEAR_PATTERN = re.compile(
     rf"{NEAR_REASON} .* of the (\w+) split(, {OTHER_LABEL} .*)?", flags=re.DOTALL
 )
+
+logger = logging.getLogger(__name__)
 
 Cropper = Callable[[Photo], Pixels | None]
 # Name of a file, and the reason why it can't be used.
@@ -100,6 +105,7 @@ def build_dataset(
     files: Sequence[LabelledFile],
     framing: Framing,
     skipped: Iterable[Skipped] = (),
+    cache: Path | None = None,
 ) -> Dataset:
     """Read photos and build a data set of them.
 
@@ -113,11 +119,12 @@ def build_dataset(
         files: the photos.
         framing: how photos are turned into samples.
         skipped: files that the caller has skipped already.
+        cache: folder of the cache of crops; None for none.
 
     Raises:
         InputError: a class has no usable photo.
     """
-    samples, unusable = read_samples(files, framing)
+    samples, unusable = read_samples(files, framing, cache)
     samples, repeated = _deduplicate(samples, labels)
     for n, label in enumerate(labels):
         if not any(sample.label == n for sample in samples):
@@ -203,41 +210,82 @@ def hash_group(group: str) -> str:
 
 
 def read_samples(
-    files: Sequence[LabelledFile], framing: Framing
+    files: Sequence[LabelledFile], framing: Framing, cache: Path | None = None
 ) -> tuple[list[Sample], list[Skipped]]:
-    """Read and crop photos, in parallel.
+    """Read and crop photos, in parallel; those that the cache knows are not decoded.
+
+    Args:
+        files: the photos.
+        framing: how photos are turned into samples.
+        cache: folder of the cache of crops; None for none.
 
     Returns:
         The samples, and the files that can't be used with the reason.
     """
     crop_photo = _make_cropper(framing)
+    rows = allocate_pixels((len(files), framing.side, framing.side, framing.channels))
+    crops: list[Crop | str] = [""] * len(files)
 
-    def load(file: LabelledFile) -> Sample | Skipped:
-        data = read_file(file.path)
-        photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
-        if isinstance(data, Failure) or isinstance(photo, Failure):
-            return file.name, photo.detail if isinstance(photo, Failure) else ""
+    def load(n: int) -> tuple[bytes | None, Crop | str]:
+        path = files[n].path
+        read = read_file_with_state(path)
+        if isinstance(read, Failure):
+            return None, read.detail
+        data, state = read
+        photo = decode_bytes(path, data)
+        if isinstance(photo, Failure):
+            return None, photo.detail
         pixels = crop_photo(photo)
-        if pixels is None:
-            return file.name, "no face found"
-        digest = hashlib.sha256(data).hexdigest()
-        decisive = hash_group(file.group) if file.group else digest
-        return Sample(
-            name=file.name,
-            label=file.label,
-            split=file.split or assign_split(decisive, file.choices),
-            digest=digest,
-            pixels=pixels,
-            weight=file.weight,
-            kind=file.kind,
-            group=file.group,
-            choices=() if file.split or file.group else file.choices,
-        )
+        if pixels is not None:
+            rows[n] = pixels
+        crop = Crop(hashlib.sha256(data).hexdigest(), None if pixels is None else rows[n])
+        return known.make_key(path, state), crop
 
-    with ThreadPoolExecutor() as pool:
-        results = list(pool.map(load, files))
-    samples = [result for result in results if isinstance(result, Sample)]
-    return samples, [result for result in results if not isinstance(result, Sample)]
+    with CropCache(cache, framing) as known, ThreadPoolExecutor() as pool:
+        missing = []
+        for n, key in enumerate(pool.map(known.make_key, [file.path for file in files])):
+            crop = known.fetch(key)
+            if crop is None:
+                missing.append(n)
+            elif crop.pixels is None:
+                crops[n] = crop
+            else:
+                rows[n] = crop.pixels
+                crops[n] = Crop(crop.digest, rows[n])
+        for n, (key, result) in zip(missing, pool.map(load, missing), strict=True):
+            crops[n] = result
+            if key and isinstance(result, Crop):
+                known.store(key, result)
+    if len(missing) < len(files):
+        logger.info(
+            "%s photos cropped before, %s decoded",
+            f"{len(files) - len(missing):,}",
+            f"{len(missing):,}",
+        )
+    samples, skipped = [], []
+    for file, result in zip(files, crops, strict=True):
+        if isinstance(result, str):
+            skipped.append((file.name, result))
+        elif result.pixels is None:
+            skipped.append((file.name, "no face found"))
+        else:
+            samples.append(_make_sample(file, result.digest, result.pixels))
+    return samples, skipped
+
+
+def _make_sample(file: LabelledFile, digest: str, pixels: Pixels) -> Sample:
+    decisive = hash_group(file.group) if file.group else digest
+    return Sample(
+        name=file.name,
+        label=file.label,
+        split=file.split or assign_split(decisive, file.choices),
+        digest=digest,
+        pixels=pixels,
+        weight=file.weight,
+        kind=file.kind,
+        group=file.group,
+        choices=() if file.split or file.group else file.choices,
+    )
 
 
 def _make_cropper(framing: Framing) -> Cropper:
@@ -282,7 +330,9 @@ def _deduplicate(
 def build_split(samples: Sequence[Sample], classes: int, framing: Framing) -> Split:
     """Build a split of samples; all votes for a sample are for its label."""
     shape = (len(samples), framing.side, framing.side, framing.channels)
-    pixels = np.stack([s.pixels for s in samples]) if samples else np.empty(shape, np.uint8)
+    pixels = allocate_pixels(shape)
+    for n, sample in enumerate(samples):
+        pixels[n] = sample.pixels
     return Split(
         pixels=pixels,
         votes=np.eye(classes, dtype=np.float32)[[s.label for s in samples]],

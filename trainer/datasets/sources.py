@@ -51,6 +51,7 @@ def load_dataset(
     beside: Path | None = None,
     review: Review | None = None,
     abstain: AbstainNames | None = None,
+    cache: Path | None = None,
 ) -> Dataset:
     """Read FER+ (pictures or tables), a table of photos, folders of photos, or the starter set.
 
@@ -62,13 +63,14 @@ def load_dataset(
         beside: a report whose confident labels are added, see ``add_pseudo_labels``.
         review: reviews whose samples are added, see ``add_review``.
         abstain: map from a name in folders or tables to its abstain class.
+        cache: folder of the cache of crops, see ``CropCache``; None for none.
 
     Raises:
         InputError: the source does not exist, or is not one of these layouts.
         UsageError: FER+ does not have samples of that framing, the source is a review, or reviews
             are added to the starter set.
     """
-    data = _load_by_layout(source, framing, abstain)
+    data = _load_by_layout(source, framing, abstain, cache)
     if data.skipped:
         logger.info("%s: %s skipped", data.name, f"{len(data.skipped):,}")
         reasons = Counter(generalise_reason(reason) for _, reason in data.skipped)
@@ -94,7 +96,7 @@ def load_dataset(
         logger.warning("WARNING: %s", data.warning)
     if review:
         data = add_review(data, review)
-    return add_pseudo_labels(data, beside) if beside else data
+    return add_pseudo_labels(data, beside, cache) if beside else data
 
 
 def list_photo_files(source: Path, abstain: AbstainNames | None = None) -> list[LabelledFile]:
@@ -170,7 +172,9 @@ def make_framing(
     )
 
 
-def _load_by_layout(source: Path, framing: Framing | None, abstain: AbstainNames | None) -> Dataset:
+def _load_by_layout(
+    source: Path, framing: Framing | None, abstain: AbstainNames | None, cache: Path | None
+) -> Dataset:
     if not source.exists():
         if source == Path(STARTER_NAME):
             return load_starter(framing or Framing())
@@ -190,5 +194,5 @@ def _load_by_layout(source: Path, framing: Framing | None, abstain: AbstainNames
             "give it as --review beside --data, or use `trainer adjust`, which needs no data",
         )
     if is_label_table(source):
-        return load_label_table(source, framing or Framing(), abstain)
-    return load_folders(source, framing or Framing(), abstain)
+        return load_label_table(source, framing or Framing(), abstain, cache)
+    return load_folders(source, framing or Framing(), abstain, cache)

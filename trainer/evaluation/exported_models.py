@@ -69,7 +69,10 @@ def predict_model(model: Model, part: Split) -> Probabilities:
 def predict_onnx(graph: bytes, pixels: Pixels, batch: int = PREDICTION_BATCH) -> Probabilities:
     """Run an ONNX graph on the CPU: uint8 [n, H, W, C] to float32 [n, K]."""
     session = open_session(graph, Provider.CPU, pixels[:1])
-    outputs = [session.run(pixels[at : at + batch])[0] for at in range(0, len(pixels), batch)]
+    outputs = [
+        session.run(np.ascontiguousarray(pixels[at : at + batch]))[0]
+        for at in range(0, len(pixels), batch)
+    ]
     return np.concatenate(outputs)
 
 

@@ -21,6 +21,7 @@ from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, read_out_of_fold
 from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
+from trainer.training.precision import AUTO, EARLIER_STATE, Precision
 from trainer.training.pretrained import build_network
 from trainer.training.teacher import hash_teacher
 
@@ -57,6 +58,7 @@ class TrainingState:
         network: the network.
         ema: copy of the network with averaged weights.
         optimizer: its optimizer.
+        precision: the format that it computes in.
         history: the metrics of each epoch so far.
         best: averaged weights of the epoch with the lowest validation loss; empty without
             ``patience``.
@@ -66,6 +68,7 @@ class TrainingState:
     network: Network
     ema: Network
     optimizer: torch.optim.Optimizer
+    precision: Precision
     history: list[EpochMetrics] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     trained_on: str = ""
@@ -132,6 +135,7 @@ def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingSta
         "ema": state.ema.state_dict(),
         "best": state.best,
         "optimizer": state.optimizer.state_dict(),
+        "precision": state.precision.state_dict(),
         "history": [asdict(epoch) for epoch in state.history],
         "labels": list(data.labels),
         "trained_on": state.trained_on,
@@ -168,6 +172,7 @@ def restore_checkpoint(run: Path, data: Dataset, config: Config, state: Training
     state.ema.load_state_dict(stored["ema"])
     state.best.update(stored.get("best", {}))
     state.optimizer.load_state_dict(stored["optimizer"])
+    state.precision.load_state_dict(stored.get("precision", EARLIER_STATE))
     state.history.extend(EpochMetrics(**epoch) for epoch in stored["history"])
     write_history(run, state.history)
 
@@ -278,4 +283,6 @@ def _describe_training(data: Dataset, config: Config) -> str:
     settings["teacher"] = hash_teacher(config)
     if data.reviewed is None:  # it has no effect, and checkpoints of earlier releases lack it
         settings.pop("review_weight")
+    if config.precision == AUTO:  # a resumed training keeps its format, also one of these releases
+        settings.pop("precision")
     return json.dumps([data.fingerprint, settings], sort_keys=True)

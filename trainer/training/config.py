@@ -137,6 +137,7 @@ class Config:
         ema: decay per step of the averaged weights.
         seed: seed of all random numbers.
         threads: PyTorch's threads; 0 leaves the number to PyTorch.
+        precision: the number format of the network's passes, see ``choose_precision``.
         augmentation: random changes of each training sample.
     """
 
@@ -170,6 +171,7 @@ class Config:
     ema: Share = 0.998
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED)] = 1
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 

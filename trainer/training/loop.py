@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +22,13 @@ from trainer.evaluation.metrics import accuracy, balanced_accuracy, confusion_ma
 from trainer.evaluation.trained_on import merge_trained_on
 from trainer.networks import Network, PhotoNet, count_parameters, update_average
 from trainer.training.ancestors import check_held_out, read_ancestors
-from trainer.training.augment import augment, jitter_boxes
+from trainer.training.batches import (
+    MIN_BATCH,
+    choose_workers,
+    iter_batches,
+    list_batch_starts,
+    to_tensor,
+)
 from trainer.training.checkpoint import (
     EpochMetrics,
     TrainingState,
@@ -35,6 +39,7 @@ from trainer.training.checkpoint import (
     save_checkpoint,
 )
 from trainer.training.config import Config
+from trainer.training.precision import choose_precision
 from trainer.training.pretrained import (
     build_network,
     freeze_layers,
@@ -46,7 +51,6 @@ from trainer.training.teacher import mix_teacher_votes
 from trainer.training.tracking import DEFAULT_TRACKERS, Trackers
 
 EVALUATION_BATCH = 512
-MIN_BATCH = 2  # samples in a batch, for batch normalisation
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +81,8 @@ def train(
             return train(data, config, run, trackers)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    is_on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if is_on_gpu else "cpu")
 
     # Samples: the split to train on, training-only samples beside it, and a teacher's votes.
     samples, validation = data.get_split(config.learn_from), data.get_split("validation")
@@ -95,7 +100,7 @@ def train(
             f"{data.name} has {len(samples)} sample to train on",
             "add photos: it takes at least two",
         )
-    steps = len(_list_batch_starts(len(samples), config.batch_size)) - 1  # per epoch
+    steps = len(list_batch_starts(len(samples), config.batch_size)) - 1  # per epoch
 
     # The network, from random or pretrained weights.
     torch.manual_seed(config.seed)
@@ -114,28 +119,32 @@ def train(
     # The state so far, if this run was interrupted.
     run.mkdir(parents=True, exist_ok=True)
     trained_on = merge_trained_on([samples.pixels], ancestors)
-    state = TrainingState(network, ema, optimizer, trained_on=trained_on)
+    precision = choose_precision(config, network, device)
+    state = TrainingState(network, ema, optimizer, precision, trained_on=trained_on)
     restore_checkpoint(run, data, config, state)
     trackers.start(_describe_run(data, config), state.history)
     logger.info(
-        "%s: %d samples to train on, %d to validate; %s parameters on %s",
+        "%s: %d samples to train on, %d to validate; %s parameters on %s in %s",
         data.name,
         len(samples),
         len(validation),
         f"{count_parameters(network):,}",
         device,
+        precision.name,
     )
     if not config.epochs:  # only the probe is fitted
         save_checkpoint(run, data, config, state)
 
     while not is_finished(state.history, config):
         epoch = len(state.history) + 1
-        rate, loss, accuracy = 0.0, 0.0, 0.0
+        rate = 0.0
+        # Sums stay on the device: reading one would wait for the step.
+        loss = accuracy = torch.zeros((), dtype=torch.float64, device=device)
         network.train()
         if config.init:
             freeze_norms(network)
         batches = tqdm(
-            _iter_batches(samples, config, epoch),
+            iter_batches(samples, config, epoch, choose_workers(device), pin=is_on_gpu),
             total=steps,
             desc=f"epoch {epoch}/{config.epochs}",
             disable=None,
@@ -143,9 +152,11 @@ def train(
         for step, (pixels, votes, weights) in enumerate(batches, start=(epoch - 1) * steps):
             rate = compute_learning_rate(config, step, config.epochs * steps)
             set_learning_rate(optimizer, rate)
-            pixels = pixels.to(device).contiguous(memory_format=torch.channels_last)
-            votes, weights = votes.to(device), weights.to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            pixels = pixels.to(device, non_blocking=True)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            votes = votes.to(device, non_blocking=True)
+            weights = weights.to(device, non_blocking=True)
+            with precision.autocast():
                 logits = network(pixels)
             logits = logits.float()
             losses = F.cross_entropy(
@@ -159,15 +170,13 @@ def train(
                 divergence = _symmetric_divergence(*logits.chunk(views))
                 losses = losses + config.consistency * divergence.repeat(views)
             batch_loss = (weights * losses).mean()
-            optimizer.zero_grad(set_to_none=True)
-            batch_loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            precision.step(batch_loss, optimizer)
             update_average(ema, network, min(config.ema, limit_ema_decay(step)))
             share = len(votes) / (views * len(samples))
-            loss += batch_loss.item() * share
-            accuracy += (logits.argmax(1) == votes.argmax(1)).float().mean().item() * share
+            loss = loss + batch_loss.detach() * share
+            accuracy = accuracy + (logits.argmax(1) == votes.argmax(1)).double().mean() * share
         state.history.append(
-            EpochMetrics(epoch, rate, loss, accuracy, *evaluate_loss(ema, validation))
+            EpochMetrics(epoch, rate, loss.item(), accuracy.item(), *evaluate_loss(ema, validation))
         )
         if config.patience and find_best_epoch(state.history) == epoch:
             state.best.update(copy.deepcopy(ema.state_dict()))
@@ -189,7 +198,9 @@ def build_optimizer(network: Network, config: Config) -> AdamW:
         parameters = [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) is kernels]
         decay = config.weight_decay if kernels else 0.0
         groups.append({"params": parameters, "weight_decay": decay, "scale": scale})
-    return AdamW([group for group in groups if group["params"]])
+    # One kernel for all parameters, instead of several for each.
+    fused = next(network.parameters()).is_cuda
+    return AdamW([group for group in groups if group["params"]], fused=fused)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -221,7 +232,7 @@ def predict_logits(network: torch.nn.Module, pixels: Pixels) -> Tensor:
     network.eval()
     with torch.inference_mode():
         outputs = [
-            network(_to_tensor(pixels[at : at + EVALUATION_BATCH]).to(device)).float().cpu()
+            network(to_tensor(pixels[at : at + EVALUATION_BATCH]).to(device)).float().cpu()
             for at in range(0, len(pixels), EVALUATION_BATCH)
         ]
     return torch.cat(outputs)
@@ -252,46 +263,6 @@ def evaluate_test_split(data: Dataset, config: Config, run: Path) -> dict[str, f
         "balanced_accuracy": float(balanced_accuracy(counts)),
         "macro_f1": float(macro_f1(counts)),
     }
-
-
-def _iter_batches(
-    part: Split, config: Config, epoch: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield augmented pixels, votes, and weights whose mean over the split is 1.
-
-    With ``box_jitter`` the second half of a batch is the first half with other boxes.
-    """
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    # Dropout draws from the global generator.
-    torch.manual_seed(config.seed * 1_000_003 + epoch)
-    is_settling = epoch > config.epochs * (1 - config.settle)
-    augmentation = config.augmentation.halve() if is_settling else config.augmentation
-    order = torch.randperm(len(part), generator=generator).numpy()
-    normalised = part.normalised_weights
-    for start, end in pairwise(_list_batch_starts(len(order), config.batch_size)):
-        chosen = order[start:end]
-        pixels = augment(_to_tensor(part.pixels[chosen]), augmentation, generator)
-        votes, weights = torch.from_numpy(part.votes[chosen]), torch.from_numpy(normalised[chosen])
-        if config.box_jitter:
-            pixels = torch.cat([pixels, jitter_boxes(pixels, config.box_jitter, generator)])
-            votes, weights = votes.repeat(2, 1), weights.repeat(2)
-        yield pixels, votes, weights
-
-
-def _list_batch_starts(count: int, size: int) -> list[int]:
-    """List where each batch of an epoch starts and, last, the number of samples.
-
-    A single sample at the end joins the batch before it, because batch normalisation fails on one
-    sample if the features of a picture have one place.
-    """
-    starts = list(range(0, count, size))
-    if len(starts) > 1 and count - starts[-1] < MIN_BATCH:
-        starts.pop()
-    return [*starts, count]
-
-
-def _to_tensor(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
 
 
 def _symmetric_divergence(logits: Tensor, others: Tensor) -> Tensor:

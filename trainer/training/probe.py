@@ -35,10 +35,11 @@ def fit_probe(network: PhotoNet, part: Split, decay: float) -> None:
         decay: weight of half the squared weights against the sum of the samples' losses.
     """
     network.eval()
-    pixels = np.concatenate([part.pixels, part.pixels[:, :, ::-1]])
+    sides = (part.pixels, part.pixels[:, :, ::-1])
+    means = torch.cat([compute_channel_means(network, pixels) for pixels in sides])
     votes = torch.from_numpy(np.concatenate([part.votes, part.votes]))
     weights = torch.from_numpy(np.tile(part.normalised_weights, 2))
-    fit_classifier(network, compute_channel_means(network, pixels), votes, decay, weights)
+    fit_classifier(network, means, votes, decay, weights)
 
 
 def fit_classifier(

@@ -43,7 +43,7 @@ def mix_teacher_votes(part: Split, data: Dataset, config: Config) -> Split:
             f"the teacher {teacher.path} takes pictures of another size or colour than the data's",
             "name a teacher of the same --side and colours",
         )
-    mirrored = np.ascontiguousarray(part.pixels[:, :, ::-1])
+    mirrored = part.pixels[:, :, ::-1]
     answers = (predict_onnx(teacher.graph, part.pixels) + predict_onnx(teacher.graph, mirrored)) / 2
     share = np.float32(config.teacher_share)
     mixed = (1 - share) * part.votes + share * answers

@@ -92,6 +92,33 @@ def test_a_model_of_the_user_is_found_by_its_name(
     assert record["settings"]["model"] == str(own)
 
 
+def test_commands_after_the_training_decode_no_photo_again(
+    run: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(path: Path, _: bytes) -> None:
+        raise AssertionError(f"{path} is decoded again")
+
+    monkeypatch.setattr("trainer.datasets.samples.decode_bytes", refuse)
+    model, data = tmp_path / "mine.onnx", ("--data", photos)
+    framing = ("--side", 32, "--rgb", "--margin", 0.1)
+    settings = ("--config", run / "settings.toml", *framing, "--threads", 1)
+    for arguments in (
+        ("export", "--run", run, *data, "--output", model),
+        ("evaluate", model, *data),
+        ("gate", model, model, *data, "--dry-run"),
+        ("train", *data, *settings, "--run", tmp_path / "run", "--epochs", 1),
+        ("crossvalidate", *data, *settings, "--run", tmp_path / "folds", "--folds", 2),
+    ):
+        caplog.clear()
+        result = trainer(*arguments)
+        assert not isinstance(result.exception, AssertionError), result.exception
+        assert "80 photos cropped before, 0 decoded" in caplog.text
+
+
 def test_labels_that_are_not_named_become_neither(photos: Path, tmp_path: Path) -> None:
     folders = tmp_path / "photos"
     shutil.copytree(photos, folders)

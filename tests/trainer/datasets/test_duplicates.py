@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from tests.support.trainer_data import find_real_data
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
 from trainer.datasets.duplicates import (
+    _find_close_hashes,
     compute_perceptual_hash,
     drop_near_duplicates,
     find_near_duplicates,
@@ -112,6 +114,20 @@ def test_groups_contain_every_pair_of_near_duplicates() -> None:
     np.testing.assert_array_equal(groups[350:], groups[:350])
     assert len(np.unique(groups)) == 350
     assert len(np.unique(group_near_duplicates(hashes, 5))) == 700
+
+
+def test_pairs_are_compared_in_blocks_of_bounded_memory() -> None:
+    hashes = np.random.default_rng(6).integers(0, 2**64, 20_000, np.uint64)
+    hashes[[9_000, 19_999]] = hashes[[3, 8_000]]
+    tracemalloc.start()
+    pairs = list(_find_close_hashes(hashes[:2_000], hashes, 0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    found = {
+        (a, b) for left, right in pairs for a, b in zip(left.tolist(), right.tolist(), strict=True)
+    }
+    assert found == {(n, n) for n in range(2_000)} | {(3, 9_000)}
+    assert peak < 32 * 1024**2  # all pairs of a batch would take 39 MiB, beside the hashes
 
 
 def test_no_near_duplicate_is_in_two_splits_and_no_test_sample_is_skipped() -> None:
