@@ -21,10 +21,8 @@ from trainer.evaluation.exported_models import resolve_default_name
 from trainer.evaluation.metrics import (
     Counts,
     Estimate,
-    Figures,
-    estimate_from_counts,
+    estimate_shares,
     estimate_to_json,
-    safe_divide,
 )
 from trainer.evaluation.selective import (
     NO_ANSWER,
@@ -121,7 +119,7 @@ def compare_rows(
     for target, row in zip(targets.tolist(), rows, strict=True):
         right = row.answer is not None and row.answer.label == classes[target]
         counts[int(target >= len(labels)), [*Status].index(row.status), int(right)] += 1
-    coverage, accuracy, sure, sure_accuracy = estimate_from_counts(_compute_shares, counts)
+    coverage, accuracy, sure, sure_accuracy = estimate_shares(*_count_shares(counts))
     has_answer = np.asarray([bool(row.answer) for row in rows]) & (targets < len(outputs))
     probabilities = np.asarray(
         [
@@ -219,22 +217,18 @@ def _match_class_names(folders: Sequence[str], outputs: Sequence[str]) -> dict[s
     return {folder: known[canonical_label(folder)] for folder in folders}
 
 
-def _compute_shares(counts: Counts) -> Figures:
-    """Compute coverage, accuracy, sure and sure accuracy.
+def _count_shares(counts: Counts) -> tuple[Counts, Counts]:
+    """Count for coverage, accuracy, sure and sure accuracy.
 
-    ``counts``: [..., class is not a label, status, answer is right].
+    Args:
+        counts: int64 [class is not a label, status, answer is right].
+
+    Returns:
+        The photos that count and all photos of each share.
     """
     order = [*Status]
-    ok = counts[..., order.index(Status.OK), :]
-    labelled = counts[..., [order.index(status) for status in LABELLED_STATUSES], :].sum(-2)
-    total = counts.sum((-2, -1))[..., 0]
-    parts = (
-        labelled[..., 0, :].sum(-1),
-        labelled[..., 0, 1],
-        ok[..., 0, :].sum(-1),
-        ok[..., 1].sum(-1),
-    )
-    wholes = (total, total, total, ok.sum((-2, -1)))
-    return np.stack(
-        [safe_divide(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1
-    )
+    ok = counts[:, order.index(Status.OK)]
+    labelled = counts[0, [order.index(status) for status in LABELLED_STATUSES]].sum(axis=0)
+    total = counts[0].sum()
+    parts = [labelled.sum(), labelled[1], ok[0].sum(), ok[:, 1].sum()]
+    return np.array(parts), np.array([total, total, total, ok.sum()])

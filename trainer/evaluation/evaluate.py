@@ -27,14 +27,13 @@ from trainer.evaluation.metrics import (
     Probabilities,
     Reliability,
     Targets,
-    accuracy,
-    balanced_accuracy,
     confusion_matrix,
     estimate_from_counts,
+    estimate_mean,
+    estimate_shares,
     estimate_to_json,
     log_loss,
     macro_f1,
-    recall,
     reliability,
 )
 from trainer.evaluation.selective import (
@@ -79,13 +78,15 @@ class Evaluation:
 def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, ...]) -> Evaluation:
     """Compare probabilities, float32 [n, K], with true classes, int64 [n]; n > 0."""
     counts = confusion_matrix(probabilities.argmax(axis=1), targets, len(labels))
+    right = counts.diagonal()
+    recall = estimate_shares(right, counts.sum(axis=1))
     return Evaluation(
         labels=labels,
         samples=len(targets),
-        accuracy=estimate_from_counts(accuracy, counts)[0],
-        balanced_accuracy=estimate_from_counts(balanced_accuracy, counts)[0],
-        macro_f1=estimate_from_counts(macro_f1, counts)[0],
-        recall=estimate_from_counts(recall, counts),
+        accuracy=estimate_shares(np.array([right.sum()]), np.array([counts.sum()]))[0],
+        balanced_accuracy=estimate_mean(recall),
+        macro_f1=estimate_from_counts(macro_f1, counts, added=1)[0],
+        recall=recall,
         confusion=tuple(tuple(int(n) for n in row) for row in counts),
         calibration_error=estimate_calibration_error(probabilities, targets),
         log_loss=log_loss(probabilities, targets),

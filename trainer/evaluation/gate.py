@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ from trainer.evaluation.evaluate import find_columns, get_thresholds, match_to_m
 from trainer.evaluation.exported_models import derive_framing, predict_model
 from trainer.evaluation.gate_checks import CandidateRejected, Comparison, PairedCounts
 from trainer.evaluation.metrics import (
+    NO_ESTIMATE,
     Counts,
     Estimate,
     Figures,
@@ -36,7 +36,6 @@ from trainer.evaluation.metrics import (
 from trainer.evaluation.selective import Decisions, decide_all
 
 # Gain in accuracy if no sample has a label.
-NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 
 def check_compatible(candidate: Model, current: Model) -> None:

@@ -28,9 +28,8 @@ from trainer.evaluation.metrics import (
     Figures,
     Probabilities,
     Targets,
-    estimate_from_counts,
+    estimate_shares,
     estimate_to_json,
-    safe_divide,
 )
 
 # Outcomes besides the labels and abstain outputs: a label below its threshold, and no answer.
@@ -153,7 +152,7 @@ def measure_selective(
     abstain: tuple[str, ...],
     kinds: Texts | None = None,
 ) -> SelectiveMetrics:
-    """Compare decisions with the true classes, with 95 % bootstrap intervals.
+    """Compare decisions with the true classes, with 95 % intervals.
 
     Args:
         made: decisions with the outcomes ``list_outcomes(labels, abstain)``.
@@ -167,7 +166,7 @@ def measure_selective(
     right = made.label == targets
     counts = np.zeros((len(classes), len(names), 2), dtype=np.int64)
     np.add.at(counts, (targets, made.outcome, right.astype(int)), 1)
-    always, accuracy, *shares = estimate_from_counts(lambda c: _compute_shares(c, count), counts)
+    always, accuracy, *shares = estimate_shares(*_count_shares(counts, count))
     wrong_if_answered = ~right
     return SelectiveMetrics(
         labels=labels,
@@ -254,28 +253,21 @@ def selective_to_json(found: SelectiveMetrics) -> dict[str, Any]:
     }
 
 
-def _compute_shares(counts: Counts, labels: int) -> Figures:
-    """Compute always-answer accuracy, selective accuracy, coverage and answered shares.
+def _count_shares(counts: Counts, labels: int) -> tuple[Counts, Counts]:
+    """Count for always-answer accuracy, selective accuracy, coverage and answered shares.
 
-    ``counts``: int64 [..., class, outcome, likeliest label wrong or right].
+    Args:
+        counts: int64 [class, outcome, likeliest label wrong or right].
+        labels: number of classes that are labels.
+
+    Returns:
+        The samples that count and all samples of each share.
     """
-    ok = counts[..., :labels, :]
-    of_class = counts.sum((-2, -1))
-    shown = counts[..., :labels, :, :]
-    parts = [
-        shown[..., 1].sum((-2, -1)),
-        ok[..., 1].sum((-2, -1)),
-        *np.moveaxis(ok[..., :labels, :, 1].sum(-1), -1, 0),
-        *np.moveaxis(ok[..., labels:, :, :].sum((-2, -1)), -1, 0),
-    ]
-    wholes = [
-        shown.sum((-3, -2, -1)),
-        ok.sum((-3, -2, -1)),
-        *np.moveaxis(of_class, -1, 0),
-    ]
-    return np.stack(
-        [safe_divide(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1
-    )
+    ok, shown = counts[:, :labels], counts[:labels]
+    parts = [shown[..., 1].sum(), ok[..., 1].sum()]
+    wholes = [shown.sum(), ok.sum()]
+    covered, answered = ok[:labels, :, 1].sum(1), ok[labels:].sum((1, 2))
+    return np.hstack([parts, covered, answered]), np.hstack([wholes, counts.sum((1, 2))])
 
 
 def _count_by_kind(

@@ -172,7 +172,7 @@ def write_results(test: Evaluation, split: str) -> str:
         for label, row, share in zip(test.labels, test.confusion, test.recall, strict=True)
     ]
     return (
-        f"## Results\n\nOn {_SAMPLES_OF[split].format(test.samples)}; 95 % bootstrap "
+        f"## Results\n\nOn {_SAMPLES_OF[split].format(test.samples)}; 95 % "
         f"intervals.\n\n"
         f"{markdown_table(('Metric', 'Value'), figures)}\n\n"
         f"Answers (columns) for each true label (rows):\n\n"

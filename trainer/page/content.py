@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.stats import binomtest
 
 from batch.path_text import printable_text
 from batch.records import Region
 from trainer.datasets.dataset import Dataset, Pixels
 from trainer.datasets.samples import SPLIT_NAMES
 from trainer.evaluation.evaluate import evaluate
-from trainer.evaluation.metrics import Estimate, Reliability
+from trainer.evaluation.metrics import Estimate, Reliability, estimate_shares
 from trainer.page.answers import HeldOutAnswers
 from trainer.page.problems import Problem
 from trainer.training.config import Config
@@ -254,11 +253,9 @@ def _describe_problem(one: Problem) -> str:
 
 
 def _make_share(name: str, right: int, total: int) -> Share:
-    """Make a share with its Wilson interval, which holds for few samples and for 0 or all right."""
-    if not total:
-        return Share(name, right, total, None)
-    found = binomtest(right, total).proportion_ci(method="wilson")
-    return Share(name, right, total, Estimate(right / total, found.low, found.high))
+    """Make a share with its interval."""
+    (estimate,) = estimate_shares(np.array([right]), np.array([total]))
+    return Share(name, right, total, estimate if total else None)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -152,8 +152,8 @@ def test_a_class_without_samples_is_null_in_json_and_no_row_in_the_table() -> No
     text = json.dumps(evaluation_to_json(evaluation), allow_nan=False)
     recall = json.loads(text)["recall"]
     assert recall == {
-        "a": {"value": 1.0, "low": 1.0, "high": 1.0},
-        "b": {"value": 1.0, "low": 1.0, "high": 1.0},
+        "a": {"value": 1.0, "low": 0.3424, "high": 1.0},
+        "b": {"value": 1.0, "low": 0.2065, "high": 1.0},
         "never": None,
     }
     lines = format_evaluation(evaluation).splitlines()
