@@ -15,6 +15,7 @@ from trainer.cli.shared_options import (
     find_crop_cache,
     framing_options,
     make_review,
+    read_given_settings,
     review_options,
     run_option,
     show_progress,
@@ -64,18 +65,17 @@ def crossvalidate(
 
     Each photo of a small data set is held out once; near duplicates are held out together.
     """
-    from trainer.datasets.sources import load_dataset, make_framing
     from trainer.evaluation.evaluate import evaluate
     from trainer.evaluation.out_of_fold import cross_calibrate
     from trainer.evaluation.tables import format_evaluation
-    from trainer.training.config import load_config
     from trainer.training.cross_validation import cross_validate
+    from trainer.training.preparation import prepare_training
 
     show_progress()
-    config = load_config(config_file, {"seed": seed, "threads": threads})
+    given = read_given_settings(config_file, {"seed": seed, "threads": threads})
     review = make_review(review_files, photos)
-    labelled = load_dataset(
-        data, make_framing(**framing), beside, review, abstain, find_crop_cache()
+    labelled, config = prepare_training(
+        data, framing, given, beside, review, abstain, find_crop_cache()
     )
     answers = cross_validate(labelled, config, run_folder, folds, config.seed)
     click.echo(

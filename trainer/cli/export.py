@@ -209,7 +209,8 @@ def _describe_missing_epochs(trained: TrainedNetwork) -> str:
     """Describe an unfinished training as text; empty for a finished one."""
     if trained.is_finished:
         return ""
-    return f"{len(trained.history)} of {trained.config.epochs} epochs"
+    done = trained.history[-1].epoch if trained.history else 0
+    return f"{done} of {trained.config.epochs} epochs"
 
 
 def _read_fusion(path: Path, trained: TrainedNetwork) -> Fusion:

@@ -75,7 +75,7 @@ def fuse(
     show_progress()
     answers = read_out_of_fold(run_folder / OUT_OF_FOLD_FILE)
     evidence = gather_evidence(
-        list_photo_files(data, abstain), face, answers, make_framing(**framing) or Framing()
+        list_photo_files(data, abstain)[1], face, answers, make_framing(**framing) or Framing()
     )
     face_model = open_model(face)
     name = face_model.spec.name

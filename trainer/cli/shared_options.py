@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from batch.records import ABSTAIN_OUTPUTS
 
 if TYPE_CHECKING:
     from trainer.datasets.review import Review
+    from trainer.training.config import Given
 
 Command = Callable[..., None]
 
@@ -100,6 +101,15 @@ def config_option(command: Command) -> Command:
         metavar="FILE",
         help="Settings as TOML; docs/training.md lists them.",
     )(command)
+
+
+def read_given_settings(config_file: Path | None, options: Mapping[str, Any]) -> Given:
+    """Read the settings of ``--config`` and of options, with models found by name."""
+    from trainer.training.config import read_settings
+
+    given = read_settings(config_file, options)
+    models = {name: given[name] for name in ("init", "teacher") if given.get(name)}
+    return {**given, **{name: resolve_model_name(value) for name, value in models.items()}}
 
 
 def run_option(default: str, purpose: str) -> Callable[[Command], Command]:
@@ -234,12 +244,12 @@ def framing_options(command: Command) -> Command:
         "--side",
         type=click.IntRange(16, 512),
         metavar="PIXELS",
-        help="Side of a sample, 48 by default; for folders of photos.",
+        help="Side of a sample; for folders of photos.",
     )(command)
     return click.option(
         "--region",
         type=click.Choice(["face", "image"]),
-        help="Samples of the largest face (default) or the whole photo; for folders of photos.",
+        help="Samples of the largest face or the whole photo; for folders of photos.",
     )(command)
 
 

@@ -19,6 +19,7 @@ from trainer.cli.shared_options import (
     framing_options,
     make_review,
     optional_data_option,
+    read_given_settings,
     review_options,
     run_option,
     show_progress,
@@ -88,23 +89,26 @@ def train(
     abstain: dict[str, str],
     **framing: Any,
 ) -> None:
-    """Train a network on labelled pictures."""
+    """Train a network on labelled pictures.
+
+    Settings and framing that are not given are chosen from the photos.
+    """
     from trainer.cli.plots import plot_curves
-    from trainer.datasets.sources import choose_source, load_dataset, make_framing, record_source
+    from trainer.datasets.sources import choose_source, record_source
     from trainer.training.checkpoint import CHECKPOINT_FILE
-    from trainer.training.config import load_config
     from trainer.training.loop import evaluate_test_split
     from trainer.training.loop import train as train_network
+    from trainer.training.preparation import prepare_training
     from trainer.training.run_folder import choose_run, find_latest_run, lock_run
 
     show_progress()
     import_trackers(tracker_names)  # before the data are read
     settings = {"epochs": epochs, "seed": seed, "threads": threads}
-    config = load_config(config_file, settings)
+    given = read_given_settings(config_file, settings)
     source = choose_source(data, find_latest_run(run_folder))
     review = make_review(review_files, photos)
-    labelled = load_dataset(
-        source, make_framing(**framing), beside, review, abstain, find_crop_cache()
+    labelled, config = prepare_training(
+        source, framing, given, beside, review, abstain, find_crop_cache()
     )
     with lock_run(run_folder):
         folder = choose_run(run_folder, labelled, config)

@@ -99,15 +99,24 @@ def load_dataset(
     return add_pseudo_labels(data, beside, cache) if beside else data
 
 
-def list_photo_files(source: Path, abstain: AbstainNames | None = None) -> list[LabelledFile]:
-    """List the photos of a table or of folders without reading them.
+def has_published_recipe(source: Path) -> bool:
+    """Tell whether data are FER+ or the starter set, whose framing and settings are fixed."""
+    if not source.exists():
+        return source == Path(STARTER_NAME)
+    return is_ferplus(source) or is_fer2013(source)
+
+
+def list_photo_files(
+    source: Path, abstain: AbstainNames | None = None
+) -> tuple[tuple[str, ...], list[LabelledFile]]:
+    """List the classes and the photos of a table or of folders without reading them.
 
     Raises:
         InputError: the source is neither of the two.
     """
     if is_label_table(source):
-        return list_table_files(source, abstain)[1]
-    return list_folder_files(source, abstain)[1]
+        return list_table_files(source, abstain)[:2]
+    return list_folder_files(source, abstain)
 
 
 def choose_source(

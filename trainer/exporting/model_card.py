@@ -149,11 +149,14 @@ def _training(trained: TrainedNetwork) -> str:
         (f"`augmentation.{name}`", _setting_text(value)) for name, value in augmentation.items()
     ]
     how = "its classifier fitted by logistic regression"
-    if trained.history:
+    if trained.epoch:
+        last = trained.history[-1].epoch
         how = (
-            f"trained for {trained.history[-1].epoch} of {trained.config.epochs} epochs with "
+            f"trained for {last} of {trained.config.epochs} epochs with "
             f"AdamW, a cosine schedule and averaged weights"
         )
+        if trained.epoch < last:
+            how += f", those of epoch {trained.epoch}, which had the lowest validation loss,"
     return (
         f"## Training\n\n{NETWORK_TEXT[trained.config.network]}, {how} on the labels "
         f"{', '.join(trained.labels)}.\n\n{markdown_table(('Setting', 'Value'), rows)}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batch.errors import InputError, ModelError
 from batch.models.contract import load_model
-from batch.models.shipped import find_model
+from batch.models.shipped import SUFFIX, find_model
 from trainer.datasets.dataset import Dataset, Split
 from trainer.evaluation.trained_on import (
     TrainedOn,
@@ -36,14 +36,15 @@ def read_ancestors(config: Config, data: Dataset) -> list[TrainedOn]:
         teacher = load_model(find_model(config.teacher))
         found.append(find_trained_on(teacher.spec, f"teacher {config.teacher}", data))
     name = f"init {config.init}"
-    if config.init.endswith(".onnx"):
-        try:
-            found.append(find_trained_on(load_model(Path(config.init)).spec, name, data))
-        except ModelError:  # weights of a file that is no model of this contract
-            found.append(unpack_trained_on("", name))
-    elif config.init and config.init != IMAGENET:
-        found.append(_read_checkpoint(Path(config.init), name, data))
-    return found
+    if config.init in ("", IMAGENET):
+        return found
+    path = find_model(config.init)
+    if path.suffix != SUFFIX:
+        return [*found, _read_checkpoint(path, name, data)]
+    try:
+        return [*found, find_trained_on(load_model(path).spec, name, data)]
+    except ModelError:  # weights of a file that is no model of this contract
+        return [*found, unpack_trained_on("", name)]
 
 
 def check_held_out(ancestors: list[TrainedOn], *parts: Split | None) -> None:

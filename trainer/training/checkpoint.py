@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import json
+import math
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,14 @@ from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, 
 from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
 from trainer.training.precision import AUTO, EARLIER_STATE, Precision
-from trainer.training.pretrained import build_network
+from trainer.training.pretrained import build_network, hash_init
 from trainer.training.teacher import hash_teacher
+from trainer.training.validation import Losses
 
 CHECKPOINT_FILE = "checkpoint.pt"
 HISTORY_FILE = "history.csv"
+# The epoch of the probe, before any training.
+BASELINE_EPOCH = 0
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,13 @@ class EpochMetrics:
     """Metrics of one epoch.
 
     Attributes:
-        epoch: number of the epoch, from 1.
+        epoch: number of the epoch, from 1; 0 for the probe, before any training.
         learning_rate: learning rate of the last step.
         train_loss: mean loss over the training samples, in nats.
         train_accuracy: accuracy over them, 0 to 1.
         validation_loss: loss of the averaged weights over the validation split, in nats.
         validation_accuracy: accuracy over its certain samples, 0 to 1.
+        recall: recall of each label over them, None for a label without samples.
     """
 
     epoch: int
@@ -48,9 +54,31 @@ class EpochMetrics:
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    recall: Mapping[str, float | None] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, float | None]:
+        """Return the metrics by name, as in ``history.csv`` and for trackers."""
+        row = asdict(self)
+        recall = row.pop("recall")
+        return row | {f"recall_{label}": share for label, share in recall.items()}
 
 
-@dataclass(frozen=True)
+@dataclass
+class BestEpoch:
+    """The epoch with the lowest validation loss.
+
+    Attributes:
+        epoch: its number, -1 before the first.
+        weights: its averaged weights.
+        losses: its loss of each validation sample, float32 [n].
+    """
+
+    epoch: int = -1
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
+@dataclass
 class TrainingState:
     """Everything that changes during a training run.
 
@@ -60,8 +88,7 @@ class TrainingState:
         optimizer: its optimizer.
         precision: the format that it computes in.
         history: the metrics of each epoch so far.
-        best: averaged weights of the epoch with the lowest validation loss; empty without
-            ``patience``.
+        best: the epoch with the lowest validation loss, if its weights are kept.
         trained_on: the samples, see ``merge_trained_on``.
     """
 
@@ -70,8 +97,24 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     precision: Precision
     history: list[EpochMetrics] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: BestEpoch = field(default_factory=BestEpoch)
     trained_on: str = ""
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last complete epoch, 0 before the first."""
+        return count_epochs(self.history)
+
+    def keep_best(self, losses: Losses) -> None:
+        """Keep the averaged weights if the last epoch of the history has the lowest loss so far.
+
+        Args:
+            losses: its loss of each validation sample, float32 [n].
+        """
+        earlier = [epoch.validation_loss for epoch in self.history[:-1]]
+        if self.history[-1].validation_loss < min(earlier, default=math.inf):
+            weights = copy.deepcopy(self.ema.state_dict())
+            self.best = BestEpoch(self.history[-1].epoch, weights, torch.from_numpy(losses.copy()))
 
 
 @dataclass(frozen=True)
@@ -84,6 +127,7 @@ class TrainedNetwork:
         framing: the framing of its samples.
         config: the settings.
         history: the metrics of each epoch.
+        epoch: the epoch whose weights these are, 0 for the probe.
         fingerprint: the fingerprint of the data.
         settings: SHA-256 of the settings, see ``Recipe``.
         held_out: out-of-fold predictions of a cross-validation with the same settings, which
@@ -96,6 +140,7 @@ class TrainedNetwork:
     framing: Framing
     config: Config
     history: tuple[EpochMetrics, ...]
+    epoch: int
     fingerprint: str
     settings: str
     held_out: OutOfFold | None = None
@@ -133,7 +178,7 @@ def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingSta
         "identity": _describe_training(data, config),
         "network": state.network.state_dict(),
         "ema": state.ema.state_dict(),
-        "best": state.best,
+        "best": asdict(state.best),
         "optimizer": state.optimizer.state_dict(),
         "precision": state.precision.state_dict(),
         "history": [asdict(epoch) for epoch in state.history],
@@ -170,7 +215,7 @@ def restore_checkpoint(run: Path, data: Dataset, config: Config, state: Training
         )
     state.network.load_state_dict(stored["network"])
     state.ema.load_state_dict(stored["ema"])
-    state.best.update(stored.get("best", {}))
+    state.best = _read_best_epoch(stored)
     state.optimizer.load_state_dict(stored["optimizer"])
     state.precision.load_state_dict(stored.get("precision", EARLIER_STATE))
     state.history.extend(EpochMetrics(**epoch) for epoch in stored["history"])
@@ -193,14 +238,19 @@ def read_progress(run: Path, data: Dataset, config: Config) -> Progress:
         names += sorted(settings.keys() ^ others.keys())
     if names:
         differences.append(f"other settings ({', '.join(names)})")
-    return Progress(len(history), is_finished(history, config), tuple(differences))
+    return Progress(count_epochs(history), is_finished(history, config), tuple(differences))
 
 
 def is_finished(history: Sequence[EpochMetrics], config: Config) -> bool:
     """Tell whether all epochs were trained, or ``patience`` ends the training."""
-    done = len(history)
+    done = count_epochs(history)
     waited = done - find_best_epoch(history)
     return done == config.epochs or (config.patience > 0 and waited >= config.patience)
+
+
+def count_epochs(history: Sequence[EpochMetrics]) -> int:
+    """Count the epochs that were trained; the probe, epoch 0, is none."""
+    return history[-1].epoch if history else 0
 
 
 def find_best_epoch(history: Sequence[EpochMetrics]) -> int:
@@ -210,7 +260,7 @@ def find_best_epoch(history: Sequence[EpochMetrics]) -> int:
 
 
 def load_trained_network(run: Path) -> TrainedNetwork:
-    """Load the averaged weights of a run: of the last epoch or, with ``patience``, the best one.
+    """Load the averaged weights of the epoch that a run keeps: the best, else the last one.
 
     Raises:
         InputError: there is no checkpoint, it can't be read, or the run trained on all samples and
@@ -224,7 +274,9 @@ def load_trained_network(run: Path) -> TrainedNetwork:
     config = Config(**{**stored["config"], "augmentation": augmentation})
     framing = Framing(**stored["framing"]) if "framing" in stored else Framing()
     network = build_network(config, len(stored["labels"]), framing.channels)
-    network.load_state_dict(stored.get("best") or stored["ema"])
+    history = tuple(EpochMetrics(**epoch) for epoch in stored["history"])
+    best = _read_best_epoch(stored)
+    network.load_state_dict(best.weights or stored["ema"])
     network.eval().requires_grad_(False)
     recipe, held_out = _parse_recipe(stored["identity"]), None
     if config.learn_from == "all":
@@ -235,7 +287,8 @@ def load_trained_network(run: Path) -> TrainedNetwork:
         labels=tuple(stored["labels"]),
         framing=replace(framing, region=Region(framing.region)),
         config=config,
-        history=tuple(EpochMetrics(**epoch) for epoch in stored["history"]),
+        history=history,
+        epoch=best.epoch if best.weights else count_epochs(history),
         fingerprint=recipe.data,
         settings=recipe.settings,
         held_out=held_out,
@@ -249,9 +302,10 @@ def write_history(run: Path, history: Sequence[EpochMetrics]) -> None:
         return
     partial = run / f"{HISTORY_FILE}.partial"
     with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, asdict(history[0]).keys())
+        # A training that an earlier release began lacks columns in its first epochs.
+        writer = csv.DictWriter(file, history[-1].to_row().keys())
         writer.writeheader()
-        writer.writerows(asdict(epoch) for epoch in history)
+        writer.writerows(epoch.to_row() for epoch in history)
     partial.replace(run / HISTORY_FILE)
 
 
@@ -263,6 +317,17 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a readable checkpoint", f"remove {path.parent} and train again"
         ) from error
     return stored
+
+
+def _read_best_epoch(stored: Mapping[str, Any]) -> BestEpoch:
+    """Read the best epoch of a checkpoint; one of an earlier release has only its weights."""
+    best = stored.get("best") or {}
+    if best.keys() == {"epoch", "weights", "losses"}:
+        return BestEpoch(**best)
+    if not best:
+        return BestEpoch()
+    history = [EpochMetrics(**epoch) for epoch in stored["history"]]
+    return BestEpoch(find_best_epoch(history), dict(best))
 
 
 def make_recipe(data: Dataset, config: Config) -> Recipe:
@@ -278,9 +343,10 @@ def _parse_recipe(identity: str) -> Recipe:
 
 
 def _describe_training(data: Dataset, config: Config) -> str:
-    """Describe what must not change to resume a run: all but the threads and the teacher's path."""
+    """Describe what must not change to resume a run: all but the threads and paths of models."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
     settings["teacher"] = hash_teacher(config)
+    settings["init"] = hash_init(config.init)
     if data.reviewed is None:  # it has no effect, and checkpoints of earlier releases lack it
         settings.pop("review_weight")
     if config.precision == AUTO:  # a resumed training keeps its format, also one of these releases

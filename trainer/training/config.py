@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -30,7 +30,8 @@ EpochCount = Annotated[int, Meta(ge=0, le=MAX_EPOCHS)]
 
 SETTINGS_REMEDY = "docs/training.md lists all settings"
 
-Record = TypeVar("Record", "Config", "Augmentation")
+# Valid values by setting, see ``read_settings``.
+Given = Mapping[str, Any]
 
 
 class ConfigError(UsageError):
@@ -110,8 +111,8 @@ class Config:
             cross-validation.
         network: the architecture.
         widths: channels of each stage of the residual network.
-        init: initial weights: empty for random ones, ``imagenet``, or the path of a checkpoint or
-            an exported model, see ``initialise_network``.
+        init: initial weights: empty for random ones, ``imagenet``, the name of a shipped face
+            model, or the path of a checkpoint or an exported model, see ``initialise_network``.
         trainable: the layers that are trained: ``all``, ``head`` for the classifier, or ``last-N``
             for the last N blocks and the classifier.
         pretrained_rate: factor on the learning rate of all layers but the classifier.
@@ -126,8 +127,8 @@ class Config:
         consistency: weight of the divergence between the two predictions of such a pair.
         review_weight: number of times that each reviewed sample counts.
         balanced: give every class the same weight in the loss.
-        patience: epochs without a lower validation loss after which training stops; 0 never stops
-            early.
+        patience: epochs without a lower validation loss after which training stops, and the best
+            epoch is kept; 0 never stops early.
         epochs: passes over the samples; 0 only fits the probe.
         batch_size: samples per step; batch normalisation needs two.
         learning_rate: largest learning rate, at the end of the warm-up.
@@ -176,7 +177,7 @@ class Config:
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read settings from a TOML file and apply options of the command line.
+    """Read settings from a TOML file and apply options of the command line, over the defaults.
 
     Args:
         path: the file; None for the defaults.
@@ -185,15 +186,43 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     Raises:
         ConfigError: the file can't be read, or a setting is unknown or out of its range.
     """
-    settings = {} if path is None else _read_toml(path)
-    config = _apply_settings(Config(), settings, f"{path}: ")
+    return make_config(read_settings(path, overrides))
+
+
+def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Given:
+    """Read the settings that a TOML file or options of the command line give.
+
+    Args:
+        path: the file; None for none.
+        overrides: values by setting, which override the file; None is ignored.
+
+    Returns:
+        The valid values by setting; those of the augmentation are a map too.
+
+    Raises:
+        ConfigError: the file can't be read, or a setting is unknown or out of its range.
+    """
+    settings = {} if path is None else _check_settings(Config, _read_toml(path), f"{path}: ")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    config = _apply_settings(config, given, "--")
+    return settings | _check_settings(Config, given, "--")
+
+
+def make_config(given: Given, base: Config | None = None) -> Config:
+    """Apply given settings over others, by default the defaults.
+
+    Raises:
+        ConfigError: settings contradict each other.
+    """
+    base = base or Config()
+    changes = dict(given)
+    if "augmentation" in changes:
+        changes["augmentation"] = replace(base.augmentation, **changes["augmentation"])
+    config = replace(base, **changes)
     if not config.epochs and not config.probe:
         raise ConfigError("setting 'epochs' must be above 0 if there is no 'probe'")
-    if config.probe and config.network == "residual":
+    if config.probe and not config.init:
         raise ConfigError(
-            'setting \'probe\' needs network = "efficientnet-lite0" or "efficientnet-lite2"'
+            "setting 'probe' needs 'init': random weights give no features to fit it to"
         )
     return config
 
@@ -218,10 +247,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML ({error})") from error
 
 
-def _apply_settings(record: Record, values: Mapping[str, Any], source: str) -> Record:
-    """Replace settings with validated values; ``source`` is the prefix of error messages."""
-    hints = get_type_hints(type(record), include_extras=True)
-    changes: dict[str, Any] = {}
+def _check_settings(
+    record: type[Config | Augmentation], values: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """Check and convert settings of a record; ``source`` is the prefix of error messages."""
+    hints = get_type_hints(record, include_extras=True)
+    checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in hints:
             known = ", ".join(sorted(f.name for f in fields(record)))
@@ -229,15 +260,15 @@ def _apply_settings(record: Record, values: Mapping[str, Any], source: str) -> R
         if hints[name] is Augmentation:
             if not isinstance(value, dict):
                 raise ConfigError(f"{source}{name} must be a table, not {value!r}")
-            changes[name] = _apply_settings(Augmentation(), value, f"{source}{name}.")
+            checked[name] = _check_settings(Augmentation, value, f"{source}{name}.")
             continue
         try:
-            changes[name] = msgspec.convert(value, hints[name])
+            checked[name] = msgspec.convert(value, hints[name])
         except msgspec.ValidationError as error:
             raise ConfigError(
                 f"{source}{name} must be {_describe_range(hints[name])}, not {value!r}"
             ) from error
-    return replace(record, **changes)
+    return checked
 
 
 def _describe_range(hint: Any) -> str:

@@ -27,7 +27,6 @@ from trainer.evaluation.out_of_fold import (
     name_sample,
     write_out_of_fold,
 )
-from trainer.networks import PhotoNet
 from trainer.training.ancestors import check_held_out, read_ancestors
 from trainer.training.checkpoint import load_trained_network, make_recipe
 from trainer.training.config import Config
@@ -98,7 +97,7 @@ def _train_folds(
         others = select_samples(pool, fold_of != fold)
         part = replace(data, train=others, validation=held_out, test=held_out)
         folder = run / f"fold-{fold + 1}"
-        train(part, replace(config, learn_from="train"), folder)
+        train(part, replace(config, learn_from="train"), folder, is_fold=True)
         logits[fold_of == fold] = predict_logits(
             load_trained_network(folder).network, held_out.pixels
         ).numpy()
@@ -115,7 +114,6 @@ def _probe_folds(
     torch.manual_seed(config.seed)
     network = build_network(config, len(data.labels), data.framing.channels)
     initialise_network(network, config.init)
-    assert isinstance(network, PhotoNet)  # the settings are checked
     network.eval()
     means, mirrored = (
         compute_channel_means(network, pixels) for pixels in (pool.pixels, pool.pixels[:, :, ::-1])

@@ -20,7 +20,7 @@ from batch.errors import InputError
 from trainer.datasets.dataset import Dataset, Pixels, Split, concatenate, keep_agreed
 from trainer.evaluation.metrics import accuracy, balanced_accuracy, confusion_matrix, macro_f1
 from trainer.evaluation.trained_on import merge_trained_on
-from trainer.networks import Network, PhotoNet, count_parameters, update_average
+from trainer.networks import Network, count_parameters, update_average
 from trainer.training.ancestors import check_held_out, read_ancestors
 from trainer.training.batches import (
     MIN_BATCH,
@@ -30,9 +30,10 @@ from trainer.training.batches import (
     to_tensor,
 )
 from trainer.training.checkpoint import (
+    BASELINE_EPOCH,
+    BestEpoch,
     EpochMetrics,
     TrainingState,
-    find_best_epoch,
     is_finished,
     load_trained_network,
     restore_checkpoint,
@@ -48,7 +49,9 @@ from trainer.training.pretrained import (
 )
 from trainer.training.probe import fit_probe
 from trainer.training.teacher import mix_teacher_votes
+from trainer.training.time_left import TimeLeft
 from trainer.training.tracking import DEFAULT_TRACKERS, Trackers
+from trainer.training.validation import Validation, evaluate_logits
 
 EVALUATION_BATCH = 512
 
@@ -56,20 +59,28 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    data: Dataset, config: Config, run: Path, trackers: Trackers | None = None
+    data: Dataset,
+    config: Config,
+    run: Path,
+    trackers: Trackers | None = None,
+    *,
+    is_fold: bool = False,
 ) -> tuple[EpochMetrics, ...]:
     """Fit a network to a data set and return the metrics of all epochs.
 
     After each epoch the folder ``run`` gets a checkpoint (with the averaged weights) and a line of
     ``history.csv``, and the trackers get the metrics. An interrupted run resumes after its last
     complete epoch and ends with the same weights as an uninterrupted one, because all random
-    numbers depend only on the seed and the epoch.
+    numbers depend only on the seed and the epoch. The classifier that ``probe`` fits is epoch 0.
+    The weights of the epoch with the lowest validation loss are kept, if that split is held out.
 
     Args:
         data: the data set.
         config: the settings.
         run: the run's folder.
         trackers: get settings and metrics; by default TensorBoard's logs in the folder.
+        is_fold: whether the validation split is the held-out fold of a cross-validation, which must
+            not choose the epoch.
 
     Raises:
         InputError: a split that is needed is empty, or the initial weights or the teacher were
@@ -78,7 +89,7 @@ def train(
     """
     if trackers is None:
         with Trackers(DEFAULT_TRACKERS, run) as trackers:
-            return train(data, config, run, trackers)
+            return train(data, config, run, trackers, is_fold=is_fold)
     if config.threads:
         torch.set_num_threads(config.threads)
     is_on_gpu = torch.cuda.is_available()
@@ -106,7 +117,7 @@ def train(
     torch.manual_seed(config.seed)
     network = build_network(config, len(data.labels), data.framing.channels)
     initialise_network(network, config.init)
-    if config.probe and isinstance(network, PhotoNet):
+    if config.probe:
         fit_probe(network, samples, config.probe)
     freeze_layers(network, config.trainable)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -120,6 +131,7 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     trained_on = merge_trained_on([samples.pixels], ancestors)
     precision = choose_precision(config, network, device)
+    selects_epoch = is_held_out and not is_fold
     state = TrainingState(network, ema, optimizer, precision, trained_on=trained_on)
     restore_checkpoint(run, data, config, state)
     trackers.start(_describe_run(data, config), state.history)
@@ -132,11 +144,26 @@ def train(
         device,
         precision.name,
     )
-    if not config.epochs:  # only the probe is fitted
-        save_checkpoint(run, data, config, state)
 
+    def evaluate_samples(part: Split) -> Validation:
+        return evaluate_logits(predict_logits(ema, part.pixels), part, data.labels)
+
+    def end_epoch(epoch: int, rate: float, loss: float, accuracy: float) -> Validation:
+        measured = evaluate_samples(validation)
+        figures = (measured.loss, measured.accuracy, measured.recall)
+        state.history.append(EpochMetrics(epoch, rate, loss, accuracy, *figures))
+        if selects_epoch:
+            state.keep_best(measured.losses)
+        save_checkpoint(run, data, config, state)
+        trackers.log_history(state.history)
+        return measured
+
+    if config.probe and not state.history:
+        fitted = evaluate_samples(samples)
+        _log_baseline(end_epoch(BASELINE_EPOCH, 0.0, fitted.loss, fitted.accuracy))
+    time_left = TimeLeft(steps, config.epochs - state.epoch)
     while not is_finished(state.history, config):
-        epoch = len(state.history) + 1
+        epoch = state.epoch + 1
         rate = 0.0
         # Sums stay on the device: reading one would wait for the step.
         loss = accuracy = torch.zeros((), dtype=torch.float64, device=device)
@@ -175,14 +202,14 @@ def train(
             share = len(votes) / (views * len(samples))
             loss = loss + batch_loss.detach() * share
             accuracy = accuracy + (logits.argmax(1) == votes.argmax(1)).double().mean() * share
-        state.history.append(
-            EpochMetrics(epoch, rate, loss.item(), accuracy.item(), *evaluate_loss(ema, validation))
-        )
-        if config.patience and find_best_epoch(state.history) == epoch:
-            state.best.update(copy.deepcopy(ema.state_dict()))
-        save_checkpoint(run, data, config, state)
-        trackers.log_history(state.history)
-        _log_epoch(state.history[-1])
+            announced = time_left.end_step()
+            if announced:
+                logger.info("epoch %d/%d: %s", epoch, config.epochs, announced)
+        measured = end_epoch(epoch, rate, loss.item(), accuracy.item())
+        is_last = is_finished(state.history, config)
+        _log_epoch(state.history[-1], config, measured.worst, time_left.end_epoch(is_last))
+        if is_last and selects_epoch:
+            _log_kept_epoch(state.best, epoch, measured)
     return tuple(state.history)
 
 
@@ -238,14 +265,6 @@ def predict_logits(network: torch.nn.Module, pixels: Pixels) -> Tensor:
     return torch.cat(outputs)
 
 
-def evaluate_loss(network: torch.nn.Module, part: Split) -> tuple[float, float]:
-    """Compute the cross-entropy over a split, and the accuracy over its certain samples."""
-    logits = predict_logits(network, part.pixels)
-    loss = F.cross_entropy(logits, torch.from_numpy(part.votes)).item()
-    right = (logits.argmax(1).numpy() == part.targets)[part.certain]
-    return loss, float(right.mean()) if len(right) else math.nan
-
-
 def evaluate_test_split(data: Dataset, config: Config, run: Path) -> dict[str, float]:
     """Compute metrics of a run's averaged weights on the test samples with an agreed class.
 
@@ -298,12 +317,41 @@ def _describe_run(data: Dataset, config: Config) -> dict[str, Any]:
     }
 
 
-def _log_epoch(epoch: EpochMetrics) -> None:
+def _log_baseline(measured: Validation) -> None:
     logger.info(
-        "epoch %d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f",
+        "baseline, a probe of the initial features: validation loss %.4f accuracy %.4f%s",
+        measured.loss,
+        measured.accuracy,
+        f"; {measured.worst}" if measured.worst else "",
+    )
+
+
+def _log_kept_epoch(best: BestEpoch, last: int, measured: Validation) -> None:
+    """Log which epoch is kept, and whether it is better than the last one beyond chance."""
+    if best.epoch == last:
+        logger.info("epoch %d is kept, its validation loss is the lowest", last)
+        return
+    gains = measured.losses - best.losses.numpy()
+    error = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+    logger.info(
+        "%s is kept, its validation loss is the lowest: by %.4f than that of epoch %d, standard "
+        "error %.4f%s",
+        f"epoch {best.epoch}" if best.epoch else "the baseline (no epoch beats it)",
+        gains.mean(),
+        last,
+        error,
+        "" if gains.mean() > 2 * error else ", so they may be equally good",
+    )
+
+
+def _log_epoch(epoch: EpochMetrics, config: Config, *notes: str) -> None:
+    logger.info(
+        "epoch %d/%d: train loss %.4f accuracy %.4f, validation loss %.4f accuracy %.4f%s",
         epoch.epoch,
+        config.epochs,
         epoch.train_loss,
         epoch.train_accuracy,
         epoch.validation_loss,
         epoch.validation_accuracy,
+        "".join(f"; {note}" for note in notes if note),
     )

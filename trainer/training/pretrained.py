@@ -5,10 +5,11 @@ Weights come from ImageNet, from a checkpoint of a run, or from an exported mode
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import pickle
 from collections.abc import Mapping
-from itertools import dropwhile
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from batch.errors import InputError, UsageError
 from batch.models.graph import parse_model, read_model
+from batch.models.shipped import SUFFIX, find_model
 from trainer.networks import (
     NETWORK_SIZES,
     FaceNet,
@@ -40,6 +42,10 @@ PUBLISHED_STEM = "_conv_stem.weight"
 # Nodes of a graph between a stored weight and its use.
 STORAGE_OPERATORS = ("DequantizeLinear", "Cast")
 INSTALL_REMEDY = "run `pip install 'batch-label[train]'`"
+# The first convolution of a face network, behind the layer that normalises the picture.
+STEM = "features.1.weight"
+# Shares of red, green and blue in the grey of a sample (ITU-R BT.601).
+LUMA = (0.299, 0.587, 0.114)
 
 Floats = npt.NDArray[np.float32]
 StateDict = Mapping[str, Tensor]
@@ -63,30 +69,76 @@ def initialise_network(network: Network, init: str) -> None:
 
     Args:
         network: the network, which is changed in place.
-        init: ``imagenet``; the path of an exported model, of a checkpoint (its averaged weights) or
-            of a state dict with this project's or the published names; empty to change nothing.
+        init: ``imagenet``; the name of a shipped model; the path of an exported model, of a
+            checkpoint (its averaged weights) or of a state dict with this project's or the
+            published names; empty to change nothing.
 
     Raises:
         InputError: the file can't be read or is of another network.
-        UsageError: there are no ImageNet weights for this network.
+        UsageError: there is no such model, or there are no ImageNet weights for this network.
     """
     if not init:
         return
-    path = _imagenet_path(network) if init == IMAGENET else Path(init)
-    if path.suffix == ".onnx":
+    path = _imagenet_path(network) if init == IMAGENET else find_model(init)
+    if path.suffix == SUFFIX:
         weights = read_exported_weights(path, network)
     else:
         stored = read_weights(path)
         weights = _rename_weights(stored.get("ema", stored), network)
     own = network.state_dict()
+    if isinstance(network, FaceNet) and STEM in weights:
+        channels = own[STEM].shape[1]
+        weights = {**weights, STEM: _convert_stem(weights[STEM], channels)}
     if set(weights) ^ set(own) or any(
         weights[name].shape != value.shape
         for name, value in own.items()
         if not name.startswith("classifier.")
     ):
-        raise InputError(f"{path} holds the weights of another network", "give another init")
+        raise InputError(
+            f"{path} holds the weights of another network",
+            "give another init, or omit the settings network and widths",
+        )
     fitting = {name: value for name, value in weights.items() if value.shape == own[name].shape}
     network.load_state_dict({**own, **fitting})
+
+
+def hash_init(init: str) -> str:
+    """Return the SHA-256 of the file of initial weights; empty and ``imagenet`` stay as they are.
+
+    Raises:
+        ModelError, UsageError: there is no such model, or its file was changed.
+    """
+    if init in ("", IMAGENET):
+        return init
+    return hashlib.sha256(find_model(init).read_bytes()).hexdigest()
+
+
+def read_init_widths(init: str) -> tuple[int, ...] | None:
+    """Read the widths of the residual network in a file of initial weights.
+
+    Returns:
+        The widths; None for the weights of another kind of network, or for none.
+
+    Raises:
+        InputError, ModelError, UsageError: the file can't be found or read.
+    """
+    if init in ("", IMAGENET):
+        return None
+    path = find_model(init)
+    if path.suffix == SUFFIX:
+        shapes = [array.shape for array in _read_convolutions(parse_model(path, read_model(path)))]
+        # The first convolution of the stem, then three or two of each stage, then the classifier.
+        kernels = [shape for shape in shapes if len(shape) == 4]
+        if len(kernels) < 3 or kernels[0][2:] != (5, 5):
+            return None
+        stages = [shape[0] for shape in kernels[1:-1] if shape[2:] == (3, 3)]
+        return tuple(stages[::2])
+    weights: StateDict = read_weights(path)
+    weights = weights.get("ema", weights)  # type: ignore[assignment]
+    if STEM not in weights:
+        return None
+    blocks = (f"features.{4 + n}.body.0.weight" for n in range(len(weights)))
+    return tuple(len(weights[name]) for name in takewhile(weights.__contains__, blocks))
 
 
 def freeze_layers(network: Network, trainable: str) -> None:
@@ -154,7 +206,11 @@ def read_exported_weights(path: Path, network: Network) -> StateDict:
         InputError: it was exported from another network.
     """
     stored = _read_convolutions(parse_model(path, read_model(path)))
-    other = InputError(f"{path} was exported from another network", "give another init")
+    other = InputError(
+        f"{path} was exported from another network",
+        "give another init, or omit the settings network and widths; whole-photo networks start "
+        f'from init = "{IMAGENET}"',
+    )
     if not isinstance(network, FaceNet):
         raise other
     state = dict(network.state_dict())
@@ -174,6 +230,19 @@ def read_exported_weights(path: Path, network: Network) -> StateDict:
     state["classifier.weight"] = torch.from_numpy(kernels[-1][:, :, 0, 0].copy())
     state["classifier.bias"] = torch.from_numpy(biases[-1])
     return state
+
+
+def _convert_stem(kernel: Tensor, channels: int) -> Tensor:
+    """Convert the kernel of a first layer to grey or RGB samples: [out, in, H, W] in and out.
+
+    Over RGB the converted kernel gives the answer that the original gives over the grey picture,
+    up to the contrast by which the network normalises.
+    """
+    if kernel.shape[1] == channels:
+        return kernel
+    if channels == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    return kernel * torch.tensor(LUMA).view(1, 3, 1, 1)
 
 
 def _imagenet_path(network: Network) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.datasets.dataset import Pixels, Split
-from trainer.networks import PhotoNet
+from trainer.networks import Network, PhotoNet, average_pool
 
 # This share of its stage's standard deviation is added to a feature's own, so that features that
 # hardly vary are not amplified.
@@ -23,7 +23,7 @@ BATCH_SIZE = 64
 MAX_ITERATIONS = 100
 
 
-def fit_probe(network: PhotoNet, part: Split, decay: float) -> None:
+def fit_probe(network: Network, part: Split, decay: float) -> None:
     """Standardise a network's features on samples, and fit its classifier to them.
 
     Every tapped stage has the same weight, however many channels it has. The classifier is fitted
@@ -43,7 +43,7 @@ def fit_probe(network: PhotoNet, part: Split, decay: float) -> None:
 
 
 def fit_classifier(
-    network: PhotoNet, means: Tensor, votes: Tensor, decay: float, weights: Tensor | None = None
+    network: Network, means: Tensor, votes: Tensor, decay: float, weights: Tensor | None = None
 ) -> None:
     """Standardise features and fit the classifier, like ``fit_probe``, from given channel means.
 
@@ -54,36 +54,48 @@ def fit_classifier(
         decay: weight of half the squared weights against the sum of the samples' losses.
         weights: weight of each sample in the loss, float [2 n], 1 by default.
     """
-    stages = torch.split(means, list(network.tapped_widths), dim=1)
-    spread = [(s.std(0) + MIN_SPREAD * s.std()) * s.shape[1] ** 0.5 / FEATURE_GAIN for s in stages]
-    standard = network.standard
-    standard.running_mean = means.mean(0)
-    standard.running_var = torch.cat(spread) ** 2
-    standard.eval()
+    widths = network.tapped_widths if isinstance(network, PhotoNet) else (means.shape[1],)
+    stages = torch.split(means, list(widths), dim=1)
+    middle = means.mean(0)
+    spread = torch.cat(
+        [(s.std(0) + MIN_SPREAD * s.std()) * s.shape[1] ** 0.5 / FEATURE_GAIN for s in stages]
+    )
+    if isinstance(network, PhotoNet):
+        network.standard.running_mean, network.standard.running_var = middle, spread**2
+        network.standard.eval()
+        features = standardise_features(network, means)
+    else:
+        features = (means - middle) / spread
     # The gain must not change the strength of the decay.
     weight, bias = fit_logistic_regression(
-        standardise_features(network, means), votes, decay * FEATURE_GAIN**2, weights=weights
+        features, votes, decay * FEATURE_GAIN**2, weights=weights
     )
+    if not isinstance(network, PhotoNet):  # the classifier does the standardisation
+        weight = weight / spread
+        bias = bias - weight @ middle
     with torch.no_grad():
         network.classifier.weight.copy_(weight)
         network.classifier.bias.copy_(bias)
 
 
-def standardise_features(network: PhotoNet, means: Tensor) -> Tensor:
+def standardise_features(network: Network, means: Tensor) -> Tensor:
     """Turn channel means into the classifier's features: float [n, D] in and out."""
+    if not isinstance(network, PhotoNet):
+        return means
     with torch.inference_mode():
         features: Tensor = network.standard(means[:, :, None, None]).flatten(1)
     return features.clone()
 
 
-def compute_channel_means(network: PhotoNet, pixels: Pixels) -> Tensor:
-    """Compute the channel means of the tapped stages, not yet standardised: float [n, D]."""
-    layers = network.features[:-1]
+def compute_channel_means(network: Network, pixels: Pixels) -> Tensor:
+    """Compute the means over the picture of the features, not yet standardised: float [n, D]."""
+    layers = network.features[:-1] if isinstance(network, PhotoNet) else network.features
     batches = []
     with torch.no_grad():
         for at in range(0, len(pixels), BATCH_SIZE):
             batch = np.ascontiguousarray(pixels[at : at + BATCH_SIZE].transpose(0, 3, 1, 2))
-            batches.append(layers(torch.from_numpy(batch).float()).flatten(1))
+            maps = layers(torch.from_numpy(batch).float())
+            batches.append(average_pool(maps).flatten(1))
     return torch.cat(batches)
 
 

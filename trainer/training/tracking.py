@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -28,6 +29,8 @@ LOG_FOLDER = "logs"  # of TensorBoard
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_FILES = "mlflow-artifacts"
 MLFLOW_RUN_FILE = "mlflow-run.txt"  # the run's id, for a training that is resumed
+# Characters of a label that MLflow does not accept in the name of a metric.
+UNLOGGABLE = re.compile(r"[^\w./ -]")
 
 logger = logging.getLogger(__name__)
 
@@ -39,19 +42,20 @@ class TrackedRun:
     Attributes:
         folder: the run's folder.
         settings: plain values by name.
-        epochs: number of epochs that earlier, interrupted trainings in this folder completed.
+        epoch: the last epoch that earlier, interrupted trainings in this folder completed, -1 for
+            none.
     """
 
     folder: Path
     settings: Mapping[str, Any]
-    epochs: int
+    epoch: int
 
 
 class Tracker(Protocol):
     """A tracker of one training.
 
     Attributes:
-        logged: number of the last epoch that it has.
+        logged: number of the last epoch that it has, -1 for none.
     """
 
     logged: int
@@ -73,9 +77,9 @@ class TensorBoardTracker:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = run.folder / LOG_FOLDER
-        self.logged = run.epochs if folder.is_dir() else 0
+        self.logged = run.epoch if folder.is_dir() else -1
         self._folder, self._writer = folder, SummaryWriter
-        if not self.logged:
+        if self.logged < 0:
             rows = [f"| {name} | {value} |" for name, value in run.settings.items()]
             with self._open("train") as writer:
                 writer.add_text("settings", "\n".join(["| Setting | Value |", "|---|---|", *rows]))
@@ -89,11 +93,15 @@ class TensorBoardTracker:
             with self._open(split) as writer:
                 for metric in ("loss", "accuracy"):
                     writer.add_scalar(metric, getattr(epoch, f"{split}_{metric}"), epoch.epoch)
+        with self._open("validation") as writer:
+            for label, share in epoch.recall.items():
+                if share is not None:
+                    writer.add_scalar(f"recall_{label}", share, epoch.epoch)
 
     def log_result(self, test: Mapping[str, float], files: Sequence[Path]) -> None:
         with self._open("test") as writer:
             for metric, value in test.items():
-                writer.add_scalar(metric, value, self.logged)
+                writer.add_scalar(metric, value, max(0, self.logged))
 
     def close(self, is_complete: bool) -> None:
         pass
@@ -115,10 +123,10 @@ class MlflowTracker:
             mlflow.set_experiment(experiment)
         known = self._find_run(folder / MLFLOW_RUN_FILE)
         self._id = mlflow.start_run(known, run_name=folder.name).info.run_id
-        self.logged = 0
+        self.logged = -1
         if known:
             metrics = mlflow.MlflowClient().get_metric_history(known, "train_loss")
-            self.logged = max((metric.step for metric in metrics), default=0)
+            self.logged = max((metric.step for metric in metrics), default=-1)
         else:
             mlflow.log_params(dict(run.settings))
             (folder / MLFLOW_RUN_FILE).write_text(f"{self._id}\n", encoding="utf-8")
@@ -137,11 +145,13 @@ class MlflowTracker:
         return known
 
     def log_epoch(self, epoch: EpochMetrics) -> None:
-        metrics = asdict(epoch)
-        self._mlflow.log_metrics(metrics, step=metrics.pop("epoch"), run_id=self._id)
+        metrics = {UNLOGGABLE.sub("_", name): value for name, value in _list_metrics(epoch).items()}
+        self._mlflow.log_metrics(metrics, step=epoch.epoch, run_id=self._id)
 
     def log_result(self, test: Mapping[str, float], files: Sequence[Path]) -> None:
-        self._mlflow.log_metrics(_name_test_metrics(test), step=self.logged, run_id=self._id)
+        self._mlflow.log_metrics(
+            _name_test_metrics(test), step=max(0, self.logged), run_id=self._id
+        )
         for path in files:
             self._mlflow.log_artifact(str(path), run_id=self._id)
 
@@ -171,13 +181,12 @@ class WandbTracker:
             mode=None if given else chosen,
             config=dict(run.settings),
         )
-        self.logged = 0
+        self.logged = -1
         if (given or chosen) == "offline":
             logger.info("wandb: offline, send it with `wandb sync %s`", Path(self._run.dir).parent)
 
     def log_epoch(self, epoch: EpochMetrics) -> None:
-        metrics = asdict(epoch)
-        self._run.log(metrics, step=metrics.pop("epoch"))
+        self._run.log(_list_metrics(epoch), step=epoch.epoch)
 
     def log_result(self, test: Mapping[str, float], files: Sequence[Path]) -> None:
         self._run.summary.update(_name_test_metrics(test))
@@ -186,6 +195,15 @@ class WandbTracker:
 
     def close(self, is_complete: bool) -> None:
         self._run.finish(exit_code=0 if is_complete else 1)
+
+
+def _list_metrics(epoch: EpochMetrics) -> dict[str, float]:
+    """List the metrics of an epoch by name, without classes that have no samples."""
+    return {
+        name: value
+        for name, value in epoch.to_row().items()
+        if name != "epoch" and value is not None
+    }
 
 
 def _name_test_metrics(test: Mapping[str, float]) -> dict[str, float]:
@@ -269,13 +287,13 @@ class Trackers:
         self._names = tuple(dict.fromkeys(names))
         self._folder = folder
         self._open: dict[str, Tracker] = {}
-        self._epochs = 0
+        self._epochs: list[int] = []
         self._failures: Counter[str] = Counter()
         import_trackers(self._names)
 
     def start(self, settings: Mapping[str, Any], history: Sequence[EpochMetrics]) -> None:
         """Start tracking a training, with the epochs of an earlier, interrupted one."""
-        run = TrackedRun(self._folder, settings, len(history))
+        run = TrackedRun(self._folder, settings, history[-1].epoch if history else -1)
         for name in self._names:
             with self._contain_failures(name):
                 self._open[name] = TRACKERS[name].open(run)
@@ -283,12 +301,13 @@ class Trackers:
 
     def log_history(self, history: Sequence[EpochMetrics]) -> None:
         """Log the epochs that a tracker does not have yet."""
-        self._epochs = len(history)
+        self._epochs = [epoch.epoch for epoch in history]
         for name, tracker in self._open.items():
             with self._contain_failures(name):
-                for epoch in history[tracker.logged :]:
-                    tracker.log_epoch(epoch)
-                    tracker.logged = epoch.epoch
+                for epoch in history:
+                    if epoch.epoch > tracker.logged:
+                        tracker.log_epoch(epoch)
+                        tracker.logged = epoch.epoch
 
     def log_result(
         self, history: Sequence[EpochMetrics], test: Mapping[str, float], files: Sequence[Path]
@@ -312,13 +331,14 @@ class Trackers:
             with self._contain_failures(name):
                 tracker.close(is_complete=kind is None)
         for name, count in self._failures.items():
-            missing = self._epochs - self._open[name].logged if name in self._open else self._epochs
+            logged = self._open[name].logged if name in self._open else -1
+            missing = sum(epoch > logged for epoch in self._epochs)
             logger.warning(
                 "WARNING: %s: %d failures; %d of %d epochs are missing there",
                 name,
                 count,
                 missing,
-                self._epochs,
+                len(self._epochs),
             )
 
     @contextmanager

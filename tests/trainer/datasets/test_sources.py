@@ -132,7 +132,8 @@ def test_photos_are_listed_from_folders_and_tables_alike(tmp_path: Path) -> None
     (root / "happy").rename(root / "none")
     (root / "joy").mkdir()
     (root / "none" / "000.png").rename(root / "joy" / "000.png")
-    files = list_photo_files(root, {"none": "neither"})
+    classes, files = list_photo_files(root, {"none": "neither"})
+    assert classes == ("joy", "sad", "neither")
     assert [(file.name, file.label) for file in files] == [
         ("joy/000.png", 0),
         ("none/001.png", 2),
@@ -142,7 +143,8 @@ def test_photos_are_listed_from_folders_and_tables_alike(tmp_path: Path) -> None
     table = tmp_path / "photos.csv"
     lines = [f"photos/{file.name},{file.name.partition('/')[0]},0.5" for file in files]
     table.write_text("\n".join(["path,label,weight", *lines]))
-    listed = list_photo_files(table, {"none": "neither"})
+    listed_classes, listed = list_photo_files(table, {"none": "neither"})
+    assert listed_classes == classes
     assert [(file.path, file.label) for file in listed] == [
         (file.path, file.label) for file in files
     ]

@@ -8,7 +8,7 @@ import pytest
 from batch.errors import ExitCode
 from trainer.training.config import Augmentation, Config, ConfigError, list_settings, load_config
 
-PROBING = 'probe = 1.0\nnetwork = "efficientnet-lite0"\n'
+PROBING = 'probe = 1.0\ninit = "imagenet"\nnetwork = "efficientnet-lite0"\n'
 # The smallest and largest value of each numeric setting, and values below and above the range.
 RANGES: dict[str, tuple[float, float, float, float]] = {
     "pretrained_rate": (1e-9, 100, 0, 100.1),
@@ -114,7 +114,7 @@ def test_a_value_beyond_a_bound_is_refused(tmp_path: Path, name: str, beyond: st
     )
 
 
-def test_a_probe_has_a_range_and_needs_a_network_for_it(tmp_path: Path) -> None:
+def test_a_probe_has_a_range_and_needs_initial_weights(tmp_path: Path) -> None:
     config = load_config(write_settings(tmp_path, f"epochs = 0\n{PROBING}"))
     assert (config.epochs, config.probe) == (0, 1.0)
     for text in ("probe = -0.1", "probe = 1_000_000.1", "probe = nan"):
@@ -142,7 +142,7 @@ def test_a_probe_has_a_range_and_needs_a_network_for_it(tmp_path: Path) -> None:
         ('network = "resnet"', 'network must be "residual", "efficientnet-lite0" or'),
         ('trainable = "last-0"', 'trainable must be "all", "head" or "last-N", not \'last-0\''),
         ('learn_from = "test"', 'learn_from must be "train" or "all"'),
-        ("probe = 1.0", "setting 'probe' needs network"),
+        ("probe = 1.0", "setting 'probe' needs 'init'"),
         ("epochs = 0", "setting 'epochs' must be above 0 if there is no 'probe'"),
     ],
 )

@@ -70,9 +70,10 @@ def spy_on_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Dataset]:
     """Collect the training data of each fold, by the folder of the fold."""
     seen: dict[str, Dataset] = {}
 
-    def spy(data: Dataset, config: Config, run: Path) -> object:
+    def spy(data: Dataset, config: Config, run: Path, *, is_fold: bool) -> object:
+        assert is_fold, "the held-out fold must not choose the epoch"
         seen[run.name] = data
-        return train(data, config, run)
+        return train(data, config, run, is_fold=is_fold)
 
     monkeypatch.setattr("trainer.training.cross_validation.train", spy)
     return seen

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import os
 import signal
@@ -26,6 +27,8 @@ from tests.support.trainer_data import (
 from trainer.datasets.dataset import Dataset, Framing, Split, select_samples
 from trainer.datasets.labelled_files import load_folders
 from trainer.evaluation.out_of_fold import write_out_of_fold
+from trainer.exporting.export import ExportOptions, export_model
+from trainer.exporting.model_card import write_card
 from trainer.training.augment import jitter_boxes
 from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
 from trainer.training.config import Config, load_config
@@ -34,17 +37,24 @@ from trainer.training.loop import (
     _compute_class_weights,
     _symmetric_divergence,
     compute_learning_rate,
-    evaluate_loss,
     limit_ema_decay,
     predict_logits,
     train,
 )
+from trainer.training.validation import Validation, evaluate_logits
 
+OPTIONS = ExportOptions(name="tiny", created="2026-01-02")
 COMMAND = [sys.executable, "-m", "trainer", "train"]
 
 
 def read_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_trained_network(run).network.state_dict()
+
+
+def evaluate_run(run: Path, data: Dataset) -> Validation:
+    """Evaluate the weights that a run keeps on the validation split."""
+    logits = predict_logits(load_trained_network(run).network, data.validation.pixels)
+    return evaluate_logits(logits, data.validation, data.labels)
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -56,13 +66,17 @@ def test_a_training_lowers_the_loss_and_records_its_metrics() -> None:
     run, trained = tiny_run(), tiny_training()
     first, last = trained.history[0], trained.history[-1]
     assert last.train_loss < first.train_loss
-    assert evaluate_loss(trained.network, drawn_dataset().validation) == pytest.approx(
+    measured = evaluate_run(run, drawn_dataset())
+    assert (measured.loss, measured.accuracy) == pytest.approx(
         (last.validation_loss, last.validation_accuracy), abs=1e-6
     )
+    assert measured.recall == last.recall
     with (run / HISTORY_FILE).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert float(rows[-1]["train_loss"]) == last.train_loss
+    for label, recall in last.recall.items():
+        assert float(rows[-1][f"recall_{label}"]) == recall
     for part in ("train", "validation"):
         assert list((run / "logs" / part).glob("events.out.tfevents.*"))
     assert not list(run.glob("*.partial"))
@@ -176,9 +190,50 @@ def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     losses = [epoch.validation_loss for epoch in history]
     best = losses.index(min(losses))
     assert len(history) == best + 1 + 1 < 30
-    kept = evaluate_loss(load_trained_network(tmp_path).network, drawn_dataset().validation)
-    assert kept[0] == pytest.approx(losses[best], rel=1e-5)
+    kept = evaluate_run(tmp_path, drawn_dataset())
+    assert kept.loss == pytest.approx(losses[best], rel=1e-5)
     assert train(drawn_dataset(), config, tmp_path) == history
+
+
+def test_the_best_epoch_is_kept_without_patience_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The validation labels are turned round, so the training makes every answer worse.
+    data = drawn_dataset()
+    turned = replace(data.validation, votes=np.roll(data.validation.votes, 1, axis=1))
+    data = replace(data, validation=turned)
+    with caplog.at_level(logging.INFO, "trainer"):
+        history = train(data, replace(CONFIG, epochs=8, ema=0.0), tmp_path)
+    losses = [epoch.validation_loss for epoch in history]
+    best = losses.index(min(losses)) + 1
+    assert best < 8
+    trained = load_trained_network(tmp_path)
+    assert trained.epoch == best
+    assert evaluate_run(tmp_path, data).loss == pytest.approx(min(losses), rel=1e-5)
+    gain = losses[-1] - min(losses)
+    assert f"epoch {best} is kept, its validation loss is the lowest: by {gain:.4f}" in caplog.text
+    card = write_card(export_model(trained, data, OPTIONS), trained, data)
+    assert f"those of epoch {best}, which had the lowest validation loss" in " ".join(card.split())
+
+
+def test_a_fold_and_a_training_on_all_samples_keep_the_last_epoch(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    turned = replace(data.validation, votes=np.roll(data.validation.votes, 1, axis=1))
+    config = replace(CONFIG, ema=0.0)
+    train(replace(data, validation=turned), config, tmp_path, is_fold=True)
+    assert load_trained_network(tmp_path).epoch == CONFIG.epochs
+
+
+def test_the_log_has_the_time_left_and_the_kept_epoch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = drawn_dataset()
+    with caplog.at_level(logging.INFO, "trainer"):
+        train(data, replace(CONFIG, epochs=3), tmp_path)
+    epochs = [message for message in caplog.messages if message.startswith("epoch ")]
+    assert epochs[0].startswith("epoch 1/3: train loss ")
+    assert [" left" in message for message in epochs] == [True, True, False, False]
+    assert " is kept, its validation loss is the lowest" in epochs[-1]
 
 
 def test_balanced_raises_the_weight_of_a_rare_class(tmp_path: Path) -> None:
@@ -188,7 +243,7 @@ def test_balanced_raises_the_weight_of_a_rare_class(tmp_path: Path) -> None:
     few = replace(data, train=select_samples(data.train, ~rare))
     runs = {balanced: tmp_path / str(balanced) for balanced in (False, True)}
     for balanced, run in runs.items():
-        train(few, replace(CONFIG, balanced=balanced), run)
+        train(few, replace(CONFIG, balanced=balanced), run, is_fold=True)  # keeps the last epoch
     found = {
         balanced: (
             predict_logits(load_trained_network(run).network, data.test.pixels).argmax(1) == 1
@@ -205,7 +260,8 @@ def test_the_weight_of_a_sample_changes_the_training(tmp_path: Path) -> None:
     for weight in (0.02, 1.0, 50.0):
         weights = np.where(sad, weight, 1).astype(np.float32)
         run = tmp_path / str(weight)
-        train(replace(data, train=replace(data.train, weights=weights)), CONFIG, run)
+        weighted = replace(data, train=replace(data.train, weights=weights))
+        train(weighted, CONFIG, run, is_fold=True)  # keeps the last epoch
         answers = predict_logits(load_trained_network(run).network, data.test.pixels).argmax(1)
         counts[weight] = int((answers == 1).sum())
     assert counts[0.02] < counts[1.0] < counts[50.0]
@@ -237,7 +293,7 @@ def test_consistency_makes_predictions_depend_less_on_the_box(tmp_path: Path) ->
     change = {}
     for consistency in (0.0, 20.0):
         config = replace(CONFIG, epochs=8, box_jitter=0.2, consistency=consistency)
-        train(data, config, tmp_path / str(consistency))
+        train(data, config, tmp_path / str(consistency), is_fold=True)
         network = load_trained_network(tmp_path / str(consistency)).network
         answers = [predict_logits(network, p) for p in (data.test.pixels, boxed)]
         change[consistency] = float(_symmetric_divergence(*answers).mean())

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from batch.errors import InputError, UsageError
+from batch.models.contract import load_model
+from batch.models.shipped import find_model
 from batch.records import Region
 from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_run
 from trainer.datasets.dataset import Framing, Split
 from trainer.datasets.drawn_faces import Mood, draw_face
+from trainer.evaluation.exported_models import predict_onnx
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.exporting.model_card import write_card
 from trainer.exporting.onnx_graph import DeployedNetwork
@@ -26,8 +29,14 @@ from trainer.training.pretrained import (
     freeze_layers,
     freeze_norms,
     initialise_network,
+    read_init_widths,
 )
-from trainer.training.probe import FEATURE_GAIN, fit_logistic_regression, fit_probe
+from trainer.training.probe import (
+    FEATURE_GAIN,
+    compute_channel_means,
+    fit_logistic_regression,
+    fit_probe,
+)
 
 PHOTO = Config(network="efficientnet-lite0", init="imagenet")
 # ImageNet's tabby, tiger cat, Persian, Siamese and Egyptian cat.
@@ -164,7 +173,8 @@ def test_a_training_may_consist_of_a_probe(tmp_path: Path) -> None:
         test=draw_photos(4),
     )
     config = replace(PHOTO, probe=1.0, epochs=0, threads=1)
-    assert train(data, config, tmp_path) == ()
+    (baseline,) = train(data, config, tmp_path)
+    assert (baseline.epoch, baseline.train_accuracy) == (0, 1.0)
     trained = load_trained_network(tmp_path)
     assert predict_logits(trained.network, data.train.pixels).argmax(1).tolist() == [1, 0] * 12
     exported = export_model(trained, data, ExportOptions(name="photo", created="2026-01-02"))
@@ -217,3 +227,60 @@ def test_a_probe_uses_the_weights_of_the_split() -> None:
         networks.append(network)
     plain, heavy = (network.classifier.bias.detach() for network in networks)
     assert heavy[1] - heavy[0] > plain[1] - plain[0]
+
+
+def test_the_widths_are_read_from_the_initial_weights(tmp_path: Path) -> None:
+    for name in ("happy-sad", "expressions"):
+        assert read_init_widths(name) == (48, 96, 192, 256)
+    assert read_init_widths(str(tiny_run() / CHECKPOINT_FILE)) == CONFIG.widths
+    trained, data = load_trained_network(tiny_run()), drawn_dataset()
+    exported = export_model(trained, data, ExportOptions(name="tiny", created="2026-01-02"))
+    (tmp_path / "tiny.onnx").write_bytes(exported.graph)
+    assert read_init_widths(str(tmp_path / "tiny.onnx")) == CONFIG.widths
+    assert [read_init_widths(init) for init in ("", "imagenet", "people")] == [None] * 3
+
+
+def test_a_shipped_model_by_name_gives_its_answers_to_the_network() -> None:
+    network = FaceNet(8, (48, 96, 192, 256))
+    initialise_network(network, "expressions")
+    shipped = load_model(find_model("expressions"))
+    pixels = drawn_dataset().test.pixels.repeat(2, axis=1).repeat(2, axis=2)
+    pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
+    logits = predict_logits(network, pixels)
+    ours = (logits[:60] + logits[60:]).argmax(1).numpy()
+    theirs = predict_onnx(shipped.graph, pixels[:60]).argmax(1)
+    assert (ours == theirs).mean() > 0.9
+
+
+def test_grey_weights_serve_for_rgb_and_rgb_ones_for_grey(tmp_path: Path) -> None:
+    grey = FaceNet(3, CONFIG.widths)
+    initialise_network(grey, str(tiny_run() / CHECKPOINT_FILE))
+    coloured = FaceNet(3, CONFIG.widths, channels=3)
+    initialise_network(coloured, str(tiny_run() / CHECKPOINT_FILE))
+    pixels = drawn_dataset().test.pixels
+    wanted = predict_logits(grey, pixels)
+    assert torch.allclose(predict_logits(coloured, pixels.repeat(3, axis=3)), wanted, atol=1e-3)
+    torch.save(coloured.state_dict(), tmp_path / "rgb.pt")
+    back = FaceNet(3, CONFIG.widths)
+    initialise_network(back, str(tmp_path / "rgb.pt"))
+    assert torch.allclose(predict_logits(back, pixels), wanted, atol=1e-3)
+
+
+def test_a_probe_of_a_face_model_has_the_least_loss_and_tells_moods_apart() -> None:
+    network = FaceNet(3, (48, 96, 192, 256))
+    initialise_network(network, "happy-sad")
+    data = drawn_dataset()
+    fit_probe(network, data.train, decay=1.0)
+    answers = predict_logits(network, data.test.pixels).argmax(1).numpy()
+    assert (answers == data.test.targets).mean() > 0.8
+    means = compute_channel_means(network, data.train.pixels)
+    for factor in (0.9, 1.1):
+        votes = torch.from_numpy(data.train.votes)
+        moved = copy.deepcopy(network)
+        with torch.no_grad():
+            moved.classifier.bias.mul_(factor)
+        losses = [
+            torch.nn.functional.cross_entropy(one.classifier(means), votes).item()
+            for one in (network, moved)
+        ]
+        assert losses[0] < losses[1]

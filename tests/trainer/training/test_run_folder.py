@@ -74,7 +74,7 @@ def test_a_finished_training_is_the_newest_again_if_its_command_is_repeated(
 def test_an_unfinished_training_resumes_in_its_own_folder(
     run: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(_epoch: object) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     choose(run, other_data(), CONFIG, caplog)

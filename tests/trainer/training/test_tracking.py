@@ -77,7 +77,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read_history(run: Path) -> list[EpochMetrics]:
     names, *rows = (run / "history.csv").read_text().splitlines()
     assert names.startswith("epoch,")
-    return [EpochMetrics(int(r.split(",")[0]), *map(float, r.split(",")[1:])) for r in rows]
+    assert names.endswith(",recall_happy,recall_sad")
+    found = []
+    for row in rows:
+        epoch, rate, loss, right, other_loss, other_right, happy, sad = map(float, row.split(","))
+        recall = {"happy": happy, "sad": sad}
+        metrics = EpochMetrics(int(epoch), rate, loss, right, other_loss, other_right, recall)
+        found.append(metrics)
+    return found
 
 
 def test_mlflow_has_settings_epochs_test_metrics_and_files(run: Path) -> None:
@@ -96,6 +103,8 @@ def test_mlflow_has_settings_epochs_test_metrics_and_files(run: Path) -> None:
         assert [(m.step, m.value) for m in logged] == [
             (epoch.epoch, pytest.approx(getattr(epoch, name))) for epoch in read_history(run)
         ]
+    logged = client.get_metric_history(tracked.info.run_id, "recall_sad")
+    assert [m.value for m in logged] == [epoch.recall["sad"] for epoch in read_history(run)]
     assert 0 <= tracked.data.metrics["test_balanced_accuracy"] <= 1
     files = {file.path: file.file_size for file in client.list_artifacts(tracked.info.run_id)}
     assert {"checkpoint.pt", "curves.png", "history.csv"} <= set(files)
@@ -131,6 +140,10 @@ def test_tensorboard_has_settings_epochs_and_test_metrics(run: Path) -> None:
                 (epoch.epoch, pytest.approx(getattr(epoch, f"{split}_{metric}")))
                 for epoch in read_history(run)
             ]
+    events = EventAccumulator(str(run / "logs" / "validation")).Reload()
+    assert [e.value for e in events.Scalars("recall_happy")] == [
+        pytest.approx(epoch.recall["happy"]) for epoch in read_history(run)
+    ]
     assert (
         "settings/text_summary"
         in (EventAccumulator(str(run / "logs" / "train")).Reload().Tags()["tensors"])
@@ -193,7 +206,7 @@ class Moody:
     """A tracker that fails twice, and has a result that can't be logged."""
 
     calls = 0
-    logged = 0
+    logged = -1
 
     def __init__(self, run: TrackedRun) -> None:
         type(self).steps = []

@@ -1,0 +1,150 @@
+"""Prepares a training: loads the data, and chooses framing and settings that are not given.
+
+The choices and their reasons are logged. They depend only on the data and on what the user gives,
+so the same command makes the same choices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from batch.errors import InputError, ModelError
+from batch.models.contract import load_model
+from batch.models.shipped import SUFFIX, find_model
+from batch.records import Region
+from trainer.datasets.dataset import Dataset, Framing
+from trainer.datasets.labelled_files import AbstainNames
+from trainer.datasets.review import Review
+from trainer.datasets.sources import (
+    has_published_recipe,
+    list_photo_files,
+    load_dataset,
+    make_framing,
+)
+from trainer.training.ancestors import check_held_out, read_ancestors
+from trainer.training.config import Config, Given
+from trainer.training.defaults import (
+    FACE_INIT,
+    TrainingSummary,
+    choose_framing,
+    choose_region,
+    choose_settings,
+)
+from trainer.training.pretrained import IMAGENET, read_init_widths, read_weights
+from trainer.training.survey import survey_photos
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_training(
+    source: Path,
+    framing: Mapping[str, Any],
+    given: Given,
+    beside: Path | None = None,
+    review: Review | None = None,
+    abstain: AbstainNames | None = None,
+    cache: Path | None = None,
+) -> tuple[Dataset, Config]:
+    """Load data for a training, and choose its settings.
+
+    Args:
+        source: the data, see ``load_dataset``.
+        framing: the options of ``make_framing``, each None (``rgb``: False) if it is not given.
+        given: the given settings, see ``read_settings``.
+        beside: see ``load_dataset``.
+        review: see ``load_dataset``.
+        abstain: see ``load_dataset``.
+        cache: see ``load_dataset``.
+
+    Raises:
+        InputError, ModelError, UsageError: data or settings can't be used.
+    """
+    if has_published_recipe(source):
+        data = load_dataset(source, make_framing(**framing), beside, review, abstain, cache)
+    else:
+        chosen = _choose_framing(source, framing, given, abstain)
+        data = load_dataset(source, chosen, beside, review, abstain, cache)
+    init = given.get("init")
+    is_face = data.framing.region is Region.FACE
+    published = has_published_recipe(source)
+    uses_default = init is None and is_face and not published
+    summary = TrainingSummary(
+        region=data.framing.region,
+        channels=data.framing.channels,
+        samples=len(data.get_split(given.get("learn_from", "train"))),
+        has_published_recipe=published,
+        is_init_held_out=not uses_default or _is_held_out(FACE_INIT, data, given),
+        init_widths=read_init_widths(FACE_INIT if uses_default else init or ""),
+    )
+    choice = choose_settings(summary, given)
+    logger.info("%s", _describe_choice(data, choice.config, choice.reason))
+    return data, choice.config
+
+
+def _choose_framing(
+    source: Path, options: Mapping[str, Any], given: Given, abstain: AbstainNames | None
+) -> Framing:
+    """Choose the framing of photos; each option that the user gives overrides the choice."""
+    network, init = given.get("network"), given.get("init")
+    region = options["region"]
+    init_framing = _read_init_framing(init) if init else None
+    if region is None:
+        if network not in (None, "residual") or init == IMAGENET:
+            chosen, reason = Region.IMAGE, "the settings name a network for whole photos"
+        elif network or "widths" in given or init_framing:
+            chosen, reason = Region.FACE, "the settings name a network for faces"
+        else:
+            chosen, reason = choose_region(survey_photos(*list_photo_files(source, abstain)))
+        logger.info("%s: samples are %s (--region): %s", source, _NAMES[chosen], reason)
+        region = chosen
+    default = choose_framing(Region(region), network, init_framing)
+    return replace(
+        default,
+        side=options["side"] or default.side,
+        margin=default.margin if options["margin"] is None else options["margin"],
+        channels=3 if options["rgb"] else default.channels,
+    )
+
+
+_NAMES = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
+
+
+def _read_init_framing(init: str) -> Framing | None:
+    """Read the framing of the samples that initial weights were trained on, if they tell it."""
+    if init == IMAGENET:
+        return None
+    path = find_model(init)
+    if path.suffix != SUFFIX:
+        stored = read_weights(path).get("framing")
+        return replace(Framing(**stored), region=Region(stored["region"])) if stored else None
+    try:
+        model = load_model(path)
+    except ModelError:  # weights of a file that is no model of this contract
+        return None
+    spec = model.spec
+    return Framing(spec.region, spec.margin, model.height, model.channels, spec.resize)
+
+
+def _is_held_out(init: str, data: Dataset, given: Given) -> bool:
+    """Tell whether no held-out sample was used to train a model."""
+    parts = () if given.get("learn_from") == "all" else (data.validation, data.test)
+    try:
+        check_held_out(read_ancestors(Config(init=init), data), data.held, *parts)
+    except InputError:
+        return False
+    return True
+
+
+def _describe_choice(data: Dataset, config: Config, reason: str) -> str:
+    framing = data.framing
+    size = f"{framing.side} x {framing.side} pixels {'in colour' if framing.channels == 3 else ''}"
+    start = f"init {config.init}" if config.init else "random weights"
+    probe = f", probe {config.probe:g}" if config.probe else ""
+    return (
+        f"settings: {size.rstrip()}, network {config.network}, {start}{probe}, "
+        f"{config.epochs} epochs; {reason}. Options and --config override each of them"
+    )
