@@ -74,9 +74,8 @@ def crossvalidate(
     show_progress()
     given = read_given_settings(config_file, {"seed": seed, "threads": threads})
     review = make_review(review_files, photos)
-    labelled, config = prepare_training(
-        data, framing, given, beside, review, abstain, find_crop_cache()
-    )
+    prepared = prepare_training(data, framing, given, beside, review, abstain, find_crop_cache())
+    labelled, config = prepared.data, prepared.config
     answers = cross_validate(labelled, config, run_folder, folds, config.seed)
     click.echo(
         format_evaluation(evaluate(cross_calibrate(answers), answers.targets, answers.labels))

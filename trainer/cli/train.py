@@ -27,8 +27,7 @@ from trainer.cli.shared_options import (
 from trainer.training.tracking import DEFAULT_TRACKERS, TRACKERS, Trackers, import_trackers
 
 if TYPE_CHECKING:  # imports PyTorch
-    from trainer.datasets.dataset import Dataset
-    from trainer.training.config import Config
+    from trainer.training.preparation import Preparation
 
 CURVES_FILE = "curves.png"
 # The files of a run that trackers keep.
@@ -107,9 +106,8 @@ def train(
     given = read_given_settings(config_file, settings)
     source = choose_source(data, find_latest_run(run_folder))
     review = make_review(review_files, photos)
-    labelled, config = prepare_training(
-        source, framing, given, beside, review, abstain, find_crop_cache()
-    )
+    prepared = prepare_training(source, framing, given, beside, review, abstain, find_crop_cache())
+    labelled, config = prepared.data, prepared.config
     with lock_run(run_folder):
         folder = choose_run(run_folder, labelled, config)
         if not (folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
@@ -126,31 +124,33 @@ def train(
                 evaluate_test_split(labelled, config, folder),
                 [path for path in files if path.is_file()],
             )
-        if before:
+        if before >= 0:
             duration = f"{duration} from epoch {before + 1}, where the training was resumed"
-        page = _make_page(
-            folder, labelled, config, duration if history and history[-1].epoch > before else ""
-        )
+        if not history or history[-1].epoch == before:  # the run was finished
+            duration = ""
+        page = _make_page(folder, prepared, duration)
     if page:
         click.echo(f"Its page is {page}")
     click.echo(f"The run is {folder}")
 
 
 def _find_last_epoch(folder: Path) -> int:
-    """Return the number of the last epoch that an interrupted run has done; 0 for a new one."""
+    """Return the last epoch that an interrupted run has done, 0 for the probe; -1 for a new one."""
     from trainer.page.plots import EPOCH, read_history
     from trainer.training.checkpoint import HISTORY_FILE
 
     epochs = read_history(folder / HISTORY_FILE).get(EPOCH)
-    return int(epochs[-1]) if epochs else 0
+    return int(epochs[-1]) if epochs else -1
 
 
-def _make_page(folder: Path, data: Dataset, config: Config, duration: str) -> Path | None:
+def _make_page(folder: Path, prepared: Preparation, duration: str) -> Path | None:
     """Make the page of a run, unless it is there; a failure is a warning, the training is done."""
     try:
         from trainer.page.make import find_current_page, make_training_page
 
-        return find_current_page(folder) or make_training_page(folder, data, config, duration)
+        return find_current_page(folder) or make_training_page(
+            folder, prepared.data, prepared.config, duration, prepared.reason
+        )
     except Exception as error:
         logger.warning("WARNING: the page of the training could not be made (%s)", error)
         logger.debug("the page", exc_info=True)

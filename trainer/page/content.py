@@ -112,13 +112,11 @@ class Setting:
         name: its name in TOML.
         value: its value.
         default: its default.
-        reason: why it was chosen; empty if the user chose it.
     """
 
     name: str
     value: str
     default: str
-    reason: str
 
 
 def describe_data(data: Dataset) -> list[tuple[str, str]]:
@@ -148,18 +146,11 @@ def count_classes(data: Dataset) -> list[tuple[str, list[int]]]:
     return [(label, [int(count[n]) for count in counts]) for n, label in enumerate(data.labels)]
 
 
-def list_changed_settings(
-    config: Config, reasons: Mapping[str, str] | None = None
-) -> list[Setting]:
-    """List the settings that differ from their defaults.
-
-    Args:
-        config: the settings.
-        reasons: why a setting was chosen, by name.
-    """
+def list_changed_settings(config: Config) -> list[Setting]:
+    """List the settings that differ from their defaults."""
     values, defaults = _flatten(asdict(config)), _flatten(asdict(Config()))
     return [
-        Setting(name, _to_toml(value), _to_toml(defaults[name]), (reasons or {}).get(name, ""))
+        Setting(name, _to_toml(value), _to_toml(defaults[name]))
         for name, value in values.items()
         if value != defaults[name]
     ]

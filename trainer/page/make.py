@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from trainer.page import content
 from trainer.page.answers import HeldOutAnswers, answer_held_out
 from trainer.page.plots import (
     EPOCH,
-    LOSS,
     History,
     draw_curves,
     draw_recalls,
@@ -34,7 +32,12 @@ from trainer.page.problems import (
     find_problems,
     format_problems,
 )
-from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
+from trainer.training.checkpoint import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    TrainedNetwork,
+    load_trained_network,
+)
 from trainer.training.config import Config
 from trainer.training.pretrained import build_network
 
@@ -64,7 +67,7 @@ def make_training_page(
     data: Dataset,
     config: Config,
     duration: str = "",
-    reasons: Mapping[str, str] | None = None,
+    reason: str = "",
 ) -> Path:
     """Make ``training.html`` and ``problems.csv`` in a run's folder, each published in one step.
 
@@ -73,7 +76,7 @@ def make_training_page(
         data: the data set.
         config: the settings.
         duration: how long the training took, as text; empty if it is not known.
-        reasons: why a setting was chosen, by name.
+        reason: why framing and settings were chosen, as text; empty if it is not known.
 
     Returns:
         The path of the page.
@@ -85,9 +88,19 @@ def make_training_page(
     page, listed = run / PAGE_FILE, run / PROBLEMS_FILE
     _check_own(page, MARK)
     _check_own(listed, ",".join(COLUMNS))
-    held, missing = _answer(run, data, config)
+    trained, missing = _load(run, config)
+    held = answer_held_out(trained, data) if trained else None
     problems = find_problems(data, held)
-    document = _render(run, data, config, held, missing, problems, duration, reasons or {})
+    history = read_history(run / HISTORY_FILE)
+    last = int(history[EPOCH][-1]) if history else 0
+    kept = trained.epoch if trained else last
+    facts = [
+        *content.describe_data(data),
+        *_describe_training(data, config, last, kept),
+        *[(name, text) for name, text in (("Why", reason), ("Time", duration)) if text],
+    ]
+    curves = _draw_all_curves(history, kept)
+    document = _render(run, data, config, facts, curves, held, missing, problems)
     _publish(listed, format_problems(problems.list_all()))
     _publish(page, document)
     return page
@@ -107,32 +120,28 @@ def find_current_page(run: Path) -> Path | None:
     return page if is_current else None
 
 
-def _answer(run: Path, data: Dataset, config: Config) -> tuple[HeldOutAnswers | None, str]:
-    """Answer the held-out samples; without any, also say why."""
-    if config.learn_from == "all":
-        try:
-            trained = load_trained_network(run)
-        except InputError as error:
-            return None, f"The network was trained on all samples. {error.problem}; {error.remedy}."
-    else:
-        trained = load_trained_network(run)
-    return answer_held_out(trained, data), "The data have no held-out sample with an agreed class."
+def _load(run: Path, config: Config) -> tuple[TrainedNetwork | None, str]:
+    """Load the network; return None if nothing can measure it, and why there may be no figures."""
+    try:
+        return load_trained_network(run), "The data have no held-out sample with an agreed class."
+    except InputError as error:
+        if config.learn_from != "all":
+            raise
+        return None, f"The network was trained on all samples. {error.problem}; {error.remedy}."
 
 
 def _render(
     run: Path,
     data: Dataset,
     config: Config,
+    facts: Sequence[tuple[str, str]],
+    curves: Sequence[tuple[str, Markup]],
     held: HeldOutAnswers | None,
     missing: str,
     problems: DataProblems,
-    duration: str,
-    reasons: Mapping[str, str],
 ) -> str:
-    history = read_history(run / HISTORY_FILE)
     metrics = content.measure(held, data.labels) if held else None
     pictured = [one for one in problems.two_labels if one.pixels is not None]
-    settings = content.list_changed_settings(config, reasons)
     environment = Environment(autoescape=True, finalize=_make_printable)
     return environment.from_string(_read("trainer.page", "page.html")).render(
         mark=Markup(MARK),
@@ -140,11 +149,10 @@ def _render(
         run=run.resolve().name,
         lead=_describe_lead(data),
         warnings=[data.warning] if data.warning else [],
-        facts=[*content.describe_data(data), *_describe_training(data, config, history, duration)],
+        facts=facts,
         classes=content.count_classes(data),
-        settings=settings,
-        has_reasons=any(setting.reason for setting in settings),
-        curves=_draw_all_curves(history, config),
+        settings=content.list_changed_settings(config),
+        curves=curves,
         metrics=metrics,
         metrics_notes=_list_metrics_notes(held, missing),
         reliability=Markup(draw_reliability(metrics.reliability)) if metrics else "",
@@ -174,40 +182,26 @@ def _describe_lead(data: Dataset) -> str:
 
 
 def _describe_training(
-    data: Dataset, config: Config, history: History, duration: str
+    data: Dataset, config: Config, last: int, kept: int
 ) -> list[tuple[str, str]]:
+    """Describe network and training: ``last`` epoch, and the one whose weights are kept."""
     network = build_network(config, len(data.labels), data.framing.channels)
-    epochs = int(history[EPOCH][-1]) if history else 0
     facts = [
         ("Network", f"{config.network}, {count_parameters(network):,} parameters"),
         ("Initial weights", config.init or "random"),
-        ("Epochs", f"{epochs:,} of {config.epochs:,}"),
+        ("Epochs", f"{last:,} of {config.epochs:,}"),
     ]
-    if history:
-        kept = _find_kept_epoch(history, config)
-        why = "the lowest validation loss" if config.patience else "the last one"
+    if config.probe and not kept:
+        facts.append(("Weights kept", "the probe of the initial features, before any epoch"))
+    elif config.epochs:
+        why = "the last one" if kept == last else "which has the lowest validation loss"
         facts.append(("Weights kept", f"averaged weights of epoch {kept:,}, {why}"))
-    if duration:
-        facts.append(("Time", duration))
     return facts
 
 
-def _find_kept_epoch(history: History, config: Config) -> int:
-    """Return the number of the epoch whose weights ``load_trained_network`` returns."""
-    epochs, losses = history[EPOCH], history[LOSS]
-    if not config.patience:
-        return int(epochs[-1])
-    return int(epochs[min(range(len(losses)), key=lambda n: _or_infinite(losses[n]))])
-
-
-def _or_infinite(loss: float) -> float:
-    return math.inf if math.isnan(loss) else loss
-
-
-def _draw_all_curves(history: History, config: Config) -> list[tuple[str, Markup]]:
-    if not history:
+def _draw_all_curves(history: History, kept: int) -> list[tuple[str, Markup]]:
+    if len(history.get(EPOCH, ())) < 2:
         return []
-    kept = _find_kept_epoch(history, config)
     drawn = {
         "Loss": draw_curves(history, "loss", kept),
         "Accuracy": draw_curves(history, "accuracy", kept),

@@ -25,7 +25,7 @@ from trainer.evaluation.metrics import Reliability
 # The values of a column of the history, one per epoch; NaN if a cell is empty.
 History = Mapping[str, Sequence[float]]
 
-EPOCH, LOSS, RECALL_PREFIX = "epoch", "validation_loss", "recall_"
+EPOCH, RECALL_PREFIX = "epoch", "recall_"
 # Epochs that are drawn; of longer trainings an even selection.
 MAX_EPOCHS = 200
 # Size of a point of the reliability diagram: the smallest, and what a share of all samples adds.

@@ -182,7 +182,7 @@ def _choose_for_photos(network: str, given: Given) -> tuple[Given, str]:
     chosen["probe"] = PHOTO_PROBE
     if TRAINING_SETTINGS.isdisjoint(given):
         chosen["epochs"] = 0
-        return chosen, f"a probe of the features of {init} needs few photos and takes seconds"
+        return chosen, f"a probe of the features of {init} needs few photos"
     return chosen, f"a training from {init}, as the settings ask"
 
 
@@ -203,7 +203,7 @@ def _choose_for_init(init: str, summary: TrainingSummary, given: Given) -> tuple
     if few:
         chosen = {k: v for k, v in chosen.items() if k not in FINE_TUNING} | {"epochs": 0}
         return chosen, (
-            f"with {count}, fewer than {MIN_FINE_TUNED:,}, a probe of the features of {init} is as "
-            "good as training all layers, and takes seconds"
+            f"with {count}, fewer than {MIN_FINE_TUNED:,}, a probe of the features of {init}: "
+            "training all layers gained nothing that could be measured"
         )
     return chosen, f"with {count}, a probe of the features of {init}, then all layers"

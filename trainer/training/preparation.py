@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,21 @@ from trainer.training.survey import survey_photos
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """What a training begins with.
+
+    Attributes:
+        data: the samples.
+        config: the settings.
+        reason: why framing and settings were chosen, as text.
+    """
+
+    data: Dataset
+    config: Config
+    reason: str
+
+
 def prepare_training(
     source: Path,
     framing: Mapping[str, Any],
@@ -48,7 +63,7 @@ def prepare_training(
     review: Review | None = None,
     abstain: AbstainNames | None = None,
     cache: Path | None = None,
-) -> tuple[Dataset, Config]:
+) -> Preparation:
     """Load data for a training, and choose its settings.
 
     Args:
@@ -64,10 +79,10 @@ def prepare_training(
         InputError, ModelError, UsageError: data or settings can't be used.
     """
     if has_published_recipe(source):
-        data = load_dataset(source, make_framing(**framing), beside, review, abstain, cache)
+        chosen, why = make_framing(**framing), ""
     else:
-        chosen = _choose_framing(source, framing, given, abstain)
-        data = load_dataset(source, chosen, beside, review, abstain, cache)
+        chosen, why = _choose_framing(source, framing, given, abstain)
+    data = load_dataset(source, chosen, beside, review, abstain, cache)
     init = given.get("init")
     is_face = data.framing.region is Region.FACE
     published = has_published_recipe(source)
@@ -82,13 +97,18 @@ def prepare_training(
     )
     choice = choose_settings(summary, given)
     logger.info("%s", _describe_choice(data, choice.config, choice.reason))
-    return data, choice.config
+    return Preparation(data, choice.config, "; ".join(filter(None, (why, choice.reason))))
 
 
 def _choose_framing(
     source: Path, options: Mapping[str, Any], given: Given, abstain: AbstainNames | None
-) -> Framing:
-    """Choose the framing of photos; each option that the user gives overrides the choice."""
+) -> tuple[Framing, str]:
+    """Choose the framing of photos; each option that the user gives overrides the choice.
+
+    Returns:
+        The framing, and why the region was chosen; empty if the user gives it.
+    """
+    why = ""
     network, init = given.get("network"), given.get("init")
     region = options["region"]
     init_framing = _read_init_framing(init) if init else None
@@ -99,15 +119,17 @@ def _choose_framing(
             chosen, reason = Region.FACE, "the settings name a network for faces"
         else:
             chosen, reason = choose_region(survey_photos(*list_photo_files(source, abstain)))
-        logger.info("%s: samples are %s (--region): %s", source, _NAMES[chosen], reason)
+        why = f"samples are {_NAMES[chosen]}: {reason}"
+        logger.info("%s: %s (--region)", source, why)
         region = chosen
     default = choose_framing(Region(region), network, init_framing)
-    return replace(
+    framing = replace(
         default,
         side=options["side"] or default.side,
         margin=default.margin if options["margin"] is None else options["margin"],
         channels=3 if options["rgb"] else default.channels,
     )
+    return framing, why
 
 
 _NAMES = {Region.FACE: "faces", Region.IMAGE: "whole photos"}

@@ -47,16 +47,6 @@ def train_and_make(data: Dataset, run: Path, config: Config = FAST) -> str:
     return make_training_page(run, data, config).read_text(encoding="utf-8")
 
 
-def add_recalls(run: Path, data: Dataset) -> None:
-    """Add the columns of recall to the history; one cell of each row is empty."""
-    with (run / HISTORY_FILE).open() as file:
-        first, *rows = csv.reader(file)
-    with (run / HISTORY_FILE).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*first, *(f"recall_{label}" for label in data.labels)])
-        writer.writerows([*row, "0.5", *("" for _ in data.labels[1:])] for row in rows)
-
-
 def read_problems(run: Path) -> list[dict[str, str]]:
     with (run / PROBLEMS_FILE).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -155,7 +145,6 @@ def test_hostile_names_and_labels_are_escaped(tmp_path: Path) -> None:
     data = load_folders(root, Framing(side=SIDE))
     run = tmp_path / "<b>run"
     train_and_make(data, run)
-    add_recalls(run, data)
     page = make_training_page(run, data, FAST).read_text(encoding="utf-8")
     assert "<script" not in page
     for raw in ("<script", "<img src=x", "<b>", "onerror=alert(1)>", "\u202e", "\udcff", "49"):
@@ -204,11 +193,9 @@ def test_the_page_is_bounded(tmp_path: Path) -> None:
     assert len(read_problems(tmp_path)) >= 2 * count
 
 
-def test_the_history_may_have_recalls_or_not(tmp_path: Path) -> None:
-    data, run = drawn_dataset(), tmp_path
-    assert "Recall of each class, validation" not in train_and_make(data, run)
-    add_recalls(run, data)
-    page = make_training_page(run, data, FAST).read_text(encoding="utf-8")
+def test_the_recall_of_each_class_is_drawn(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    page = train_and_make(data, tmp_path)
     assert "Recall of each class, validation" in page
     assert all(f"> {label}</text>" in page for label in data.labels)
 
@@ -263,11 +250,11 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     assert (tmp_path / PROBLEMS_FILE).read_bytes() == listed
 
 
-def test_reasons_of_settings_are_shown(tmp_path: Path) -> None:
+def test_the_reason_of_the_choice_is_shown(tmp_path: Path) -> None:
     data = drawn_dataset()
     train(data, FAST, tmp_path)
-    reasons = {"widths": "there are few photos"}
-    page = make_training_page(tmp_path, data, FAST, "3m5s", reasons)
+    page = make_training_page(tmp_path, data, FAST, "3m5s", "there are few photos")
     text = read_text(page.read_text(encoding="utf-8"))
-    assert "widths [4, 8] [32, 64, 128, 192] there are few photos" in text
+    assert "widths [4, 8] [32, 64, 128, 192]" in text
+    assert "Why there are few photos" in text
     assert "Time 3m5s" in text

@@ -45,7 +45,7 @@ def test_a_folder_of_faces_becomes_a_model_without_a_setting(
         init=FACE_INIT, widths=widths or (), probe=FACE_PROBE, epochs=0, threads=1
     )
     assert trained.framing == Framing()
-    assert "samples are faces (--region): 48 of 48 surveyed photos show a face" in caplog.text
+    assert "samples are faces: 48 of 48 surveyed photos show a face" in caplog.text
     assert "settings: 48 x 48 pixels, network residual, init happy-sad, probe 0.1" in caplog.text
     assert trained.history[0].validation_accuracy > 0.5
     exported = trainer("export", "--data", "photos", "--run", "run", "--name", "mine")
@@ -94,11 +94,13 @@ def test_options_of_the_framing_override_the_choice_one_by_one() -> None:
         ({"region": "image"}, Framing(Region.IMAGE, side=160, channels=3)),
         ({"region": "image", "side": 64}, Framing(Region.IMAGE, side=64, channels=3)),
     ):
-        data, _ = prepare_training(Path("photos"), NO_OPTIONS | options, {})
+        data = prepare_training(Path("photos"), NO_OPTIONS | options, {}).data
         assert data.framing == framing
-    data, config = prepare_training(Path("photos"), NO_OPTIONS, {"network": "efficientnet-lite0"})
+    prepared = prepare_training(Path("photos"), NO_OPTIONS, {"network": "efficientnet-lite0"})
+    data, config = prepared.data, prepared.config
     assert (data.framing.region, config.init) == (Region.IMAGE, "imagenet")
-    data, config = prepare_training(Path("photos"), NO_OPTIONS, {"widths": (4, 8)})
+    prepared = prepare_training(Path("photos"), NO_OPTIONS, {"widths": (4, 8)})
+    data, config = prepared.data, prepared.config
     assert (data.framing, config) == (Framing(), Config(widths=(4, 8)))
 
 
@@ -106,7 +108,7 @@ def test_published_data_keep_their_settings() -> None:
     from trainer.training.preparation import prepare_training
 
     write_ferplus(Path("ferplus"), FERPLUS_ROWS)
-    _, config = prepare_training(Path("ferplus"), NO_OPTIONS, {})
+    config = prepare_training(Path("ferplus"), NO_OPTIONS, {}).config
     assert config == Config()
 
 
@@ -117,12 +119,12 @@ def test_a_default_model_that_saw_the_held_out_photos_is_not_started_from(
     from trainer.training.preparation import prepare_training
 
     write_folders(Path("photos"), 12)
-    data, _ = prepare_training(Path("photos"), NO_OPTIONS, {})
+    data = prepare_training(Path("photos"), NO_OPTIONS, {}).data
     seen = unpack_trained_on(merge_trained_on([data.test.pixels]), "init happy-sad")
     monkeypatch.setattr("trainer.training.preparation.read_ancestors", lambda *_: [seen])
     caplog.clear()
     with caplog.at_level("INFO", "trainer"):
-        _, config = prepare_training(Path("photos"), NO_OPTIONS, {})
+        config = prepare_training(Path("photos"), NO_OPTIONS, {}).config
     assert config == Config()
     assert "happy-sad was trained on held-out samples" in caplog.text
 
