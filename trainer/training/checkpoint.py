@@ -22,7 +22,7 @@ from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, 
 from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
 from trainer.training.pretrained import build_network
-from trainer.training.teacher import hash_teacher
+from trainer.training.teacher import hash_teachers
 
 CHECKPOINT_FILE = "checkpoint.pt"
 HISTORY_FILE = "history.csv"
@@ -273,9 +273,9 @@ def _parse_recipe(identity: str) -> Recipe:
 
 
 def _describe_training(data: Dataset, config: Config) -> str:
-    """Describe what must not change to resume a run: all but the threads and the teacher's path."""
+    """Describe what must not change to resume a run: all but threads and teachers' paths."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
-    settings["teacher"] = hash_teacher(config)
+    settings["teacher"] = hash_teachers(config)
     if data.reviewed is None:  # it has no effect, and checkpoints of earlier releases lack it
         settings.pop("review_weight")
     return json.dumps([data.fingerprint, settings], sort_keys=True)

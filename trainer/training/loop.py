@@ -68,7 +68,7 @@ def train(
         trackers: get settings and metrics; by default TensorBoard's logs in the folder.
 
     Raises:
-        InputError: a split that is needed is empty, or the initial weights or the teacher were
+        InputError: a split that is needed is empty, or the initial weights or a teacher were
             trained on held-out samples.
         OutputError: ``run`` belongs to a training run with other data or settings.
     """
@@ -79,7 +79,7 @@ def train(
         torch.set_num_threads(config.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    # Samples: the split to train on, training-only samples beside it, and a teacher's votes.
+    # Samples: the split to train on, training-only samples beside it, and teachers' votes.
     samples, validation = data.get_split(config.learn_from), data.get_split("validation")
     if data.pseudo_labelled is not None:
         samples = concatenate((samples, data.pseudo_labelled))
