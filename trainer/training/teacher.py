@@ -59,4 +59,5 @@ def _ask_teacher(name: str, part: Split, data: Dataset) -> Probabilities:
             "name a teacher of the same --side and colours",
         )
     mirrored = np.ascontiguousarray(part.pixels[:, :, ::-1])
-    return (predict_onnx(teacher.graph, part.pixels) + predict_onnx(teacher.graph, mirrored)) / 2
+    answers = predict_onnx(teacher.graph, part.pixels) + predict_onnx(teacher.graph, mirrored)
+    return (answers / 2).astype(np.float32)
