@@ -1,4 +1,4 @@
-"""The models that a training starts from: initial weights and teacher.
+"""The models that a training starts from: initial weights and teachers.
 
 If one was trained on samples that the new network is evaluated on, these are not held out.
 """
@@ -24,17 +24,17 @@ from trainer.training.pretrained import IMAGENET, read_weights
 
 
 def read_ancestors(config: Config, data: Dataset) -> list[TrainedOn]:
-    """Read what the initial weights and the teacher were trained on.
+    """Read what the initial weights and the teachers were trained on.
 
     ImageNet's photos are not among a user's.
 
     Raises:
         InputError, ModelError, UsageError: a file can't be read.
     """
-    found = []
-    if config.teacher:
-        teacher = load_model(find_model(config.teacher))
-        found.append(find_trained_on(teacher.spec, f"teacher {config.teacher}", data))
+    found = [
+        find_trained_on(load_model(find_model(teacher)).spec, f"teacher {teacher}", data)
+        for teacher in config.teachers
+    ]
     name = f"init {config.init}"
     if config.init in ("", IMAGENET):
         return found

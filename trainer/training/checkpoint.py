@@ -25,7 +25,7 @@ from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
 from trainer.training.precision import AUTO, EARLIER_STATE, Precision
 from trainer.training.pretrained import build_network, hash_init
-from trainer.training.teacher import hash_teacher
+from trainer.training.teacher import hash_teachers
 from trainer.training.validation import Losses
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -345,7 +345,7 @@ def _parse_recipe(identity: str) -> Recipe:
 def _describe_training(data: Dataset, config: Config) -> str:
     """Describe what must not change to resume a run: all but the threads and paths of models."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
-    settings["teacher"] = hash_teacher(config)
+    settings["teacher"] = hash_teachers(config)
     settings["init"] = hash_init(config.init)
     if data.reviewed is None:  # it has no effect, and checkpoints of earlier releases lack it
         settings.pop("review_weight")

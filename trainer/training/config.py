@@ -120,8 +120,9 @@ class Config:
             random.
         dropout: share of features dropped in front of the classifier.
         label_smoothing: share of each sample's votes that is spread over all classes.
-        teacher: name or path of a model to learn from, empty for none, see ``mix_teacher_votes``.
-        teacher_share: weight of the teacher's probabilities against the votes.
+        teacher: name or path of a model to learn from, or several, empty for none, see
+            ``mix_teacher_votes``.
+        teacher_share: weight of the teachers' probabilities against the votes.
         box_jitter: if above 0, every sample is seen a second time with its box moved and resized by
             up to this share of its side.
         consistency: weight of the divergence between the two predictions of such a pair.
@@ -156,7 +157,7 @@ class Config:
     probe: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
     dropout: Share = 0.2
     label_smoothing: Share = 0.0
-    teacher: str = ""
+    teacher: Annotated[str | tuple[str, ...], Meta(description="text, or a list of texts")] = ""
     teacher_share: Share = 0.5
     box_jitter: Share = 0.0
     consistency: Annotated[float, Meta(ge=0, le=1000)] = 1.0
@@ -174,6 +175,13 @@ class Config:
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names or paths of all teachers."""
+        if isinstance(self.teacher, tuple):
+            return self.teacher
+        return (self.teacher,) if self.teacher else ()
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

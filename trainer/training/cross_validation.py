@@ -54,7 +54,7 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
     Raises:
         UsageError: ``patience`` is set, which would choose the epoch by the held-out fold, or
             there are fewer groups of photos than folds.
-        InputError: the data are empty, or the initial weights or the teacher were trained on some
+        InputError: the data are empty, or the initial weights or a teacher were trained on some
             of them.
     """
     if config.patience:
@@ -69,7 +69,7 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
     if len(np.unique(groups)) < folds:
         raise UsageError(f"{data.name} has fewer photos than {folds} folds", "choose fewer --folds")
     fold_of = assign_folds(groups, pool.targets, folds, seed)
-    has_more = data.pseudo_labelled is not None or data.reviewed is not None or config.teacher
+    has_more = data.pseudo_labelled is not None or data.reviewed is not None or config.teachers
     if config.epochs or has_more:
         logits = _train_folds(data, pool, fold_of, config, run)
     else:

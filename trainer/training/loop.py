@@ -83,7 +83,7 @@ def train(
             not choose the epoch.
 
     Raises:
-        InputError: a split that is needed is empty, or the initial weights or the teacher were
+        InputError: a split that is needed is empty, or the initial weights or a teacher were
             trained on held-out samples.
         OutputError: ``run`` belongs to a training run with other data or settings.
     """
@@ -95,7 +95,7 @@ def train(
     is_on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if is_on_gpu else "cpu")
 
-    # Samples: the split to train on, training-only samples beside it, and a teacher's votes.
+    # Samples: the split to train on, training-only samples beside it, and teachers' votes.
     samples, validation = data.get_split(config.learn_from), data.get_split("validation")
     if data.pseudo_labelled is not None:
         samples = concatenate((samples, data.pseudo_labelled))

@@ -156,3 +156,12 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, problem: str) -> No
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml can't be read \(No such file"):
         load_config(tmp_path / "none.toml")
+
+
+def test_a_teacher_is_one_name_or_a_list(tmp_path: Path) -> None:
+    assert Config().teachers == ()
+    assert load_config(write_settings(tmp_path, 'teacher = "a.onnx"\n')).teachers == ("a.onnx",)
+    several = load_config(write_settings(tmp_path, 'teacher = ["a.onnx", "b.onnx"]\n'))
+    assert several.teachers == ("a.onnx", "b.onnx")
+    with pytest.raises(ConfigError, match="teacher must be text, or a list of texts, not 3"):
+        load_config(write_settings(tmp_path, "teacher = 3\n"))
