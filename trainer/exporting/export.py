@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from trainer.datasets.dataset import (
     compute_label_shares,
 )
 from trainer.evaluation.calibration import Calibration, Logits, OutputLayout
+from trainer.evaluation.corruptions import CorruptionMetrics, measure_corruptions
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import InferenceTime, measure_inference, predict_onnx
 from trainer.evaluation.metrics import Probabilities, Targets, calibration_error, calibration_gaps
@@ -95,6 +97,8 @@ class ExportedModel:
         mirrored: whether every picture is also run mirrored.
         difference: largest difference between PyTorch and ONNX Runtime, with float weights.
         speed: inference time per picture.
+        corrupted: metrics on corrupted test samples; None after a cross-validation, because the
+            exported network was trained on all samples.
     """
 
     graph: bytes
@@ -108,6 +112,7 @@ class ExportedModel:
     mirrored: bool
     difference: float
     speed: InferenceTime
+    corrupted: CorruptionMetrics | None = None
 
     @property
     def digest(self) -> str:
@@ -189,6 +194,11 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
             made, judged.targets, selection.labels, selection.abstain, judged.kinds
         )
         evaluation = replace(evaluation, selective=found)
+    corrupted = None
+    if held is None:
+        corrupted = measure_corruptions(
+            partial(predict_onnx, bare), test, selection.labels, chosen.thresholds
+        )
     golden = choose_golden_samples(deployed, bare, data.framing)
     spec = _build_spec(trained, data, options, selection, chosen, evaluation, golden)
     return ExportedModel(
@@ -205,6 +215,7 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
         mirrored=options.mirrored,
         difference=built.difference,
         speed=measure_inference(bare, test.pixels),
+        corrupted=corrupted,
     )
 
 
