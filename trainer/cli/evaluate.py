@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     help="Label whole photos as batch-label does; DATA has a sub-folder for each class.",
 )
 @click.option(
+    "--corrupted",
+    is_flag=True,
+    help="Also evaluate on corrupted samples: light, blur, resolution, noise, JPEG, rotation.",
+)
+@click.option(
     "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Also write JSON."
 )
 @click.option(
@@ -55,6 +60,7 @@ def evaluate(
     abstain: dict[str, str],
     split: str,
     end_to_end: bool,
+    corrupted: bool,
     json_file: Path | None,
     plots: Path | None,
 ) -> None:
@@ -69,6 +75,11 @@ def evaluate(
             "--review can't be combined with --data or --plots",
             "omit --data and --plots, or evaluate twice",
         )
+    if corrupted and (review or end_to_end):
+        raise UsageError(
+            "--corrupted can't be combined with --review or --end-to-end",
+            "it corrupts the samples of --data; omit the other, or evaluate twice",
+        )
     values: dict[str, Any]
     if review:
         text, values = _evaluate_review(model, review, split, end_to_end)
@@ -76,7 +87,9 @@ def evaluate(
     elif end_to_end:
         evaluation, text, values = _evaluate_end_to_end(model, data or FERPLUS_FOLDER, abstain)
     else:
-        evaluation, text, values = _evaluate_split(model, data or FERPLUS_FOLDER, split, abstain)
+        evaluation, text, values = _evaluate_split(
+            model, data or FERPLUS_FOLDER, split, abstain, corrupted
+        )
     click.echo(text)
     if json_file is not None:
         write_text(json_file, json.dumps(values, indent=2, allow_nan=False) + "\n")
@@ -85,12 +98,13 @@ def evaluate(
 
 
 def _evaluate_split(
-    model: str, data: Path, split: str, abstain: dict[str, str]
+    model: str, data: Path, split: str, abstain: dict[str, str], corrupted: bool
 ) -> tuple[Evaluation, str, dict[str, Any]]:
     from trainer.datasets.sources import load_dataset
+    from trainer.evaluation.corruptions import corruptions_to_json, measure_model
     from trainer.evaluation.evaluate import evaluate_model, evaluation_to_json
     from trainer.evaluation.exported_models import derive_framing, open_model
-    from trainer.evaluation.tables import format_evaluation
+    from trainer.evaluation.tables import format_corruptions, format_evaluation
     from trainer.evaluation.trained_on import find_trained_on, keep_unseen
 
     loaded = open_model(model)
@@ -99,8 +113,13 @@ def _evaluate_split(
     chosen = labelled.get_split(split)
     part = keep_unseen(chosen, known)
     evaluation = evaluate_model(loaded, part, labelled.labels)
+    text = format_evaluation(evaluation)
     values = evaluation_to_json(evaluation) | {"trained_on": len(chosen) - len(part)}
-    return evaluation, format_evaluation(evaluation), values
+    if corrupted:
+        found = measure_model(loaded, part, labelled.labels)
+        text = f"{text}\n\n{format_corruptions(found)}"
+        values["corrupted"] = corruptions_to_json(found)
+    return evaluation, text, values
 
 
 def _evaluate_end_to_end(

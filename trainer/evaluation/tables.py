@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from batch.path_text import printable_text
+from trainer.evaluation.corruptions import CorruptionMetrics
 from trainer.evaluation.end_to_end import EndToEndEvaluation
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.gate_checks import Check, Comparison
@@ -104,6 +105,37 @@ def build_kind_rows(found: SelectiveMetrics) -> tuple[tuple[str, ...], list[tupl
         for row in found.kinds
     ]
     return ("kind", "samples", "ok", "right", *others, "always"), rows
+
+
+def format_corruptions(found: CorruptionMetrics) -> str:
+    """Format the metrics on corrupted samples."""
+    return f"{describe_corrupted(found)}\n\n{format_grid(*build_corruption_rows(found))}"
+
+
+def describe_corrupted(found: CorruptionMetrics) -> str:
+    """Describe in a sentence which samples were corrupted, and how."""
+    drawn = "" if found.samples == found.of else f", drawn from {found.of:,}"
+    return (
+        f"{found.samples:,} samples{drawn}, corrupted at the size of the model's input; 95 % "
+        f"bootstrap intervals, those of the change paired by sample."
+    )
+
+
+def build_corruption_rows(
+    found: CorruptionMetrics,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Build header and rows of the table of corruptions, in percent and points."""
+    rows: list[tuple[str, ...]] = [
+        (
+            row.name,
+            _percent_text(row.accuracy),
+            "" if row is found.rows[0] else _points_text(row.change),
+            f"{row.ok.value:.1%}",
+            "" if math.isnan(row.right.value) else _percent_text(row.right),
+        )
+        for row in found.rows
+    ]
+    return ("corruption", "accuracy", "change in points", "ok", "right of ok"), rows
 
 
 def format_grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -231,6 +263,15 @@ def format_interval(estimate: Estimate) -> str:
 def format_difference(estimate: Estimate) -> str:
     """Format a difference with its sign and 95 % interval."""
     return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
+
+
+def _percent_text(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+
+
+def _points_text(estimate: Estimate) -> str:
+    value, low, high = (100 * share for share in (estimate.value, estimate.low, estimate.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _format_confusion(evaluation: Evaluation) -> str:

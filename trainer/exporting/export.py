@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from trainer.datasets.dataset import (
 )
 from trainer.evaluation.calibration import Calibration, Logits, OutputLayout
 from trainer.evaluation.calibration_error import estimate_calibration_error
+from trainer.evaluation.corruptions import CorruptionMetrics, measure_corruptions
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import InferenceTime, measure_inference, predict_onnx
 from trainer.evaluation.metrics import Estimate, Probabilities, Targets
@@ -98,6 +100,8 @@ class ExportedModel:
         difference: largest difference between PyTorch and ONNX Runtime, with float weights.
         agreement: its answers compared with those of the network before its weights were stored.
         speed: inference time per picture.
+        corrupted: metrics on corrupted test samples; None after a cross-validation, because the
+            exported network was trained on all samples.
     """
 
     graph: bytes
@@ -112,6 +116,7 @@ class ExportedModel:
     difference: float
     agreement: Agreement
     speed: InferenceTime
+    corrupted: CorruptionMetrics | None = None
 
     @property
     def digest(self) -> str:
@@ -193,6 +198,11 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
             made, judged.targets, selection.labels, selection.abstain, judged.kinds
         )
         evaluation = replace(evaluation, selective=found)
+    corrupted = None
+    if held is None:
+        corrupted = measure_corruptions(
+            partial(predict_onnx, bare), test, selection.labels, chosen.thresholds
+        )
     golden = choose_golden_samples(deployed, bare, data.framing)
     spec = _build_spec(trained, data, options, selection, chosen, evaluation, built, golden)
     return ExportedModel(
@@ -208,6 +218,7 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
         difference=built.difference,
         agreement=built.agreement,
         speed=measure_inference(bare, test.pixels),
+        corrupted=corrupted,
     )
 
 

@@ -11,10 +11,15 @@ from dataclasses import asdict
 from batch.records import Abstain
 from trainer.datasets.dataset import Dataset
 from trainer.evaluation.calibration import PRIOR_SPREAD
+from trainer.evaluation.corruptions import CorruptionMetrics
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.selective import SelectiveMetrics
-from trainer.evaluation.tables import build_kind_rows
+from trainer.evaluation.tables import (
+    build_corruption_rows,
+    build_kind_rows,
+    describe_corrupted,
+)
 from trainer.exporting.agreement import Agreement
 from trainer.exporting.card_metadata import add_metadata, make_metadata
 from trainer.exporting.card_text import (
@@ -52,6 +57,7 @@ def write_card(
         write_results(exported.test, name_metrics_source(trained)),
         _calibration(exported),
         _thresholds(exported),
+        _corruptions(exported.corrupted),
         f"## {USE_HEADING}\n\n{USE_TEXT}",
     )
     return add_metadata("\n\n".join(sections) + "\n", make_metadata(exported.spec, license_id))
@@ -253,6 +259,19 @@ def write_selective_section(found: SelectiveMetrics) -> str:
         f"By kind of picture: `ok` is the number of labels that count, `right` of these are right, "
         f"and `always` is the accuracy if every picture gets a label:\n\n"
         f"{markdown_table(head, kinds)}"
+    )
+
+
+def _corruptions(found: CorruptionMetrics | None) -> str:
+    if found is None:
+        return (
+            "## Corrupted photos\n\nNot measured: the network was trained on all samples, so none "
+            "is held out."
+        )
+    head, rows = build_corruption_rows(found)
+    return (
+        f"## Corrupted photos\n\n{describe_corrupted(found)} `ok` is the share of samples that "
+        f"get a label that counts.\n\n{markdown_table(head, rows)}"
     )
 
 

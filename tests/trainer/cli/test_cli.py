@@ -158,7 +158,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
     assert trainer("export", "--run", run, "--data", photos, "--output", output).exit_code == 0
     result = trainer(
         "evaluate", output, "--data", photos, "--split", "all", "--json", run / "figures.json",
-        "--plots", run / "plots",
+        "--plots", run / "plots", "--corrupted",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "true / answer" in result.stdout
@@ -167,6 +167,10 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
     assert written["samples"] == 80 - len(learnt.digests) > 0
     assert written["trained_on"] == len(learnt.digests)
     assert f"{written['accuracy']['value']:.4f}" in result.stdout
+    corrupted = written["corrupted"]
+    assert corrupted["samples"] == written["samples"]
+    assert corrupted["rows"]["none"]["accuracy"]["value"] == written["accuracy"]["value"]
+    assert all(name in result.stdout for name in corrupted["rows"])
     assert sorted(path.name for path in (run / "plots").iterdir()) == [
         "confusion.png", "reliability.png",
     ]  # fmt: skip
@@ -181,6 +185,11 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("evaluate", "none.onnx"), 1, "none.onnx can't be read"),
         (("evaluate", "gloomy"), 2, "there is no model gloomy"),
         (("evaluate", "default", "--end-to-end", "--data", "none"), 2, "none is not a folder"),
+        (
+            ("evaluate", "happy-sad", "--end-to-end", "--corrupted"),
+            2,
+            "--corrupted can't be combined with --review or --end-to-end",
+        ),
         (("gate", "none.onnx", "happy-sad"), 1, "none.onnx can't be read"),
         (("export", "--run", "none", "--output", "x.onnx"), 2, "run `trainer train --run none`"),
         (("export", "--output", "x.onnx", "--labels", "a,a"), 2, "empty or repeated name"),

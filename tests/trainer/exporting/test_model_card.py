@@ -64,6 +64,18 @@ def test_the_card_of_a_model_that_abstains_has_metrics_of_its_decisions() -> Non
         assert f"| {name} | {' | '.join(map(str, counts))} |" in text
 
 
+def test_the_card_has_a_table_of_corrupted_photos_if_samples_are_held_out() -> None:
+    exported = tiny_export()
+    assert exported.corrupted
+    assert exported.corrupted.rows[0].accuracy.value == exported.test.accuracy.value
+    text = write_card(exported, tiny_training(), drawn_dataset())
+    assert f"{exported.corrupted.samples} samples, corrupted at the size" in text
+    for row in exported.corrupted.rows:
+        assert f"| {row.name} | {row.accuracy.value:.1%} (" in text
+    text = write_card(replace(exported, corrupted=None), tiny_training(), drawn_dataset())
+    assert "Not measured: the network was trained on all samples" in text
+
+
 def test_a_warning_on_the_data_stands_in_front() -> None:
     text = write_card(
         tiny_export(), tiny_training(), replace(drawn_dataset(), warning="Only drawn.")
