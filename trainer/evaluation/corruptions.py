@@ -29,6 +29,7 @@ from trainer.evaluation.metrics import (
     Figures,
     Probabilities,
     estimate_from_counts,
+    estimate_shares,
     estimate_to_json,
     safe_divide,
 )
@@ -176,10 +177,15 @@ def measure_corruptions(
         before = right if before is None else before
         made = decide_all(answers, labels, thresholds)
         ok = made.outcome < len(labels)
-        counts = np.zeros((2, 2, 2, 2), dtype=np.int64)
-        places = (before, right, ok, made.label == targets)
-        np.add.at(counts, tuple(mask.astype(int) for mask in places), 1)
-        rows.append(CorruptedMetrics(corruption.name, *estimate_from_counts(_compute, counts)))
+        counts = np.zeros((2, 2), dtype=np.int64)
+        np.add.at(counts, (before.astype(int), right.astype(int)), 1)
+        (change,) = estimate_from_counts(_compute_change, counts)
+        answered = int(ok.sum())
+        accuracy, sure, right_of_sure = estimate_shares(
+            np.array([right.sum(), answered, (ok & (made.label == targets)).sum()]),
+            np.array([len(part), len(part), answered]),
+        )
+        rows.append(CorruptedMetrics(corruption.name, accuracy, change, sure, right_of_sure))
     return CorruptionMetrics(len(part), count, tuple(rows))
 
 
@@ -200,18 +206,9 @@ def corruptions_to_json(found: CorruptionMetrics) -> dict[str, Any]:
     }
 
 
-def _compute(counts: Counts) -> Figures:
-    """Compute accuracy, its change, the share ``ok`` and the share of right ones among these.
-
-    ``counts``: int64 [..., right before, right now, ok, right label].
-    """
-    total = counts.sum((-4, -3, -2, -1))
-    now, ok = counts[..., 1, :, :].sum((-3, -2, -1)), counts[..., 1, :].sum((-3, -2, -1))
-    before = counts[..., 1, :, :, :].sum((-3, -2, -1))
-    right = counts[..., 1, 1].sum((-2, -1))
-    return np.stack(
-        [now / total, (now - before) / total, ok / total, safe_divide(right, ok)], axis=-1
-    )
+def _compute_change(counts: Counts) -> Figures:
+    """Compute the change of accuracy; ``counts``: int64 [..., right before, right now]."""
+    return safe_divide(counts[..., 0, 1] - counts[..., 1, 0], counts.sum((-2, -1)))
 
 
 def _expose(stops: float) -> Change:
