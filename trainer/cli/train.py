@@ -116,7 +116,7 @@ def train(
         with Trackers(tracker_names, folder) as trackers:
             history = train_network(labelled, config, folder, trackers)
             duration = duration_text(round(time.monotonic() - started))
-            if history:
+            if len(history) > 1:
                 plot_curves(history, folder / CURVES_FILE)
             files = [folder / name for name in RESULT_FILES]
             trackers.log_result(

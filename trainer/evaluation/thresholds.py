@@ -24,6 +24,9 @@ CONFIDENCE_LEVEL = 0.95
 # is as likely as all other outputs together.
 LABEL_STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
 ABSTAIN_STEPS = tuple(step for step in LABEL_STEPS if step >= 0.5)
+# Without proof by enough samples a label counts from this probability on at the earliest: seven
+# right answers in seven allow any threshold. It is that of the shipped face models.
+MIN_UNPROVEN = 0.8
 # Largest share of the samples of each abstain class that may get a label that counts: a folder may
 # contain only such photos.
 MAX_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
@@ -73,8 +76,9 @@ def choose_thresholds(
     """Find the thresholds within the risk that have the highest mean coverage over the labels.
 
     With few samples the confidence bound may exceed the risk for all thresholds. Then the observed
-    share of wrong labels must stay within it; if that is impossible too, the strictest thresholds
-    are returned. In both cases ``ChosenThresholds.bound`` is above the risk.
+    share of wrong labels must stay within it, and a label needs ``MIN_UNPROVEN``; if that is
+    impossible too, the strictest thresholds are returned. In both cases ``ChosenThresholds.bound``
+    is above the risk.
 
     Args:
         answers: float32 [n, K + A], of held-out samples.
@@ -118,7 +122,11 @@ def choose_thresholds(
                 allowed.append(chosen)
     assert strictest is not None
     within_bound = [chosen for chosen in allowed if chosen.bound <= risk]
-    within_observed = [chosen for chosen in allowed if chosen.wrong <= risk * chosen.answered]
+    within_observed = [
+        chosen
+        for chosen in allowed
+        if chosen.unsure_below >= MIN_UNPROVEN and chosen.wrong <= risk * chosen.answered
+    ]
     return max(
         within_bound or within_observed or [strictest],
         key=lambda chosen: sum(chosen.coverage.values()),

@@ -8,6 +8,7 @@ from batch.vision.decide import decide
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.thresholds import (
     MAX_ANSWERED,
+    MIN_UNPROVEN,
     choose_thresholds,
     clopper_pearson_bound,
     find_abstentions,
@@ -121,6 +122,13 @@ def test_with_few_samples_the_observed_share_is_within_the_risk() -> None:
     assert chosen.bound > chosen.risk
     assert chosen.wrong + chosen.answered > 0
     assert chosen.wrong <= 0.1 * chosen.answered
+
+
+def test_a_few_right_answers_do_not_make_every_label_count() -> None:
+    confidence = np.asarray([0.55, 0.6, 0.7, 0.85, 0.9, 0.95, 0.99], dtype=np.float32)
+    answers = np.stack([confidence, 1 - confidence], axis=1)
+    chosen = choose_thresholds(answers, np.zeros(7, np.int64), LABELS, (), 0.05)
+    assert (chosen.unsure_below, chosen.answered, chosen.wrong) == (MIN_UNPROVEN, 4, 0)
 
 
 def test_if_no_thresholds_keep_the_risk_the_strictest_are_returned() -> None:
