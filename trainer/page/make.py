@@ -17,12 +17,9 @@ from trainer.networks import count_parameters
 from trainer.page import content
 from trainer.page.answers import HeldOutAnswers, answer_held_out
 from trainer.page.plots import (
-    EPOCH,
-    History,
     draw_curves,
     draw_recalls,
     draw_reliability,
-    read_history,
 )
 from trainer.page.problems import (
     COLUMNS,
@@ -34,11 +31,11 @@ from trainer.page.problems import (
 )
 from trainer.training.checkpoint import (
     CHECKPOINT_FILE,
-    HISTORY_FILE,
     TrainedNetwork,
     load_trained_network,
 )
 from trainer.training.config import Config
+from trainer.training.history import EPOCH, HISTORY_FILE, History, read_history
 from trainer.training.pretrained import build_network
 
 PAGE_FILE, PROBLEMS_FILE = "training.html", "problems.csv"
