@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from batch.path_text import printable_text
-from batch.records import Region
 from trainer.datasets.dataset import Dataset, Pixels
 from trainer.datasets.samples import SPLIT_NAMES
 from trainer.evaluation.evaluate import evaluate
@@ -121,18 +120,8 @@ class Setting:
 
 def describe_data(data: Dataset) -> list[tuple[str, str]]:
     """Describe a data set in pairs of name and value."""
-    framing, parts = data.framing, (data.train, data.validation, data.test)
-    total = sum(map(len, parts))
-    kind = "whole photos" if framing.region is Region.IMAGE else "faces"
-    colours = "grey" if framing.channels == 1 else "RGB"
-    margin = f", margin {framing.margin:g}" if framing.margin else ""
-    facts = [
-        ("Data", data.name),
-        (
-            "Samples",
-            f"{total:,} {kind}, {framing.side} x {framing.side} pixels, {colours}{margin}",
-        ),
-    ]
+    total = sum(map(len, (data.train, data.validation, data.test)))
+    facts = [("Data", data.name), ("Samples", f"{total:,} {data.framing.describe()}")]
     for what, part in (("pseudo-labelled", data.pseudo_labelled), ("reviewed", data.reviewed)):
         if part is not None:
             facts.append(("Training only", f"{len(part):,} {what} samples"))
