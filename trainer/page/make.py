@@ -15,7 +15,7 @@ from batch.path_text import printable_text
 from trainer.datasets.dataset import Dataset
 from trainer.networks import count_parameters
 from trainer.page import content
-from trainer.page.answers import HeldOutAnswers, answer_held_out
+from trainer.page.answers import MeasuredAnswers, answer_held_out
 from trainer.page.plots import (
     draw_curves,
     draw_recalls,
@@ -35,7 +35,7 @@ from trainer.training.checkpoint import (
     load_trained_network,
 )
 from trainer.training.config import Config
-from trainer.training.history import EPOCH, HISTORY_FILE, History, read_history
+from trainer.training.epoch_metrics import EPOCH, HISTORY_FILE, History, read_history
 from trainer.training.pretrained import build_network
 
 PAGE_FILE, PROBLEMS_FILE = "training.html", "problems.csv"
@@ -133,7 +133,7 @@ def _render(
     config: Config,
     facts: Sequence[tuple[str, str]],
     curves: Sequence[tuple[str, Markup]],
-    held: HeldOutAnswers | None,
+    held: MeasuredAnswers | None,
     missing: str,
     problems: DataProblems,
 ) -> str:
@@ -207,7 +207,7 @@ def _draw_all_curves(history: History, kept: int) -> list[tuple[str, Markup]]:
     return [(caption, Markup(svg)) for caption, svg in drawn.items() if svg]
 
 
-def _list_metrics_notes(held: HeldOutAnswers | None, missing: str) -> list[str]:
+def _list_metrics_notes(held: MeasuredAnswers | None, missing: str) -> list[str]:
     if held is None:
         return [missing]
     notes = {
@@ -227,7 +227,7 @@ def _list_metrics_notes(held: HeldOutAnswers | None, missing: str) -> list[str]:
     return found
 
 
-def _describe_calibration(held: HeldOutAnswers) -> str:
+def _describe_calibration(held: MeasuredAnswers) -> str:
     few = "" if len(held.measured) >= 100 else " With so few samples the points scatter by chance."
     meaning = (
         "On the diagonal, answers with 90\u00a0% confidence are right in 90\u00a0% of cases; "

@@ -19,7 +19,7 @@ from batch.page.plots import (
 )
 from batch.path_text import printable_text
 from trainer.evaluation.metrics import Reliability
-from trainer.training.history import EPOCH, RECALL_PREFIX, History
+from trainer.training.epoch_metrics import EPOCH, RECALL_PREFIX, History
 
 # Epochs that are drawn; of longer trainings an even selection.
 MAX_EPOCHS = 200

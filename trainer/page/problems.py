@@ -15,7 +15,7 @@ from batch.path_text import cell_text, escape_formula, label_text, path_text
 from trainer.datasets.dataset import Dataset, Names, Pixels, Split
 from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, Indices, group_alike_faces
 from trainer.datasets.samples import CONFLICT_REASON, generalise_reason
-from trainer.page.answers import Answers, HeldOutAnswers, pool_splits
+from trainer.page.answers import Answers, MeasuredAnswers, pool_splits
 from trainer.page.wrong_labels import (
     MIN_JUDGE_ACCURACY,
     NoJudgeError,
@@ -123,7 +123,7 @@ class DataProblems:
         return [*self.wrong, *self.two_labels, *self.skipped]
 
 
-def find_problems(data: Dataset, held: HeldOutAnswers | None) -> DataProblems:
+def find_problems(data: Dataset, held: MeasuredAnswers | None) -> DataProblems:
     """Find the problems of a data set.
 
     Args:
@@ -200,7 +200,7 @@ def _explain_limit(data: Dataset) -> str:
 
 
 def _judge(
-    data: Dataset, held: HeldOutAnswers | None, groups: Indices | None, not_compared: str
+    data: Dataset, held: MeasuredAnswers | None, groups: Indices | None, not_compared: str
 ) -> tuple[list[tuple[str, Answers]], str]:
     """Choose a judge for each sample; also say why the training samples have none."""
     if held is not None and held.source == "cross-validation":
@@ -273,7 +273,9 @@ def _is_conflict(reason: str) -> bool:
     return is_near or reason.startswith(CONFLICT_REASON)
 
 
-def _list_few_held_out(labels: Sequence[str], held: HeldOutAnswers | None) -> list[tuple[str, int]]:
+def _list_few_held_out(
+    labels: Sequence[str], held: MeasuredAnswers | None
+) -> list[tuple[str, int]]:
     if held is None:
         return [(label, 0) for label in labels]
     counts = np.bincount(held.measured.part.targets, minlength=len(labels))

@@ -22,7 +22,7 @@ from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, read_out_of_fold
 from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
-from trainer.training.history import (
+from trainer.training.epoch_metrics import (
     EpochMetrics,
     count_epochs,
     find_best_epoch,

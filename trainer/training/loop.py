@@ -37,7 +37,7 @@ from trainer.training.checkpoint import (
     save_checkpoint,
 )
 from trainer.training.config import Config
-from trainer.training.history import BASELINE_EPOCH, EpochMetrics, is_finished
+from trainer.training.epoch_metrics import BASELINE_EPOCH, EpochMetrics, is_finished
 from trainer.training.precision import choose_precision
 from trainer.training.pretrained import (
     build_network,

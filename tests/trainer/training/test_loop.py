@@ -33,7 +33,7 @@ from trainer.training.augment import jitter_boxes
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.config import Config, load_config
 from trainer.training.cross_validation import cross_validate
-from trainer.training.history import HISTORY_FILE
+from trainer.training.epoch_metrics import HISTORY_FILE
 from trainer.training.loop import (
     _compute_class_weights,
     _symmetric_divergence,

@@ -1,4 +1,4 @@
-"""The history of a training: the metrics of each epoch, in memory and as ``history.csv``."""
+"""Metrics of each epoch of a training, in memory and as ``history.csv``."""
 
 from __future__ import annotations
 
