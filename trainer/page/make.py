@@ -13,6 +13,7 @@ from batch.errors import InputError, OutputError
 from batch.files.publish import Draft
 from batch.path_text import printable_text
 from trainer.datasets.dataset import Dataset
+from trainer.evaluation.tables import MIN_SAMPLES
 from trainer.networks import count_parameters
 from trainer.page import content
 from trainer.page.answers import MeasuredAnswers, answer_held_out
@@ -23,7 +24,6 @@ from trainer.page.plots import (
 )
 from trainer.page.problems import (
     COLUMNS,
-    MIN_HELD_OUT,
     DataProblems,
     Judge,
     find_problems,
@@ -167,7 +167,7 @@ def _render(
         skipped=len(data.skipped),
         rare_text=content.join_names(f"{label} {n:,}" for label, n in problems.rare),
         few_text=content.join_names(f"{label} {n:,}" for label, n in problems.few_held_out),
-        min_held_out=MIN_HELD_OUT,
+        min_held_out=MIN_SAMPLES,
         max_classes=content.MAX_CLASSES,
         max_rows=content.MAX_ROWS,
     )
