@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,7 @@ def train(
         before, started = _find_last_epoch(folder), time.monotonic()
         with Trackers(tracker_names, folder) as trackers:
             history = train_network(labelled, config, folder, trackers)
-            duration = duration_text(round(time.monotonic() - started))
+            duration = duration_text(math.ceil(time.monotonic() - started))
             if len(history) > 1:
                 plot_curves(history, folder / CURVES_FILE)
             files = [folder / name for name in RESULT_FILES]

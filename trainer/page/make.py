@@ -268,8 +268,8 @@ def _describe_judge(judge: Judge) -> str:
         )
     return (
         f"{judge.suspects:,} of {judged} are confidently of another class (confident learning, "
-        f"Northcutt et al. 2021), judged by {JUDGES[judge.name]}. {agreement}, so some of its "
-        "suspicions are its own mistakes."
+        f"Northcutt et al. 2021), judged by {JUDGES[judge.name]}. {agreement}"
+        f"{', so some of its suspicions are its own mistakes' if judge.suspects else ''}."
     )
 
 
