@@ -12,7 +12,6 @@ script and the batching, but no GPU.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -40,6 +39,7 @@ from batch.recording.run_record import find_versions
 from batch.records import Answer, Failure, Photo
 from batch.vision.decode import decode_bytes
 from batch.vision.read_file import read_file_with_state
+from trainer.training.epoch_metrics import HISTORY_FILE, read_history
 
 # A GPU runs integer models with floats. On 900 portraits that alone, tried on the CPU, moved one
 # probability by 0.042; a wrong layout or colour order moves them by far more.
@@ -250,14 +250,13 @@ def compare_training(place: Device) -> list[dict[str, Any]]:
                     f"{ran.stderr.strip()[-500:]}",
                     "install a PyTorch that matches the driver",
                 )
-            with open(f"{folder}/run/history.csv", newline="") as file:
-                *_, last = csv.DictReader(file)
+            history = read_history(Path(folder) / "run" / HISTORY_FILE)
         results.append(
             {
                 "device": started_on[1],
                 "format": started_on[2],
                 "seconds": passed,
-                "validation_loss": float(last["validation_loss"]),
+                "validation_loss": history["validation_loss"][-1],
             }
         )
     return results

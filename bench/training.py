@@ -65,7 +65,8 @@ def measure_training(photos: PhotoSet, sizes: TrainingSizes, rounds: int) -> lis
     with tempfile.TemporaryDirectory() as home:
         data, settings = Path(home) / "data", Path(home) / "settings.toml"
         settings.write_text(
-            f'network = "{NETWORK}"\nbatch_size = {BATCH_SIZE}\nlearning_rate = {LEARNING_RATE}\n'
+            f'network = "{NETWORK}"\ninit = ""\nbatch_size = {BATCH_SIZE}\n'
+            f"learning_rate = {LEARNING_RATE}\n"
         )
         for n, path in enumerate(paths):
             target = data / CLASSES[n % len(CLASSES)] / path.name

@@ -33,7 +33,7 @@ class SampleAccuracy:
         return self.right / self.answers
 
     def describe(self) -> str:
-        """Describe the share with its 95 % interval: ``46 of 50 right: 92.0 % (81.2 to 96.8 %)``.
+        """Describe the share with its 95 % interval: ``46 of 50 right: 92.0 % (81.2 % to 96.8 %)``.
 
         Answers about faces of one photo depend on each other, so the interval counts photos.
         """

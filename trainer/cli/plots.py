@@ -13,7 +13,7 @@ from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Reliability
 
 if TYPE_CHECKING:  # imports PyTorch, which evaluation plots do not need
-    from trainer.training.checkpoint import EpochMetrics
+    from trainer.training.epoch_metrics import EpochMetrics
 
 PLOT_DPI = 120  # dots per inch
 

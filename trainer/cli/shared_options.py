@@ -20,7 +20,7 @@ from batch.records import ABSTAIN_OUTPUTS
 
 if TYPE_CHECKING:
     from trainer.datasets.review import Review
-    from trainer.training.config import Given
+    from trainer.training.config import GivenSettings
 
 Command = Callable[..., None]
 
@@ -103,7 +103,7 @@ def config_option(command: Command) -> Command:
     )(command)
 
 
-def read_given_settings(config_file: Path | None, options: Mapping[str, Any]) -> Given:
+def read_given_settings(config_file: Path | None, options: Mapping[str, Any]) -> GivenSettings:
     """Read the settings of ``--config`` and of options, with models found by name."""
     from trainer.training.config import read_settings
 

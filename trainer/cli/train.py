@@ -137,8 +137,7 @@ def train(
 
 def _find_last_epoch(folder: Path) -> int:
     """Return the last epoch that an interrupted run has done, 0 for the probe; -1 for a new one."""
-    from trainer.page.plots import EPOCH, read_history
-    from trainer.training.checkpoint import HISTORY_FILE
+    from trainer.training.epoch_metrics import EPOCH, HISTORY_FILE, read_history
 
     epochs = read_history(folder / HISTORY_FILE).get(EPOCH)
     return int(epochs[-1]) if epochs else -1

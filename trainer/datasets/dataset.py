@@ -22,6 +22,7 @@ Texts = npt.NDArray[np.str_]
 Names = npt.NDArray[np.object_]
 Groups = npt.NDArray[np.int64]
 
+REGION_NAMES = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
 # Short names that models use for classes of FER+.
 LABEL_SYNONYMS = {"happy": "happiness", "sad": "sadness", "angry": "anger", "surprised": "surprise"}
 
@@ -95,6 +96,16 @@ class Framing:
     side: int = 48
     channels: int = 1
     resize: str = ResizeRule.STRETCH.value
+
+    def describe(self) -> str:
+        """Describe the samples: ``faces, 48 x 48 pixels, grey``."""
+        parts = (
+            REGION_NAMES[self.region],
+            f"{self.side} x {self.side} pixels",
+            "grey" if self.channels == 1 else "RGB",
+            f"margin {self.margin:g}" if self.margin else "",
+        )
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ HASH_BITS = HASH_SIDE * HASH_SIDE
 # Among 900 portraits without copies no pair passes.
 MAX_HASH_DISTANCE = 12
 MIN_CORRELATION = 0.95
-# ITU-R BT.601.
+# Shares of red, green and blue in grey (ITU-R BT.601).
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 DCT_BATCH = 64  # 20 MB of RGB samples of 160 pixels, as floats
 BATCH_SIZE = 512

@@ -82,9 +82,9 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
 
     A face model gets the faces that labels were derived from, a whole-photo model the photos. As
     for folders of photos, the SHA-256 of a file's bytes decides its split: about 80 % are for
-    training, the others are held out. If some of these are of the random sample of the report,
-    only they are used. Photos that are missing or changed, near duplicates of
-    held-out samples, and verdicts ``neither`` or ``no_person`` without such a class are skipped.
+    training, the others are held out. If some of these are in the random sample of the report,
+    only they are used. Photos that are missing or changed, near duplicates of held-out samples, and
+    verdicts ``neither`` or ``no_person`` without such a class are skipped.
 
     Args:
         review: the files.

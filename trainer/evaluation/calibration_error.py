@@ -1,7 +1,7 @@
 """The expected calibration error without the bias of its plain estimate, with a 95 % interval.
 
 The plain estimate, the mean absolute gap between accuracy and confidence over bins, is above 0 even
-for a perfectly calibrated model, because sampling error has no sign there: 0.09 for 100 samples and
+for a perfectly calibrated model, because sampling error has no sign there: 0.08 for 100 samples and
 0.03 for 1,000 (Bröcker and Smith 2007; Kumar et al. 2019, arXiv 1909.10155). A bootstrap around it
 inherits and doubles this bias. Here a test is inverted instead (Carpenter 1999, "Test inversion
 bootstrap confidence intervals"): of a path of assumed gaps, from none to more than the observed

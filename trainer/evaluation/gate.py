@@ -35,8 +35,6 @@ from trainer.evaluation.metrics import (
 )
 from trainer.evaluation.selective import Decisions, decide_all
 
-# Gain in accuracy if no sample has a label.
-
 
 def check_compatible(candidate: Model, current: Model) -> None:
     """Require that a candidate can replace the current model with the same reports and options.

@@ -142,6 +142,7 @@ class Estimate:
     high: float
 
 
+# A metric without samples.
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 

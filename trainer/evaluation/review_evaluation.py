@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +30,7 @@ from trainer.datasets.reviewed_samples import (
 from trainer.datasets.samples import Skipped, assign_split
 from trainer.evaluation.evaluate import get_thresholds
 from trainer.evaluation.exported_models import derive_framing, predict_model, resolve_default_name
-from trainer.evaluation.metrics import Estimate, estimate_to_json
+from trainer.evaluation.metrics import NO_ESTIMATE, Estimate, estimate_to_json
 from trainer.evaluation.trained_on import find_seen, find_trained_on, keep_unseen
 
 TEST_SPLIT, ALL_SPLITS = "test", "all"
@@ -187,7 +186,7 @@ def review_evaluation_to_json(found: ReviewEvaluation) -> dict[str, Any]:
 def _estimate_share(answers: Sequence[tuple[bool, object]]) -> Estimate:
     """Estimate the share of right answers, each with its photo; NaN without answers."""
     if not answers:
-        return Estimate(math.nan, math.nan, math.nan)
+        return NO_ESTIMATE
     share = sum(is_right for is_right, _ in answers) / len(answers)
     photos = len({photo for _, photo in answers})
     return Estimate(share, *compute_share_interval(share, photos))

@@ -13,7 +13,6 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
 
 from batch.models.ensemble import Thresholds
 from batch.records import Abstain
@@ -175,6 +174,8 @@ def clopper_pearson_bound(wrong: int, answered: int) -> float:
     """Upper confidence bound of a share (Clopper and Pearson 1934); 1 without samples."""
     if wrong == answered:
         return 1.0
+    from scipy.stats import beta
+
     return float(beta.ppf(CONFIDENCE_LEVEL, wrong + 1, answered - wrong))
 
 

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from batch.records import Pixels, Probabilities
 from trainer.evaluation.thresholds import clopper_pearson_bound
@@ -54,6 +53,8 @@ class Agreement:
     @property
     def is_close(self) -> bool:
         """Whether the answers are within the limits, or exceed them within sampling error."""
+        from scipy.stats import binomtest
+
         test = binomtest(self.changed, self.samples, MAX_CHANGED, alternative="greater")
         exceeds = self.changed > MAX_CHANGED * self.samples and test.pvalue < SIGNIFICANCE_LEVEL
         return not exceeds and self.mean <= MAX_MEAN_CHANGE

@@ -42,7 +42,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class HeldOutAnswers:
+class MeasuredAnswers:
     """Answers to all held-out samples, and which of them the metrics are of.
 
     Attributes:
@@ -69,7 +69,7 @@ def pool_splits(data: Dataset) -> tuple[Split, Names]:
     return concatenate(tuple(parts)), names
 
 
-def answer_held_out(trained: TrainedNetwork, data: Dataset) -> HeldOutAnswers | None:
+def answer_held_out(trained: TrainedNetwork, data: Dataset) -> MeasuredAnswers | None:
     """Run a network on the validation and test samples, or take its out-of-fold predictions.
 
     The temperature for test samples is the one that an export with all classes as outputs fits on
@@ -94,10 +94,10 @@ def answer_held_out(trained: TrainedNetwork, data: Dataset) -> HeldOutAnswers | 
     answers = Answers(part, splits, softmax(logits, temperature))
     uncertain = len(data.validation) + len(data.test) - len(part)
     measured = answers.select(splits == source)
-    return HeldOutAnswers(answers, measured, source, temperature, fitted_on, uncertain)
+    return MeasuredAnswers(answers, measured, source, temperature, fitted_on, uncertain)
 
 
-def _collect_out_of_fold(held: OutOfFold, data: Dataset) -> HeldOutAnswers | None:
+def _collect_out_of_fold(held: OutOfFold, data: Dataset) -> MeasuredAnswers | None:
     """Match out-of-fold predictions to the samples, by the digests of their pixels."""
     pool, splits = pool_splits(data)
     places = {name_sample(pixels): n for n, pixels in enumerate(pool.pixels)}
@@ -108,4 +108,6 @@ def _collect_out_of_fold(held: OutOfFold, data: Dataset) -> HeldOutAnswers | Non
         return None
     chosen = at[known]
     answers = Answers(select_samples(pool, chosen), splits[chosen], cross_calibrate(held)[known])
-    return HeldOutAnswers(answers, answers, "cross-validation", None, 0, int((~pool.certain).sum()))
+    return MeasuredAnswers(
+        answers, answers, "cross-validation", None, 0, int((~pool.certain).sum())
+    )

@@ -12,12 +12,11 @@ import numpy as np
 from PIL import Image
 
 from batch.path_text import printable_text
-from batch.records import Region
 from trainer.datasets.dataset import Dataset, Pixels
 from trainer.datasets.samples import SPLIT_NAMES
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Estimate, Reliability, estimate_shares
-from trainer.page.answers import HeldOutAnswers
+from trainer.page.answers import MeasuredAnswers
 from trainer.page.problems import Problem
 from trainer.training.config import Config
 
@@ -32,7 +31,7 @@ QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Picture:
+class SamplePicture:
     """A sample in a gallery.
 
     Attributes:
@@ -61,12 +60,12 @@ class Gallery:
         count: how many there are.
     """
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[SamplePicture]
     count: int
 
 
 @dataclass(frozen=True)
-class Share:
+class CountedShare:
     """A share of samples.
 
     Attributes:
@@ -96,16 +95,16 @@ class Metrics:
         reliability: the reliability diagram.
     """
 
-    accuracy: Share
+    accuracy: CountedShare
     calibration_error: Estimate
-    recalls: Sequence[Share]
+    recalls: Sequence[CountedShare]
     confusion: Sequence[Sequence[int]]
     confusions: Sequence[tuple[str, str, int]]
     reliability: Reliability
 
 
 @dataclass(frozen=True)
-class Setting:
+class ChangedSetting:
     """A setting that differs from its default.
 
     Attributes:
@@ -121,18 +120,8 @@ class Setting:
 
 def describe_data(data: Dataset) -> list[tuple[str, str]]:
     """Describe a data set in pairs of name and value."""
-    framing, parts = data.framing, (data.train, data.validation, data.test)
-    total = sum(map(len, parts))
-    kind = "whole photos" if framing.region is Region.IMAGE else "faces"
-    colours = "grey" if framing.channels == 1 else "RGB"
-    margin = f", margin {framing.margin:g}" if framing.margin else ""
-    facts = [
-        ("Data", data.name),
-        (
-            "Samples",
-            f"{total:,} {kind}, {framing.side} x {framing.side} pixels, {colours}{margin}",
-        ),
-    ]
+    total = sum(map(len, (data.train, data.validation, data.test)))
+    facts = [("Data", data.name), ("Samples", f"{total:,} {data.framing.describe()}")]
     for what, part in (("pseudo-labelled", data.pseudo_labelled), ("reviewed", data.reviewed)):
         if part is not None:
             facts.append(("Training only", f"{len(part):,} {what} samples"))
@@ -146,17 +135,17 @@ def count_classes(data: Dataset) -> list[tuple[str, list[int]]]:
     return [(label, [int(count[n]) for count in counts]) for n, label in enumerate(data.labels)]
 
 
-def list_changed_settings(config: Config) -> list[Setting]:
+def list_changed_settings(config: Config) -> list[ChangedSetting]:
     """List the settings that differ from their defaults."""
     values, defaults = _flatten(asdict(config)), _flatten(asdict(Config()))
     return [
-        Setting(name, _to_toml(value), _to_toml(defaults[name]))
+        ChangedSetting(name, _to_toml(value), _to_toml(defaults[name]))
         for name, value in values.items()
         if value != defaults[name]
     ]
 
 
-def measure(held: HeldOutAnswers, labels: tuple[str, ...]) -> Metrics:
+def measure(held: MeasuredAnswers, labels: tuple[str, ...]) -> Metrics:
     """Compute the metrics of held-out answers."""
     measured = held.measured
     found = evaluate(measured.probabilities, measured.part.targets, labels)
@@ -182,7 +171,7 @@ def measure(held: HeldOutAnswers, labels: tuple[str, ...]) -> Metrics:
     )
 
 
-def collect_mistakes(held: HeldOutAnswers, labels: Sequence[str]) -> Gallery:
+def collect_mistakes(held: MeasuredAnswers, labels: Sequence[str]) -> Gallery:
     """Collect the wrong answers with the highest loss, those that are most certain."""
     answers = held.answers
     targets, likeliest = answers.part.targets, answers.probabilities.argmax(axis=1)
@@ -218,7 +207,7 @@ def collect_problems(problems: Sequence[Problem]) -> Gallery:
     return Gallery(pictures, len(problems))
 
 
-def make_picture(pixels: Pixels, name: str, label: str, note: str) -> Picture:
+def make_picture(pixels: Pixels, name: str, label: str, note: str) -> SamplePicture:
     """Make a small picture of a sample, uint8 [H, W, C]."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
@@ -227,7 +216,7 @@ def make_picture(pixels: Pixels, name: str, label: str, note: str) -> Picture:
     source = f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
     scale = MAX_SIDE / max(image.size)
     width, height = (round(scale * side) for side in image.size)
-    return Picture(source, width, height, name, label, note)
+    return SamplePicture(source, width, height, name, label, note)
 
 
 def join_names(names: Iterable[str], most: int = MAX_ROWS) -> str:
@@ -243,10 +232,10 @@ def _describe_problem(one: Problem) -> str:
     return f"{one.judge}: {one.suggested}, {100 * one.probability:.0f}\u00a0%; {one.split} split"
 
 
-def _make_share(name: str, right: int, total: int) -> Share:
+def _make_share(name: str, right: int, total: int) -> CountedShare:
     """Make a share with its interval."""
     (estimate,) = estimate_shares(np.array([right]), np.array([total]))
-    return Share(name, right, total, estimate if total else None)
+    return CountedShare(name, right, total, estimate if total else None)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

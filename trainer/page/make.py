@@ -13,20 +13,17 @@ from batch.errors import InputError, OutputError
 from batch.files.publish import Draft
 from batch.path_text import printable_text
 from trainer.datasets.dataset import Dataset
+from trainer.evaluation.tables import MIN_SAMPLES
 from trainer.networks import count_parameters
 from trainer.page import content
-from trainer.page.answers import HeldOutAnswers, answer_held_out
+from trainer.page.answers import MeasuredAnswers, answer_held_out
 from trainer.page.plots import (
-    EPOCH,
-    History,
     draw_curves,
     draw_recalls,
     draw_reliability,
-    read_history,
 )
 from trainer.page.problems import (
     COLUMNS,
-    MIN_HELD_OUT,
     DataProblems,
     Judge,
     find_problems,
@@ -34,11 +31,11 @@ from trainer.page.problems import (
 )
 from trainer.training.checkpoint import (
     CHECKPOINT_FILE,
-    HISTORY_FILE,
     TrainedNetwork,
     load_trained_network,
 )
 from trainer.training.config import Config
+from trainer.training.epoch_metrics import EPOCH, HISTORY_FILE, History, read_history
 from trainer.training.pretrained import build_network
 
 PAGE_FILE, PROBLEMS_FILE = "training.html", "problems.csv"
@@ -136,7 +133,7 @@ def _render(
     config: Config,
     facts: Sequence[tuple[str, str]],
     curves: Sequence[tuple[str, Markup]],
-    held: HeldOutAnswers | None,
+    held: MeasuredAnswers | None,
     missing: str,
     problems: DataProblems,
 ) -> str:
@@ -170,7 +167,7 @@ def _render(
         skipped=len(data.skipped),
         rare_text=content.join_names(f"{label} {n:,}" for label, n in problems.rare),
         few_text=content.join_names(f"{label} {n:,}" for label, n in problems.few_held_out),
-        min_held_out=MIN_HELD_OUT,
+        min_held_out=MIN_SAMPLES,
         max_classes=content.MAX_CLASSES,
         max_rows=content.MAX_ROWS,
     )
@@ -210,7 +207,7 @@ def _draw_all_curves(history: History, kept: int) -> list[tuple[str, Markup]]:
     return [(caption, Markup(svg)) for caption, svg in drawn.items() if svg]
 
 
-def _list_metrics_notes(held: HeldOutAnswers | None, missing: str) -> list[str]:
+def _list_metrics_notes(held: MeasuredAnswers | None, missing: str) -> list[str]:
     if held is None:
         return [missing]
     notes = {
@@ -230,7 +227,7 @@ def _list_metrics_notes(held: HeldOutAnswers | None, missing: str) -> list[str]:
     return found
 
 
-def _describe_calibration(held: HeldOutAnswers) -> str:
+def _describe_calibration(held: MeasuredAnswers) -> str:
     few = "" if len(held.measured) >= 100 else " With so few samples the points scatter by chance."
     meaning = (
         "On the diagonal, answers with 90\u00a0% confidence are right in 90\u00a0% of cases; "

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -21,25 +19,12 @@ from batch.page.plots import (
 )
 from batch.path_text import printable_text
 from trainer.evaluation.metrics import Reliability
+from trainer.training.epoch_metrics import EPOCH, RECALL_PREFIX, History
 
-# The values of a column of the history, one per epoch; NaN if a cell is empty.
-History = Mapping[str, Sequence[float]]
-
-EPOCH, RECALL_PREFIX = "epoch", "recall_"
 # Epochs that are drawn; of longer trainings an even selection.
 MAX_EPOCHS = 200
 # Size of a point of the reliability diagram: the smallest, and what a share of all samples adds.
 POINT_AREA = (12.0, 160.0)
-
-
-def read_history(path: Path) -> History:
-    """Read ``history.csv`` by columns, whichever it has; empty if there is none."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = rows[0] if rows else {}
-    return {name: [_to_number(row.get(name)) for row in rows] for name in columns}
 
 
 def draw_curves(history: History, name: str, kept: int) -> str:
@@ -141,10 +126,3 @@ def _limit_shares(axes: Axes, unit: str) -> None:
 
 def _rank(recall: float) -> float:
     return math.inf if math.isnan(recall) else recall
-
-
-def _to_number(cell: str | None) -> float:
-    try:
-        return float(cell or "nan")
-    except ValueError:  # a column of text
-        return math.nan

@@ -15,7 +15,8 @@ from batch.path_text import cell_text, escape_formula, label_text, path_text
 from trainer.datasets.dataset import Dataset, Names, Pixels, Split
 from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, Indices, group_alike_faces
 from trainer.datasets.samples import CONFLICT_REASON, generalise_reason
-from trainer.page.answers import Answers, HeldOutAnswers, pool_splits
+from trainer.evaluation.tables import MIN_SAMPLES
+from trainer.page.answers import Answers, MeasuredAnswers, pool_splits
 from trainer.page.wrong_labels import (
     MIN_JUDGE_ACCURACY,
     NoJudgeError,
@@ -31,9 +32,6 @@ MAX_COMPARED = 50_000
 MAX_COMPARED_BYTES = 1024**3
 # A class is rare if another has this many times its training samples.
 IMBALANCE = 5.0
-# Held-out samples of a class, below which its recall is only a rough figure: with 27 of 30 right,
-# the 95 % interval is 74 to 97 %.
-MIN_HELD_OUT = 30
 COLUMNS = ("path", "problem", "split", "label", "suggested", "probability", "judge", "detail")
 WRONG_LABEL, TWO_LABELS, SKIPPED = "wrong-label", "two-labels", "skipped"
 
@@ -123,7 +121,7 @@ class DataProblems:
         return [*self.wrong, *self.two_labels, *self.skipped]
 
 
-def find_problems(data: Dataset, held: HeldOutAnswers | None) -> DataProblems:
+def find_problems(data: Dataset, held: MeasuredAnswers | None) -> DataProblems:
     """Find the problems of a data set.
 
     Args:
@@ -200,7 +198,7 @@ def _explain_limit(data: Dataset) -> str:
 
 
 def _judge(
-    data: Dataset, held: HeldOutAnswers | None, groups: Indices | None, not_compared: str
+    data: Dataset, held: MeasuredAnswers | None, groups: Indices | None, not_compared: str
 ) -> tuple[list[tuple[str, Answers]], str]:
     """Choose a judge for each sample; also say why the training samples have none."""
     if held is not None and held.source == "cross-validation":
@@ -273,8 +271,10 @@ def _is_conflict(reason: str) -> bool:
     return is_near or reason.startswith(CONFLICT_REASON)
 
 
-def _list_few_held_out(labels: Sequence[str], held: HeldOutAnswers | None) -> list[tuple[str, int]]:
+def _list_few_held_out(
+    labels: Sequence[str], held: MeasuredAnswers | None
+) -> list[tuple[str, int]]:
     if held is None:
         return [(label, 0) for label in labels]
     counts = np.bincount(held.measured.part.targets, minlength=len(labels))
-    return [(label, int(n)) for label, n in zip(labels, counts, strict=True) if n < MIN_HELD_OUT]
+    return [(label, int(n)) for label, n in zip(labels, counts, strict=True) if n < MIN_SAMPLES]

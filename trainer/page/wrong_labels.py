@@ -41,7 +41,6 @@ DECAY = 0.3
 # mistakes. Of 50 labels that a network with an accuracy of 0.6 named, 5 were wrong.
 MIN_JUDGE_ACCURACY = 0.7
 
-
 Margins = npt.NDArray[np.float64]
 
 
@@ -115,10 +114,8 @@ def measure_accuracy(answers: Answers) -> float:
 def probe_labels(data: Dataset, groups: Indices) -> Answers:
     """Predict all samples by cross-validation of a linear classifier.
 
-    Classes with fewer samples than folds are left out.
-
     Its features are those of a shipped model that was not trained on the samples. Near duplicates
-    and samples of a group share a fold.
+    and samples of a group share a fold. Classes with fewer samples than folds are skipped.
 
     Args:
         data: the data set.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import csv
 import hashlib
 import json
 import math
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,44 +22,19 @@ from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, read_out_of_fold
 from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
+from trainer.training.epoch_metrics import (
+    EpochMetrics,
+    count_epochs,
+    find_best_epoch,
+    is_finished,
+    write_history,
+)
 from trainer.training.precision import AUTO, EARLIER_STATE, Precision
 from trainer.training.pretrained import build_network, hash_init
 from trainer.training.teacher import hash_teachers
 from trainer.training.validation import Losses
 
 CHECKPOINT_FILE = "checkpoint.pt"
-HISTORY_FILE = "history.csv"
-# The epoch of the probe, before any training.
-BASELINE_EPOCH = 0
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """Metrics of one epoch.
-
-    Attributes:
-        epoch: number of the epoch, from 1; 0 for the probe, before any training.
-        learning_rate: learning rate of the last step.
-        train_loss: mean loss over the training samples, in nats.
-        train_accuracy: accuracy over them, 0 to 1.
-        validation_loss: loss of the averaged weights over the validation split, in nats.
-        validation_accuracy: accuracy over its certain samples, 0 to 1.
-        recall: recall of each label over them, None for a label without samples.
-    """
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    recall: Mapping[str, float | None] = field(default_factory=dict)
-
-    def to_row(self) -> dict[str, float | None]:
-        """Return the metrics by name, as in ``history.csv`` and for trackers."""
-        row = asdict(self)
-        recall = row.pop("recall")
-        return row | {f"recall_{label}": share for label, share in recall.items()}
 
 
 @dataclass
@@ -241,24 +215,6 @@ def read_progress(run: Path, data: Dataset, config: Config) -> Progress:
     return Progress(count_epochs(history), is_finished(history, config), tuple(differences))
 
 
-def is_finished(history: Sequence[EpochMetrics], config: Config) -> bool:
-    """Tell whether all epochs were trained, or ``patience`` ends the training."""
-    done = count_epochs(history)
-    waited = done - find_best_epoch(history)
-    return done == config.epochs or (config.patience > 0 and waited >= config.patience)
-
-
-def count_epochs(history: Sequence[EpochMetrics]) -> int:
-    """Count the epochs that were trained; the probe, epoch 0, is none."""
-    return history[-1].epoch if history else 0
-
-
-def find_best_epoch(history: Sequence[EpochMetrics]) -> int:
-    """Return the number of the epoch with the lowest validation loss, 0 before the first."""
-    best = min(history, key=lambda epoch: epoch.validation_loss, default=None)
-    return best.epoch if best else 0
-
-
 def load_trained_network(run: Path) -> TrainedNetwork:
     """Load the averaged weights of the epoch that a run keeps: the best, else the last one.
 
@@ -294,19 +250,6 @@ def load_trained_network(run: Path) -> TrainedNetwork:
         held_out=held_out,
         trained_on=stored.get("trained_on", ""),
     )
-
-
-def write_history(run: Path, history: Sequence[EpochMetrics]) -> None:
-    """Write the metrics of all epochs so far as CSV, one row per epoch."""
-    if not history:
-        return
-    partial = run / f"{HISTORY_FILE}.partial"
-    with partial.open("w", newline="") as file:
-        # A training that an earlier release began lacks columns in its first epochs.
-        writer = csv.DictWriter(file, history[-1].to_row().keys())
-        writer.writeheader()
-        writer.writerows(epoch.to_row() for epoch in history)
-    partial.replace(run / HISTORY_FILE)
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

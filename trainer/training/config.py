@@ -31,7 +31,7 @@ EpochCount = Annotated[int, Meta(ge=0, le=MAX_EPOCHS)]
 SETTINGS_REMEDY = "docs/training.md lists all settings"
 
 # Valid values by setting, see ``read_settings``.
-Given = Mapping[str, Any]
+GivenSettings = Mapping[str, Any]
 
 
 class ConfigError(UsageError):
@@ -128,8 +128,8 @@ class Config:
         consistency: weight of the divergence between the two predictions of such a pair.
         review_weight: number of times that each reviewed sample counts.
         balanced: give every class the same weight in the loss.
-        patience: epochs without a lower validation loss after which training stops, and the best
-            epoch is kept; 0 never stops early.
+        patience: epochs without a lower validation loss after which training stops; 0 never stops
+            early.
         epochs: passes over the samples; 0 only fits the probe.
         batch_size: samples per step; batch normalisation needs two.
         learning_rate: largest learning rate, at the end of the warm-up.
@@ -197,7 +197,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     return make_config(read_settings(path, overrides))
 
 
-def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Given:
+def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> GivenSettings:
     """Read the settings that a TOML file or options of the command line give.
 
     Args:
@@ -215,7 +215,7 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
     return settings | _check_settings(Config, given, "--")
 
 
-def make_config(given: Given, base: Config | None = None) -> Config:
+def make_config(given: GivenSettings, base: Config | None = None) -> Config:
     """Apply given settings over others, by default the defaults.
 
     Raises:

@@ -6,14 +6,13 @@ figures behind the numbers are in docs/training.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from batch.records import Region
 from trainer.datasets.dataset import Framing
 from trainer.evaluation.metrics import sign_test
-from trainer.training.config import Config, Given, make_config
+from trainer.training.config import Config, GivenSettings, make_config
 from trainer.training.pretrained import IMAGENET
 
 # The face model whose features new labels start from.
@@ -27,18 +26,18 @@ PHOTO_SIDE = 160
 RESIDUAL = "residual"
 # A smaller share of photos with a face means that the labels are not about faces.
 MIN_FACE_SHARE = 0.5
-SIGNIFICANCE = 0.025
+SIGNIFICANCE_LEVEL = 0.025
 # From this number of training samples on, training the whole face network is tried.
 MIN_FINE_TUNED = 2000
 # Epochs and learning rate of a training that starts from a face model.
-FINE_TUNING: Mapping[str, Any] = {
+FINE_TUNING: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 32,
     "learning_rate": 1e-3,
     "pretrained_rate": 0.3,
     "ema": 0.99,
 }
-# Settings without effect if only the probe is fitted: giving one of them asks for a training.
+# Settings that do not change the probe: giving one of them asks for a training after it.
 TRAINING_SETTINGS = frozenset(field.name for field in fields(Config)) - {
     "learn_from",
     "network",
@@ -120,7 +119,7 @@ def choose_region(survey: PhotoSurvey) -> tuple[Region, str]:
         f"{survey.photo_wins:,} of them are labelled right by a probe of the whole photos alone, "
         f"{survey.face_wins:,} by one of the faces alone"
     )
-    if sign_test(survey.photo_wins, survey.face_wins) < SIGNIFICANCE:
+    if sign_test(survey.photo_wins, survey.face_wins) < SIGNIFICANCE_LEVEL:
         return Region.IMAGE, f"{seen}, but {wins}"
     if survey.photo_wins + survey.face_wins:
         return Region.FACE, f"{seen}; {wins}"
@@ -142,7 +141,7 @@ def choose_framing(region: Region, network: str | None, init_framing: Framing | 
     return Framing(region, side=PHOTO_SIDE, channels=3)
 
 
-def choose_settings(summary: TrainingSummary, given: Given) -> SettingsChoice:
+def choose_settings(summary: TrainingSummary, given: GivenSettings) -> SettingsChoice:
     """Choose the settings that the user does not give.
 
     Args:
@@ -156,7 +155,7 @@ def choose_settings(summary: TrainingSummary, given: Given) -> SettingsChoice:
     return SettingsChoice(make_config({**chosen, **given}), reason)
 
 
-def _choose(summary: TrainingSummary, given: Given) -> tuple[Given, str]:
+def _choose(summary: TrainingSummary, given: GivenSettings) -> tuple[GivenSettings, str]:
     network = given.get("network")
     if network is None and not summary.has_published_recipe and "widths" not in given:
         is_photo = summary.region is Region.IMAGE and summary.channels == 3
@@ -174,7 +173,7 @@ def _choose(summary: TrainingSummary, given: Given) -> tuple[Given, str]:
     return _choose_for_init(FACE_INIT, summary, given)
 
 
-def _choose_for_photos(network: str, given: Given) -> tuple[Given, str]:
+def _choose_for_photos(network: str, given: GivenSettings) -> tuple[GivenSettings, str]:
     init = given.get("init", IMAGENET)
     chosen: dict[str, Any] = {"network": network, "init": init}
     if not init:
@@ -186,24 +185,22 @@ def _choose_for_photos(network: str, given: Given) -> tuple[Given, str]:
     return chosen, f"a training from {init}, as the settings ask"
 
 
-def _choose_for_init(init: str, summary: TrainingSummary, given: Given) -> tuple[Given, str]:
-    chosen: dict[str, Any] = {"init": init, "probe": FACE_PROBE}
+def _choose_for_init(
+    init: str, summary: TrainingSummary, given: GivenSettings
+) -> tuple[GivenSettings, str]:
+    chosen: dict[str, Any] = {"init": init}
     if summary.init_widths:
         chosen["widths"] = summary.init_widths
     if summary.has_published_recipe:
-        return {"init": init} | {k: chosen[k] for k in chosen if k == "widths"}, (
-            "the published settings of these data"
+        return chosen, "the published settings of these data"
+    chosen["probe"] = FACE_PROBE
+    probe = f"a probe of the features of {init}"
+    if not TRAINING_SETTINGS.isdisjoint(given) or given.get("epochs", 0) > 0:
+        return chosen | FINE_TUNING, f"{probe}, then a training, as the settings ask"
+    count = f"with {summary.samples:,} training samples"
+    if summary.samples < MIN_FINE_TUNED:
+        return chosen | {"epochs": 0}, (
+            f"{count}, fewer than {MIN_FINE_TUNED:,}, {probe}: training all layers showed no gain "
+            "beyond sampling error"
         )
-    asks = not TRAINING_SETTINGS.isdisjoint(given) or given.get("epochs", 0) > 0
-    few = summary.samples < MIN_FINE_TUNED
-    count = f"{summary.samples:,} training samples"
-    chosen |= FINE_TUNING
-    if asks:
-        return chosen, f"a probe of the features of {init}, then a training, as the settings ask"
-    if few:
-        chosen = {k: v for k, v in chosen.items() if k not in FINE_TUNING} | {"epochs": 0}
-        return chosen, (
-            f"with {count}, fewer than {MIN_FINE_TUNED:,}, a probe of the features of {init}: "
-            "training all layers gained nothing that could be measured"
-        )
-    return chosen, f"with {count}, a probe of the features of {init}, then all layers"
+    return chosen | FINE_TUNING, f"{count}, {probe}, then all layers"

@@ -30,16 +30,14 @@ from trainer.training.batches import (
     to_tensor,
 )
 from trainer.training.checkpoint import (
-    BASELINE_EPOCH,
     BestEpoch,
-    EpochMetrics,
     TrainingState,
-    is_finished,
     load_trained_network,
     restore_checkpoint,
     save_checkpoint,
 )
 from trainer.training.config import Config
+from trainer.training.epoch_metrics import BASELINE_EPOCH, EpochMetrics, is_finished
 from trainer.training.precision import choose_precision
 from trainer.training.pretrained import (
     build_network,

@@ -54,7 +54,7 @@ class Precision:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the state of a checkpoint: a resumed training keeps its format."""
         if state["name"] != self.name:
-            logger.info("the training goes on in %s, as it began", state["name"])
+            logger.info("the training continues in %s, in which it began", state["name"])
             self.name = state["name"]
             self._scaler = _build_scaler(self.name, self._device)
         if state["scaler"]:

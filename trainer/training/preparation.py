@@ -16,7 +16,7 @@ from batch.errors import InputError, ModelError
 from batch.models.contract import load_model
 from batch.models.shipped import SUFFIX, find_model
 from batch.records import Region
-from trainer.datasets.dataset import Dataset, Framing
+from trainer.datasets.dataset import REGION_NAMES, Dataset, Framing
 from trainer.datasets.labelled_files import AbstainNames
 from trainer.datasets.review import Review
 from trainer.datasets.sources import (
@@ -26,7 +26,7 @@ from trainer.datasets.sources import (
     make_framing,
 )
 from trainer.training.ancestors import check_held_out, read_ancestors
-from trainer.training.config import Config, Given
+from trainer.training.config import Config, GivenSettings
 from trainer.training.defaults import (
     FACE_INIT,
     TrainingSummary,
@@ -58,7 +58,7 @@ class Preparation:
 def prepare_training(
     source: Path,
     framing: Mapping[str, Any],
-    given: Given,
+    given: GivenSettings,
     beside: Path | None = None,
     review: Review | None = None,
     abstain: AbstainNames | None = None,
@@ -78,14 +78,14 @@ def prepare_training(
     Raises:
         InputError, ModelError, UsageError: data or settings can't be used.
     """
-    if has_published_recipe(source):
+    published = has_published_recipe(source)
+    if published:
         chosen, why = make_framing(**framing), ""
     else:
         chosen, why = _choose_framing(source, framing, given, abstain)
     data = load_dataset(source, chosen, beside, review, abstain, cache)
     init = given.get("init")
     is_face = data.framing.region is Region.FACE
-    published = has_published_recipe(source)
     uses_default = init is None and is_face and not published
     summary = TrainingSummary(
         region=data.framing.region,
@@ -101,7 +101,7 @@ def prepare_training(
 
 
 def _choose_framing(
-    source: Path, options: Mapping[str, Any], given: Given, abstain: AbstainNames | None
+    source: Path, options: Mapping[str, Any], given: GivenSettings, abstain: AbstainNames | None
 ) -> tuple[Framing, str]:
     """Choose the framing of photos; each option that the user gives overrides the choice.
 
@@ -119,7 +119,7 @@ def _choose_framing(
             chosen, reason = Region.FACE, "the settings name a network for faces"
         else:
             chosen, reason = choose_region(survey_photos(*list_photo_files(source, abstain)))
-        why = f"samples are {_NAMES[chosen]}: {reason}"
+        why = f"samples are {REGION_NAMES[chosen]}: {reason}"
         logger.info("%s: %s (--region)", source, why)
         region = chosen
     default = choose_framing(Region(region), network, init_framing)
@@ -130,9 +130,6 @@ def _choose_framing(
         channels=3 if options["rgb"] else default.channels,
     )
     return framing, why
-
-
-_NAMES = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
 
 
 def _read_init_framing(init: str) -> Framing | None:
@@ -151,7 +148,7 @@ def _read_init_framing(init: str) -> Framing | None:
     return Framing(spec.region, spec.margin, model.height, model.channels, spec.resize)
 
 
-def _is_held_out(init: str, data: Dataset, given: Given) -> bool:
+def _is_held_out(init: str, data: Dataset, given: GivenSettings) -> bool:
     """Tell whether no held-out sample was used to train a model."""
     parts = () if given.get("learn_from") == "all" else (data.validation, data.test)
     try:
@@ -162,11 +159,9 @@ def _is_held_out(init: str, data: Dataset, given: Given) -> bool:
 
 
 def _describe_choice(data: Dataset, config: Config, reason: str) -> str:
-    framing = data.framing
-    size = f"{framing.side} x {framing.side} pixels {'in colour' if framing.channels == 3 else ''}"
     start = f"init {config.init}" if config.init else "random weights"
     probe = f", probe {config.probe:g}" if config.probe else ""
     return (
-        f"settings: {size.rstrip()}, network {config.network}, {start}{probe}, "
+        f"settings: {data.framing.describe()}; network {config.network}, {start}{probe}, "
         f"{config.epochs} epochs; {reason}. Options and --config override each of them"
     )

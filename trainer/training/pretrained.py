@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from batch.errors import InputError, UsageError
 from batch.models.graph import parse_model, read_model
 from batch.models.shipped import SUFFIX, find_model
+from trainer.datasets.duplicates import LUMA_WEIGHTS
 from trainer.networks import (
     NETWORK_SIZES,
     FaceNet,
@@ -44,8 +45,6 @@ STORAGE_OPERATORS = ("DequantizeLinear", "Cast")
 INSTALL_REMEDY = "run `pip install 'batch-label[train]'`"
 # The first convolution of a face network, behind the layer that normalises the picture.
 STEM = "features.1.weight"
-# Shares of red, green and blue in the grey of a sample (ITU-R BT.601).
-LUMA = (0.299, 0.587, 0.114)
 
 Floats = npt.NDArray[np.float32]
 StateDict = Mapping[str, Tensor]
@@ -242,7 +241,7 @@ def _convert_stem(kernel: Tensor, channels: int) -> Tensor:
         return kernel
     if channels == 1:
         return kernel.sum(dim=1, keepdim=True)
-    return kernel * torch.tensor(LUMA).view(1, 3, 1, 1)
+    return kernel * torch.from_numpy(LUMA_WEIGHTS).view(1, 3, 1, 1)
 
 
 def _imagenet_path(network: Network) -> Path:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from trainer.training.checkpoint import EpochMetrics
+    from trainer.training.epoch_metrics import EpochMetrics
 
 PROJECT = "batch-label"  # the default name of the experiment (MLflow) or project (W&B)
 

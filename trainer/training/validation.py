@@ -19,7 +19,7 @@ Losses = npt.NDArray[np.float32]
 # A class is named in the log if its recall is lower by this than the mean of the others, and by
 # more than chance explains (Fisher's exact test).
 MIN_GAP = 0.2
-SIGNIFICANCE = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _describe_worst_class(counts: Counts, labels: Sequence[str]) -> str:
     table = [[right, total - right], [right_others, total_others - right_others]]
     # Any of the classes may be the worst, hence the factor.
     chance = fisher_exact(table, alternative="less").pvalue * len(present)
-    if mean - shares[worst] < MIN_GAP or chance >= SIGNIFICANCE:
+    if mean - shares[worst] < MIN_GAP or chance >= SIGNIFICANCE_LEVEL:
         return ""
     return (
         f"recall of {labels[worst]} {shares[worst]:.2f} ({right} of {total}), of the others "

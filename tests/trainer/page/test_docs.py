@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from tests.support.trainer_data import REPOSITORY
+from trainer.evaluation.tables import MIN_SAMPLES
 from trainer.page.content import MAX_PICTURES
 from trainer.page.make import JUDGES, PAGE_FILE, PROBLEMS_FILE
 from trainer.page.problems import (
     COLUMNS,
     MAX_COMPARED,
     MAX_COMPARED_BYTES,
-    MIN_HELD_OUT,
     SKIPPED,
     TWO_LABELS,
     WRONG_LABEL,
@@ -36,7 +36,7 @@ def test_the_columns_and_values_of_the_list_are_documented() -> None:
 def test_the_numbers_are_those_of_the_code() -> None:
     for text in (
         f"The {MAX_PICTURES} wrong answers",
-        f"fewer than {MIN_HELD_OUT} held-out samples",
+        f"fewer than {MIN_SAMPLES} held-out samples",
         f"more than {MAX_COMPARED:,} samples or {MAX_COMPARED_BYTES / 1024**3:.0f} GiB",
         f"fewer than {100 * MIN_JUDGE_ACCURACY:.0f} % of the labels",
     ):

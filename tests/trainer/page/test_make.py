@@ -20,9 +20,9 @@ from trainer.datasets.dataset import Dataset, Framing, Split
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
 from trainer.datasets.labelled_files import load_folders
 from trainer.page.make import PAGE_FILE, PROBLEMS_FILE, make_training_page
-from trainer.training.checkpoint import HISTORY_FILE
 from trainer.training.config import Config
 from trainer.training.cross_validation import cross_validate
+from trainer.training.epoch_metrics import HISTORY_FILE
 from trainer.training.loop import train
 
 FAST = replace(CONFIG, epochs=2)

@@ -67,7 +67,7 @@ def test_the_next_batches_are_made_meanwhile_but_not_all(monkeypatch: pytest.Mon
     monkeypatch.setattr(batches, "_make_batch", count)
     waiting = iter_batches(drawn_dataset().train, STRONG, 1, 2)
     next(waiting)
-    for _ in range(3):  # the first, and two that nobody has asked for
+    for _ in range(3):  # the first, and two in advance
         assert made.acquire(timeout=60)
     assert not made.acquire(timeout=0.2)
     waiting.close()  # type: ignore[attr-defined]

@@ -30,9 +30,10 @@ from trainer.evaluation.out_of_fold import write_out_of_fold
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.exporting.model_card import write_card
 from trainer.training.augment import jitter_boxes
-from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
+from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.config import Config, load_config
 from trainer.training.cross_validation import cross_validate
+from trainer.training.epoch_metrics import HISTORY_FILE
 from trainer.training.loop import (
     _compute_class_weights,
     _symmetric_divergence,

@@ -18,7 +18,7 @@ from tests.support.trainer_data import CONFIG, drawn_dataset, write_folders
 from tests.support.wandb_file import read_wandb_records, to_values
 from trainer.cli.main import cli
 from trainer.training import tracking
-from trainer.training.checkpoint import EpochMetrics
+from trainer.training.epoch_metrics import EpochMetrics
 from trainer.training.loop import train
 from trainer.training.tracking import TRACKERS, TrackedRun, TrackerKind, Trackers
 
