@@ -112,8 +112,10 @@ def list_photo_files(
     """List the classes and the photos of a table or of folders without reading them.
 
     Raises:
-        InputError: the source is neither of the two.
+        InputError: the source does not exist, or is neither of the two.
     """
+    if not source.exists():
+        raise InputError(f"{source} does not exist", NO_DATA_REMEDY)
     if is_label_table(source):
         return list_table_files(source, abstain)[:2]
     return list_folder_files(source, abstain)
