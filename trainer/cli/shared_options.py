@@ -99,7 +99,7 @@ def config_option(command: Command) -> Command:
         "config_file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Settings as TOML; docs/training.md lists them.",
+        help="Settings as TOML; docs/training-settings.md lists them.",
     )(command)
 
 

@@ -1,7 +1,7 @@
 """Settings of a training run: read from TOML and validated.
 
 The annotations of ``Config`` and ``Augmentation`` hold the range of each setting. Validation, error
-messages and the test of the table in docs/training.md use them.
+messages and the test of the table in docs/training-settings.md use them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Factor = Annotated[float, Meta(ge=1, le=10)]
 GreyLevels = Annotated[float, Meta(ge=0, le=255)]
 EpochCount = Annotated[int, Meta(ge=0, le=MAX_EPOCHS)]
 
-SETTINGS_REMEDY = "docs/training.md lists all settings"
+SETTINGS_REMEDY = "docs/training-settings.md lists all settings"
 
 # Valid values by setting, see ``read_settings``.
 GivenSettings = Mapping[str, Any]

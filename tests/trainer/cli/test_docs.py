@@ -20,10 +20,25 @@ from trainer.exporting.hub_folder import make_hub_files
 from trainer.training.config import Config, list_settings, load_config
 from trainer.training.tracking import TRACKERS
 
+DATA = (REPOSITORY / "docs" / "training-data.md").read_text(encoding="utf-8")
+EVALUATION = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
+EXPORTING = (REPOSITORY / "docs" / "exporting.md").read_text(encoding="utf-8")
 MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
 PUBLISHING = (REPOSITORY / "docs" / "publishing.md").read_text(encoding="utf-8")
+SETTINGS = (REPOSITORY / "docs" / "training-settings.md").read_text(encoding="utf-8")
 TRACKING = (REPOSITORY / "docs" / "tracking.md").read_text(encoding="utf-8")
 TRAINING = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+
+# The page that describes a command, in a section with its name.
+PAGES = {
+    "train": TRAINING,
+    "crossvalidate": TRAINING,
+    "evaluate": EVALUATION,
+    "gate": EVALUATION,
+    "export": EXPORTING,
+    "fuse": EXPORTING,
+    "adjust": EXPORTING,
+}
 
 
 def section(text: str, heading: str) -> str:
@@ -49,7 +64,7 @@ def test_every_setting_is_documented_with_its_default_and_range() -> None:
     settings = asdict(Config())
     augmentation = settings.pop("augmentation")
     settings |= {f"augmentation.{name}": value for name, value in augmentation.items()}
-    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| ([^|]+) \|", TRAINING, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| ([^|]+) \|", SETTINGS, flags=re.MULTILINE)
     assert len({name for name, _, _ in rows}) == len(rows)
     documented = {name: tomllib.loads(f"value = {value}")["value"] for name, value, _ in rows}
     assert documented == {
@@ -61,7 +76,7 @@ def test_every_setting_is_documented_with_its_default_and_range() -> None:
 
 
 def test_the_toml_example_is_read(tmp_path: Path) -> None:
-    example = re.findall(r"```toml\n(.*?)```", TRAINING, flags=re.DOTALL)[0]
+    example = re.findall(r"```toml\n(.*?)```", SETTINGS, flags=re.DOTALL)[0]
     (tmp_path / "settings.toml").write_text(example)
     config = load_config(tmp_path / "settings.toml")
     assert (config.epochs, config.augmentation.rotation) == (100, 10.0)
@@ -83,15 +98,14 @@ def test_the_bring_your_own_example_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert Path("my-model.onnx").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["train", "crossvalidate", "fuse", "evaluate", "export", "adjust", "gate"]
-)
+@pytest.mark.parametrize("name", PAGES)
 def test_every_option_is_documented(name: str) -> None:
+    page = PAGES[name]
     command = cli.commands[name]
-    assert f"trainer {name}" in TRAINING
+    assert f"trainer {name}" in page
     for parameter in command.params:
         if isinstance(parameter, click.Option):
-            assert parameter.opts[0] in section(TRAINING, f"## {name.capitalize()}")
+            assert parameter.opts[0] in section(page, f"## {name.capitalize()}")
 
 
 def test_the_options_and_files_of_publish_are_documented() -> None:
@@ -141,11 +155,10 @@ def test_the_options_and_columns_of_data_are_documented() -> None:
     from trainer.datasets.drawn_faces import SPLIT_SIZES
     from trainer.datasets.labelled_files import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
-    data = section(TRAINING, "## Data")
     for parameter in (*cli.commands["data"].params, *cli.commands["render"].params):
         if parameter.name == "folder":
             continue
-        assert re.search(rf"{parameter.opts[0]}\s", data)
-    assert ",".join((*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)) in data
-    assert first_cells(data)[: len(OPTIONAL_COLUMNS)] == list(OPTIONAL_COLUMNS)
-    assert f"{sum(count for count, _ in SPLIT_SIZES.values())} faces that the project draws" in data
+        assert re.search(rf"{parameter.opts[0]}\s", DATA)
+    assert ",".join((*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)) in DATA
+    assert first_cells(DATA)[: len(OPTIONAL_COLUMNS)] == list(OPTIONAL_COLUMNS)
+    assert f"{sum(count for count, _ in SPLIT_SIZES.values())} faces that the project draws" in DATA

@@ -110,7 +110,7 @@ def test_a_value_beyond_a_bound_is_refused(tmp_path: Path, name: str, beyond: st
     value = {"true": "True", '"1"': "'1'"}.get(text, text)
     assert str(caught.value) == (
         f"{path}: {name} must be {list_settings()[name]}, not {value}; "
-        "docs/training.md lists all settings"
+        "docs/training-settings.md lists all settings"
     )
 
 
