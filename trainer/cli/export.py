@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,12 +198,17 @@ def export(
             f"be far off; add photos, or use `trainer crossvalidate`",
             err=True,
         )
-    card = write_card(exported, trained, labelled, license_id)
-    publish_model(exported.graph, card, output)
     click.echo(format_evaluation(exported.test))
+    if is_candidate and name and own_model_path(name).read_bytes() == exported.graph:
+        click.echo(f"\nThe model is unchanged: {own_model_path(name)}")
+        return
+    publish_model(exported.graph, write_card(exported, trained, labelled, license_id), output)
     click.echo(f"\nThe model is {output}")
     if is_candidate:
-        click.echo(f"It replaces {name} if it passes `trainer gate {name}`")
+        gate = ["trainer", "gate", str(name), "--run", str(run_folder)]
+        for file in review_files:
+            gate += ["--review", str(file), "--photos", str(photos)]
+        click.echo(f"It replaces {name} if it passes `{shlex.join(gate)}`")
 
 
 def _describe_missing_epochs(trained: TrainedNetwork) -> str:

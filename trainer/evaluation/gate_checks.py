@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -29,6 +29,10 @@ CLASS_LEVEL = 0.1
 # Growth of the calibration error that does not count, even if it is beyond sampling error.
 CALIBRATION_MARGIN = 0.02
 REVIEW_REMEDY = "the current model stays; review more photos, or train on more data"
+MORE_REMEDY = (
+    "the current model stays; so few differing answers can't show a gain: review the random sample "
+    "of more pages, or give more held-out photos"
+)
 TRAIN_REMEDY = "the current model stays; train longer or on more data"
 
 
@@ -190,7 +194,8 @@ def judge_reviewed(
     """Judge a candidate on held-out reviewed samples and, if there are any, on those of the data.
 
     ``better`` means better on one of the two and not worse on the other, ``as-good`` not worse on
-    either. Only the answers are judged on reviewed samples, not classes or calibration: people
+    either. If the data have too few samples to show that even an equal model is not worse, all
+    held-out answers together must show the gain. Only the answers are judged on reviewed samples, not classes or calibration: people
     review the least certain answers.
 
     Args:
@@ -227,9 +232,36 @@ def judge_reviewed(
     )
     if on_data is None:
         return [check]
+    usual = on_data.labelled
+    is_provable = _test_loss(0, 0, usual.samples) <= NON_INFERIORITY_LEVEL
+    if require is Requirement.BETTER and not is_provable:
+        return [check, *_judge_together(counts, usual), *judge_comparison(on_data, require)[1:]]
     as_good = is_better or require is Requirement.AS_GOOD
     required = Requirement.AS_GOOD if as_good else Requirement.BETTER
     return [check, *judge_comparison(on_data, required)]
+
+
+def _judge_together(reviewed: PairedCounts, usual: PairedCounts) -> list[Check]:
+    """Judge accuracy on few samples of the data together with reviewed ones."""
+    loss = sign_test(usual.lost, usual.won)
+    worse = loss <= SIGNIFICANCE_LEVEL
+    every = PairedCounts(
+        "all held-out answers",
+        reviewed.samples + usual.samples,
+        reviewed.won + usual.won,
+        reviewed.lost + usual.lost,
+    )
+    return [
+        Check(
+            usual.name,
+            usual,
+            usual.gain,
+            "no loss beyond sampling error",
+            f"{loss:.2g}",
+            "is worse on the samples of the data" if worse else "",
+        ),
+        replace(_judge_accuracy(every, Requirement.BETTER), remedy=REVIEW_REMEDY),
+    ]
 
 
 def require_passed(checks: Sequence[Check], candidate: Path) -> None:
@@ -248,7 +280,7 @@ def _judge_accuracy(counts: PairedCounts, require: Requirement) -> Check:
         p, level = sign_test(counts.won, counts.lost), SIGNIFICANCE_LEVEL
         limit, proof = f"gain, p <= {level:g}", "that is within sampling error"
     else:
-        p = non_inferiority_test(counts.won, counts.lost, counts.samples, ACCURACY_MARGIN)
+        p = _test_loss(counts.won, counts.lost, counts.samples)
         level = NON_INFERIORITY_LEVEL
         limit = f"above -{ACCURACY_MARGIN:.1%}, p <= {level:g}"
         proof = f"that does not exclude a loss of {ACCURACY_MARGIN:.1%}"
@@ -257,7 +289,22 @@ def _judge_accuracy(counts: PairedCounts, require: Requirement) -> Check:
         f"{counts.won:,} right, the current model alone {counts.lost:,}, and {proof} (p = {p:.2g}, "
         f"needed {level:g})"
     )
-    return Check(counts.name, counts, counts.gain, limit, f"{p:.2g}", problem if p > level else "")
+    differing = counts.won + counts.lost
+    is_hopeless = require is Requirement.BETTER and sign_test(differing, 0) > level
+    return Check(
+        counts.name,
+        counts,
+        counts.gain,
+        limit,
+        f"{p:.2g}",
+        problem if p > level else "",
+        MORE_REMEDY if is_hopeless else TRAIN_REMEDY,
+    )
+
+
+def _test_loss(won: int, lost: int, samples: int) -> float:
+    """Return the p-value of the test that the accuracy fell by ``ACCURACY_MARGIN`` or more."""
+    return non_inferiority_test(won, lost, samples, ACCURACY_MARGIN)
 
 
 def _judge_class(counts: PairedCounts) -> Check:

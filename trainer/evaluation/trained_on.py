@@ -137,13 +137,13 @@ def keep_unseen(part: Split, known: Sequence[TrainedOn]) -> Split:
             f"{len(part):,}",
             names,
         )
-    for of in known:
-        if not of.is_complete:
-            logger.warning(
-                "%s does not record all samples that it was trained on, so whether these are held "
-                "out is not known",
-                of.name,
-            )
+    partial = list(dict.fromkeys(of.name for of in known if not of.is_complete))
+    if partial:
+        logger.warning(
+            "%s: not all samples are recorded on which this or the weights that it starts from "
+            "were trained, so whether these are held out is not fully known",
+            " and ".join(partial),
+        )
     return select_samples(part, ~seen)
 
 

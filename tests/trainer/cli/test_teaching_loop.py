@@ -279,7 +279,8 @@ def test_an_export_under_a_used_name_waits_for_the_gate(
     before = mine.read_bytes()
     exported = trainer(*export)
     assert f"The model is {candidate}" in exported.stdout
-    assert "It replaces mine if it passes `trainer gate mine`" in exported.stdout
+    hint = f"It replaces mine if it passes `trainer gate mine --run {home / 'first'}`"
+    assert hint in exported.stdout
     assert mine.read_bytes() == before
     better = candidate.read_bytes()
     opened = trainer("gate", "mine", *run)

@@ -106,7 +106,7 @@ def test_a_model_without_a_record_is_known_by_the_fingerprint_of_its_data(
     bright = load_model(save_model(bright_model(), tmp_path / "bright.onnx"))
     other = find_trained_on(bright.spec, "bright", data)
     assert len(keep_unseen(data.test, [other])) == len(data.test)
-    assert "bright does not record all samples" in caplog.text
+    assert "bright: not all samples are recorded" in caplog.text
 
 
 @pytest.mark.parametrize("setting", ["teacher", "init"])
