@@ -115,11 +115,11 @@ data: $(VENV)/train.done ## Download FER+ into data/ferplus
 
 .PHONY: train
 train: $(VENV)/train.done ## Train a network on DATA into runs/NAME (runs/NAME-2, ... if that has other data)
-	$(BIN)/trainer train $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" $(TRAIN)
+	@$(BIN)/trainer train $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" $(TRAIN)
 
 .PHONY: export
 export: $(VENV)/train.done ## Export the newest run of NAME as your model NAME, or to CANDIDATE=file.onnx
-	$(BIN)/trainer export $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" --name "$$NAME" $(call option,--output,CANDIDATE)
+	@$(BIN)/trainer export $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" --name "$$NAME" $(call option,--output,CANDIDATE)
 
 .PHONY: evaluate
 evaluate: $(VENV)/train.done ## Evaluate the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)
@@ -132,7 +132,7 @@ endif
 
 .PHONY: gate
 gate: $(VENV)/train.done ## Replace model NAME with the one of `make export`, or CANDIDATE, if it is better
-	$(BIN)/trainer gate $${CANDIDATE:+$(call path,CANDIDATE)} "$$NAME" $(DATA_ARGS) --run runs/"$$NAME" $(REVIEW_ARGS)
+	@$(BIN)/trainer gate $${CANDIDATE:+$(call path,CANDIDATE)} "$$NAME" $(DATA_ARGS) --run runs/"$$NAME" $(REVIEW_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/dev.done ## Measure speed, memory, scaling and latency on BENCH=photos.zip

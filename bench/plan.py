@@ -110,7 +110,7 @@ FULL = BenchPlan(
         nested=(30_000,),
     ),
     first_runs=FIRST_RUNS,
-    training=TrainingSizes(photos=300, epochs=3),
+    training=TrainingSizes(photos=100, epochs=3),
 )
 # The largest sizes take most of an hour.
 LARGE = replace(

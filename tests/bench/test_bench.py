@@ -29,6 +29,7 @@ from bench.speed import choose_settings
 from bench.stages import STAGES, compute_rate, measure_each_core
 from bench.training import TrainingSizes
 from tests.conftest import REPOSITORY
+from trainer.datasets.drawn_faces import Mood, draw_snapshot
 
 PERFORMANCE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
 MIB = 1024**2
@@ -43,12 +44,15 @@ def jpeg(image: Image.Image) -> bytes:
 
 @pytest.fixture(scope="module")
 def source(astronaut: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A zip file with three different photos of a face, and a text."""
+    """A zip file with three photos of a face, a text, and drawn faces that a network can learn."""
     file = tmp_path_factory.mktemp("source") / "photos.zip"
     with zipfile.ZipFile(file, "w") as pack:
         pack.writestr("LICENSE.txt", "free")
         for n, side in enumerate((256, 320, 350)):
             pack.writestr(f"{n}/face.jpg", jpeg(astronaut.resize((side, side))))
+        for n in range(27):  # no near duplicates, which a training would exclude
+            drawn = Image.fromarray(draw_snapshot([*Mood][n % 2], 256, 3, n))
+            pack.writestr(f"drawn/{n}.jpg", jpeg(drawn))
     return file
 
 
@@ -210,7 +214,7 @@ class TestCommand:
 @pytest.fixture(scope="module")
 def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[str]]:
     """Results of all parts on a few photos, and the lines of progress."""
-    kind = SetSpec("200 pixels", count=30, bases=2, camera=Camera(200, 5_000, 30_000))
+    kind = SetSpec("200 pixels", count=30, bases=30, camera=Camera(200, 5_000, 30_000))
     plan = BenchPlan(
         rounds=1,
         repeats=1,

@@ -258,7 +258,7 @@ def read_samples(
                 known.store(key, result)
     if len(missing) < len(files):
         logger.info(
-            "%s photos cropped before, %s decoded",
+            "%s photos taken from the cache of crops, %s decoded",
             f"{len(files) - len(missing):,}",
             f"{len(missing):,}",
         )

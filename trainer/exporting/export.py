@@ -337,10 +337,12 @@ def _build_spec(
 ) -> ModelSpec:
     if chosen.bound > chosen.risk:
         logger.warning(
-            "WARNING: no thresholds keep the risk of %.3g: up to %.3g of the labels that count "
-            "may be wrong; add validation samples, or allow more with --risk",
+            "WARNING: no thresholds keep the risk of %.3g: the held-out samples only show that at "
+            "most %.3g of the labels that count are wrong. A label counts from %.2g on. Add "
+            "photos, or allow more with --risk",
             chosen.risk,
             chosen.bound,
+            chosen.unsure_below,
         )
     return ModelSpec(
         name=options.name,

@@ -67,6 +67,9 @@ def test_the_sign_test_takes_large_counts() -> None:
         (SAME, DATA_BETTER, Requirement.BETTER),
         (SAME, DATA_SAME, Requirement.AS_GOOD),
         (BETTER, DATA_SAME, Requirement.AS_GOOD),
+        # The few photos that are held out of a small folder can't show a gain, or no loss.
+        (BETTER, paired(3, 0, 0), Requirement.BETTER),
+        (paired(5, 4, 0), paired(20, 3, 0), Requirement.BETTER),
     ],
 )
 def test_a_candidate_is_accepted(
@@ -88,7 +91,8 @@ def test_a_candidate_is_accepted(
         ),
         (SAME, DATA_SAME, Requirement.BETTER, "is not better"),
         (BETTER, DATA_WORSE, Requirement.BETTER, "is not as good"),
-        (BETTER, paired(20, 0, 1), Requirement.BETTER, "is not as good"),
+        (BETTER, paired(20, 0, 1), Requirement.BETTER, "of 32 samples it alone gets 6 right"),
+        (paired(5, 20, 0), paired(2, 0, 6), Requirement.BETTER, "worse on the samples of the data"),
         (SAME, DATA_WORSE, Requirement.AS_GOOD, "is not as good"),
     ],
 )

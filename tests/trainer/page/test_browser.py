@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.batch.page.test_access import faults
-from tests.support.browser import DESKTOP, PHONE, open_page, start_chromium
+from tests.support.browser import DESKTOP, PHONE, open_page
 from tests.support.trainer_data import CONFIG, SIDE, write_folders
 from trainer.datasets.dataset import Framing
 from trainer.datasets.drawn_faces import Mood
@@ -22,12 +21,6 @@ from .test_make import HOSTILE_LABEL, HOSTILE_NAMES, save_face
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with start_chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
