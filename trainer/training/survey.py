@@ -42,7 +42,7 @@ from trainer.training.pretrained import (
 )
 from trainer.training.probe import compute_channel_means, fit_classifier, standardise_features
 
-# Photos that are looked at, the same number of each class where there are enough.
+# Photos that are looked at, the same number of each class if there are enough.
 MAX_PHOTOS = 200
 FOLDS = 5
 SEED = 1
@@ -112,16 +112,21 @@ def survey_photos(classes: Sequence[str], files: Sequence[LabelledFile]) -> Phot
 
 
 def _choose_files(files: Sequence[LabelledFile]) -> list[LabelledFile]:
-    """Choose the same number of files of each class, all of a class that has fewer."""
+    """Choose the same number of files of each class, all of a class that has fewer.
+
+    If there are more classes than ``MAX_PHOTOS``, one file of each of the first classes is chosen.
+    """
     by_class: dict[int, list[LabelledFile]] = {}
     for file in files:
         by_class.setdefault(file.label, []).append(file)
     share = -(-MAX_PHOTOS // max(1, len(by_class)))
-    return [
-        file
-        for label in sorted(by_class)
-        for file in sorted(by_class[label], key=_size_order)[:share]
+    ranked = [
+        (rank, label, file)
+        for label in sorted(by_class)[:MAX_PHOTOS]
+        for rank, file in enumerate(sorted(by_class[label], key=_size_order)[:share])
     ]
+    ranked.sort(key=lambda entry: entry[:2])
+    return [file for _, _, file in ranked[:MAX_PHOTOS]]
 
 
 def _size_order(file: LabelledFile) -> tuple[str, str]:

@@ -128,3 +128,12 @@ def test_the_same_number_of_each_class_is_surveyed(tmp_path: Path) -> None:
         99,
     ]
     assert chosen == _choose_files(files[::-1])
+
+
+@pytest.mark.parametrize("classes", [3, 7, 150, 3000])
+def test_the_survey_is_bounded_for_any_number_of_classes(tmp_path: Path, classes: int) -> None:
+    files = [LabelledFile(tmp_path / f"{n}.jpg", f"{n}.jpg", n % classes) for n in range(6000)]
+    chosen = _choose_files(files)
+    assert len(chosen) == MAX_PHOTOS
+    counts = np.bincount([file.label for file in chosen], minlength=classes)
+    assert counts.max() - counts.min() <= 1
