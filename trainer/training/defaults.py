@@ -115,15 +115,14 @@ def choose_region(survey: PhotoSurvey) -> tuple[Region, str]:
         return Region.IMAGE, "pictures without a person have no face"
     if survey.photos and not survey.shows_faces:
         return Region.IMAGE, seen
-    wins = (
-        f"{survey.photo_wins:,} of them are labelled right by a probe of the whole photos alone, "
-        f"{survey.face_wins:,} by one of the faces alone"
+    if not survey.photo_wins + survey.face_wins:
+        return Region.FACE, seen
+    reason = (
+        f"{seen}; where a classifier of faces and one of whole photos differ, the face is right "
+        f"for {survey.face_wins:,} photos and the whole photo for {survey.photo_wins:,}"
     )
-    if sign_test(survey.photo_wins, survey.face_wins) < SIGNIFICANCE_LEVEL:
-        return Region.IMAGE, f"{seen}, but {wins}"
-    if survey.photo_wins + survey.face_wins:
-        return Region.FACE, f"{seen}; {wins}"
-    return Region.FACE, seen
+    is_photo = sign_test(survey.photo_wins, survey.face_wins) < SIGNIFICANCE_LEVEL
+    return Region.IMAGE if is_photo else Region.FACE, reason
 
 
 def choose_framing(region: Region, network: str | None, init_framing: Framing | None) -> Framing:
@@ -181,7 +180,7 @@ def _choose_for_photos(network: str, given: GivenSettings) -> tuple[GivenSetting
     chosen["probe"] = PHOTO_PROBE
     if TRAINING_SETTINGS.isdisjoint(given):
         chosen["epochs"] = 0
-        return chosen, f"a probe of the features of {init} needs few photos"
+        return chosen, f"fitting only the last layer to the features of {init} needs few photos"
     return chosen, f"a training from {init}, as the settings ask"
 
 
@@ -200,7 +199,7 @@ def _choose_for_init(
     count = f"with {summary.samples:,} training samples"
     if summary.samples < MIN_FINE_TUNED:
         return chosen | {"epochs": 0}, (
-            f"{count}, fewer than {MIN_FINE_TUNED:,}, {probe}: training all layers showed no gain "
-            "beyond sampling error"
+            f"{count}, fewer than {MIN_FINE_TUNED:,}, only the last layer is fitted to the "
+            f"features of {init}: training all layers showed no gain"
         )
     return chosen | FINE_TUNING, f"{count}, {probe}, then all layers"

@@ -161,7 +161,8 @@ def _is_held_out(init: str, data: Dataset, given: GivenSettings) -> bool:
 def _describe_choice(data: Dataset, config: Config, reason: str) -> str:
     start = f"init {config.init}" if config.init else "random weights"
     probe = f", probe {config.probe:g}" if config.probe else ""
+    extent = f"{config.epochs} epochs" if config.epochs else "only its last layer is fitted"
     return (
         f"settings: {data.framing.describe()}; network {config.network}, {start}{probe}, "
-        f"{config.epochs} epochs; {reason}. Options and --config override each of them"
+        f"{extent}; {reason}. Options and --config override each of them"
     )
