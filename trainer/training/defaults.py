@@ -29,7 +29,7 @@ MIN_FACE_SHARE = 0.5
 SIGNIFICANCE_LEVEL = 0.025
 # From this number of training samples on, training the whole face network is tried.
 MIN_FINE_TUNED = 2000
-# Epochs and learning rate of a training that starts from a face model.
+# Epochs and learning rates of a training that starts from learnt weights.
 FINE_TUNING: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 32,
@@ -174,14 +174,11 @@ def _choose(summary: TrainingSummary, given: GivenSettings) -> tuple[GivenSettin
 
 def _choose_for_photos(network: str, given: GivenSettings) -> tuple[GivenSettings, str]:
     init = given.get("init", IMAGENET)
-    chosen: dict[str, Any] = {"network": network, "init": init}
+    chosen = {"network": network, "init": init}
     if not init:
         return chosen, "a training from random weights, as the settings ask"
     chosen["probe"] = PHOTO_PROBE
-    if TRAINING_SETTINGS.isdisjoint(given):
-        chosen["epochs"] = 0
-        return chosen, f"fitting only the last layer to the features of {init} needs few photos"
-    return chosen, f"a training from {init}, as the settings ask"
+    return _choose_extent(chosen, given, False, "{}, which needs few photos")
 
 
 def _choose_for_init(
@@ -193,13 +190,34 @@ def _choose_for_init(
     if summary.has_published_recipe:
         return chosen, "the published settings of these data"
     chosen["probe"] = FACE_PROBE
-    probe = f"a probe of the features of {init}"
-    if not TRAINING_SETTINGS.isdisjoint(given) or given.get("epochs", 0) > 0:
-        return chosen | FINE_TUNING, f"{probe}, then a training, as the settings ask"
     count = f"with {summary.samples:,} training samples"
-    if summary.samples < MIN_FINE_TUNED:
-        return chosen | {"epochs": 0}, (
-            f"{count}, fewer than {MIN_FINE_TUNED:,}, only the last layer is fitted to the "
-            f"features of {init}: training all layers showed no gain"
-        )
-    return chosen | FINE_TUNING, f"{count}, {probe}, then all layers"
+    if summary.samples >= MIN_FINE_TUNED:
+        return _choose_extent(chosen, given, True, f"{count}, {{}}")
+    few = f"{count}, fewer than {MIN_FINE_TUNED:,}, {{}}: training all layers showed no gain"
+    return _choose_extent(chosen, given, False, few)
+
+
+def _choose_extent(
+    chosen: GivenSettings, given: GivenSettings, is_large: bool, why: str
+) -> tuple[GivenSettings, str]:
+    """Choose whether only the last layer is fitted, or the network is trained too.
+
+    Args:
+        chosen: the choice of initial weights and probe.
+        given: the settings that the user gives; those of a training ask for one.
+        is_large: whether there are enough samples to train the network.
+        why: the reason, if the user gives no such setting, with ``{}`` for the choice.
+
+    Returns:
+        The choice with the settings of the training, if there is one, and the reason.
+    """
+    final = {**chosen, **given}
+    is_asked = "epochs" in given or not final["probe"] or not TRAINING_SETTINGS.isdisjoint(given)
+    if is_asked:
+        why = "{}, as the settings ask"
+    if not final.get("epochs", is_asked or is_large):
+        fitted = f"only the last layer is fitted to the features of {final['init']}"
+        return {**chosen, "epochs": 0}, why.format(fitted)
+    start = f"a probe of the features of {final['init']}, then " if final["probe"] else ""
+    training = f"{start}a training of the network from {final['init']}"
+    return {**chosen, **FINE_TUNING}, why.format(training)

@@ -48,8 +48,7 @@ def test_a_folder_of_faces_becomes_a_model_without_a_setting(
     assert "samples are faces: 48 of 48 surveyed photos show a face" in caplog.text
     assert (
         "settings: faces, 48 x 48 pixels, grey; network residual, init happy-sad, probe 0.1, only "
-        "its last layer is fitted; with 37"
-        in caplog.text
+        "its last layer is fitted; with 37" in caplog.text
     )
     assert trained.history[0].validation_accuracy > 0.5
     exported = trainer("export", "--data", "photos", "--run", "run", "--name", "mine")
