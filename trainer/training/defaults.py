@@ -89,6 +89,8 @@ class TrainingSummary:
         has_published_recipe: whether the data are FER+ or the starter set, whose settings are the
             defaults of ``Config``.
         is_init_held_out: whether the default face model was not trained on held-out samples.
+        init_network: architecture of the given initial weights; None if there are none or they do
+            not record it.
         init_widths: widths of the residual network of the given or the default initial weights.
     """
 
@@ -97,6 +99,7 @@ class TrainingSummary:
     samples: int
     has_published_recipe: bool = False
     is_init_held_out: bool = True
+    init_network: str | None = None
     init_widths: tuple[int, ...] | None = None
 
 
@@ -130,11 +133,13 @@ def choose_framing(region: Region, network: str | None, init_framing: Framing | 
 
     Args:
         region: faces or whole photos.
-        network: the network that the user gave, None for the default.
+        network: the network that the user or the initial weights name, None for the default.
         init_framing: the framing of the given initial weights, if they have one.
     """
+    if init_framing and init_framing.region is region:
+        return init_framing
     if region is Region.FACE and (network or RESIDUAL) == RESIDUAL:
-        return init_framing if init_framing and init_framing.region is region else FACE_FRAMING
+        return FACE_FRAMING
     if (network or PHOTO_NETWORK) == RESIDUAL:
         return Framing(region)
     return Framing(region, side=PHOTO_SIDE, channels=3)
@@ -155,7 +160,7 @@ def choose_settings(summary: TrainingSummary, given: GivenSettings) -> SettingsC
 
 
 def _choose(summary: TrainingSummary, given: GivenSettings) -> tuple[GivenSettings, str]:
-    network = given.get("network")
+    network = given.get("network", summary.init_network)
     if network is None and not summary.has_published_recipe and "widths" not in given:
         is_photo = summary.region is Region.IMAGE and summary.channels == 3
         network = PHOTO_NETWORK if is_photo and given.get("init") in (None, IMAGENET) else RESIDUAL
