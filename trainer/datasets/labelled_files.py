@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -123,7 +124,7 @@ def list_folder_files(
 
     Raises:
         InputError: the folder does not exist, there are fewer than two labels, folders named like
-            splits can't be used, or a class is not in the training split.
+            splits can't be used, a class is not in the training split, or its name is not UTF-8.
     """
     if not root.is_dir():
         raise InputError(
@@ -132,6 +133,7 @@ def list_folder_files(
     names = abstain or {}
     splits = find_split_folders(root)
     folders = [folder for place in splits or (root,) for folder in _list_folders(place)]
+    _check_folder_names(folders, names)
     classes = sort_classes(names.get(folder.name, folder.name) for folder in folders)
     labels = len(classes) - len(select_abstain_classes(classes))
     if labels < 2:
@@ -240,6 +242,20 @@ def _is_named_like_split(folder: Path) -> bool:
 
 def _join_names(folders: Iterable[Path]) -> str:
     return ", ".join(folder.name for folder in folders)
+
+
+def _check_folder_names(folders: Iterable[Path], names: AbstainNames) -> None:
+    """Check that every class has a name in UTF-8, because reports and models store it as text."""
+    for folder in folders:
+        try:
+            names.get(folder.name, folder.name).encode()
+        except UnicodeEncodeError as error:
+            # Bytes that are not UTF-8 are written as \xff.
+            escaped = os.fsencode(folder).decode("utf-8", "backslashreplace")
+            raise InputError(
+                f"the class folder {escaped} has a name that is not UTF-8",
+                "rename the folder; convmv converts names of other encodings",
+            ) from error
 
 
 def _check_classes(

@@ -29,7 +29,7 @@ MIN_FACE_SHARE = 0.5
 SIGNIFICANCE_LEVEL = 0.025
 # From this number of training samples on, training the whole face network is tried.
 MIN_FINE_TUNED = 2000
-# Epochs and learning rate of a training that starts from a face model.
+# Epochs and learning rates of a training that starts from learnt weights.
 FINE_TUNING: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 32,
@@ -89,6 +89,8 @@ class TrainingSummary:
         has_published_recipe: whether the data are FER+ or the starter set, whose settings are the
             defaults of ``Config``.
         is_init_held_out: whether the default face model was not trained on held-out samples.
+        init_network: architecture of the given initial weights; None if there are none or they do
+            not record it.
         init_widths: widths of the residual network of the given or the default initial weights.
     """
 
@@ -97,6 +99,7 @@ class TrainingSummary:
     samples: int
     has_published_recipe: bool = False
     is_init_held_out: bool = True
+    init_network: str | None = None
     init_widths: tuple[int, ...] | None = None
 
 
@@ -115,15 +118,14 @@ def choose_region(survey: PhotoSurvey) -> tuple[Region, str]:
         return Region.IMAGE, "pictures without a person have no face"
     if survey.photos and not survey.shows_faces:
         return Region.IMAGE, seen
-    wins = (
-        f"{survey.photo_wins:,} of them are labelled right by a probe of the whole photos alone, "
-        f"{survey.face_wins:,} by one of the faces alone"
+    if not survey.photo_wins + survey.face_wins:
+        return Region.FACE, seen
+    reason = (
+        f"{seen}; where a classifier of faces and one of whole photos differ, the face is right "
+        f"for {survey.face_wins:,} photos and the whole photo for {survey.photo_wins:,}"
     )
-    if sign_test(survey.photo_wins, survey.face_wins) < SIGNIFICANCE_LEVEL:
-        return Region.IMAGE, f"{seen}, but {wins}"
-    if survey.photo_wins + survey.face_wins:
-        return Region.FACE, f"{seen}; {wins}"
-    return Region.FACE, seen
+    is_photo = sign_test(survey.photo_wins, survey.face_wins) < SIGNIFICANCE_LEVEL
+    return Region.IMAGE if is_photo else Region.FACE, reason
 
 
 def choose_framing(region: Region, network: str | None, init_framing: Framing | None) -> Framing:
@@ -131,11 +133,13 @@ def choose_framing(region: Region, network: str | None, init_framing: Framing | 
 
     Args:
         region: faces or whole photos.
-        network: the network that the user gave, None for the default.
+        network: the network that the user or the initial weights name, None for the default.
         init_framing: the framing of the given initial weights, if they have one.
     """
+    if init_framing and init_framing.region is region:
+        return init_framing
     if region is Region.FACE and (network or RESIDUAL) == RESIDUAL:
-        return init_framing if init_framing and init_framing.region is region else FACE_FRAMING
+        return FACE_FRAMING
     if (network or PHOTO_NETWORK) == RESIDUAL:
         return Framing(region)
     return Framing(region, side=PHOTO_SIDE, channels=3)
@@ -156,7 +160,7 @@ def choose_settings(summary: TrainingSummary, given: GivenSettings) -> SettingsC
 
 
 def _choose(summary: TrainingSummary, given: GivenSettings) -> tuple[GivenSettings, str]:
-    network = given.get("network")
+    network = given.get("network", summary.init_network)
     if network is None and not summary.has_published_recipe and "widths" not in given:
         is_photo = summary.region is Region.IMAGE and summary.channels == 3
         network = PHOTO_NETWORK if is_photo and given.get("init") in (None, IMAGENET) else RESIDUAL
@@ -175,14 +179,11 @@ def _choose(summary: TrainingSummary, given: GivenSettings) -> tuple[GivenSettin
 
 def _choose_for_photos(network: str, given: GivenSettings) -> tuple[GivenSettings, str]:
     init = given.get("init", IMAGENET)
-    chosen: dict[str, Any] = {"network": network, "init": init}
+    chosen = {"network": network, "init": init}
     if not init:
         return chosen, "a training from random weights, as the settings ask"
     chosen["probe"] = PHOTO_PROBE
-    if TRAINING_SETTINGS.isdisjoint(given):
-        chosen["epochs"] = 0
-        return chosen, f"a probe of the features of {init} needs few photos"
-    return chosen, f"a training from {init}, as the settings ask"
+    return _choose_extent(chosen, given, False, "{}, which needs few photos")
 
 
 def _choose_for_init(
@@ -194,13 +195,34 @@ def _choose_for_init(
     if summary.has_published_recipe:
         return chosen, "the published settings of these data"
     chosen["probe"] = FACE_PROBE
-    probe = f"a probe of the features of {init}"
-    if not TRAINING_SETTINGS.isdisjoint(given) or given.get("epochs", 0) > 0:
-        return chosen | FINE_TUNING, f"{probe}, then a training, as the settings ask"
     count = f"with {summary.samples:,} training samples"
-    if summary.samples < MIN_FINE_TUNED:
-        return chosen | {"epochs": 0}, (
-            f"{count}, fewer than {MIN_FINE_TUNED:,}, {probe}: training all layers showed no gain "
-            "beyond sampling error"
-        )
-    return chosen | FINE_TUNING, f"{count}, {probe}, then all layers"
+    if summary.samples >= MIN_FINE_TUNED:
+        return _choose_extent(chosen, given, True, f"{count}, {{}}")
+    few = f"{count}, fewer than {MIN_FINE_TUNED:,}, {{}}: training all layers showed no gain"
+    return _choose_extent(chosen, given, False, few)
+
+
+def _choose_extent(
+    chosen: GivenSettings, given: GivenSettings, is_large: bool, why: str
+) -> tuple[GivenSettings, str]:
+    """Choose whether only the last layer is fitted, or the network is trained too.
+
+    Args:
+        chosen: the choice of initial weights and probe.
+        given: the settings that the user gives; those of a training ask for one.
+        is_large: whether there are enough samples to train the network.
+        why: the reason, if the user gives no such setting, with ``{}`` for the choice.
+
+    Returns:
+        The choice with the settings of the training, if there is one, and the reason.
+    """
+    final = {**chosen, **given}
+    is_asked = "epochs" in given or not final["probe"] or not TRAINING_SETTINGS.isdisjoint(given)
+    if is_asked:
+        why = "{}, as the settings ask"
+    if not final.get("epochs", is_asked or is_large):
+        fitted = f"only the last layer is fitted to the features of {final['init']}"
+        return {**chosen, "epochs": 0}, why.format(fitted)
+    start = f"a probe of the features of {final['init']}, then " if final["probe"] else ""
+    training = f"{start}a training of the network from {final['init']}"
+    return {**chosen, **FINE_TUNING}, why.format(training)

@@ -29,12 +29,18 @@ from trainer.training.ancestors import check_held_out, read_ancestors
 from trainer.training.config import Config, GivenSettings
 from trainer.training.defaults import (
     FACE_INIT,
+    RESIDUAL,
     TrainingSummary,
     choose_framing,
     choose_region,
     choose_settings,
 )
-from trainer.training.pretrained import IMAGENET, read_init_widths, read_weights
+from trainer.training.pretrained import (
+    IMAGENET,
+    read_init_network,
+    read_init_widths,
+    read_weights,
+)
 from trainer.training.survey import survey_photos
 
 logger = logging.getLogger(__name__)
@@ -78,13 +84,14 @@ def prepare_training(
     Raises:
         InputError, ModelError, UsageError: data or settings can't be used.
     """
+    init = given.get("init")
+    init_network = _read_init_network(init, given) if init else None
     published = has_published_recipe(source)
     if published:
         chosen, why = make_framing(**framing), ""
     else:
-        chosen, why = _choose_framing(source, framing, given, abstain)
+        chosen, why = _choose_framing(source, framing, given, init_network, abstain)
     data = load_dataset(source, chosen, beside, review, abstain, cache)
-    init = given.get("init")
     is_face = data.framing.region is Region.FACE
     uses_default = init is None and is_face and not published
     summary = TrainingSummary(
@@ -93,6 +100,7 @@ def prepare_training(
         samples=len(data.get_split(given.get("learn_from", "train"))),
         has_published_recipe=published,
         is_init_held_out=not uses_default or _is_held_out(FACE_INIT, data, given),
+        init_network=init_network,
         init_widths=read_init_widths(FACE_INIT if uses_default else init or ""),
     )
     choice = choose_settings(summary, given)
@@ -101,7 +109,11 @@ def prepare_training(
 
 
 def _choose_framing(
-    source: Path, options: Mapping[str, Any], given: GivenSettings, abstain: AbstainNames | None
+    source: Path,
+    options: Mapping[str, Any],
+    given: GivenSettings,
+    init_network: str | None,
+    abstain: AbstainNames | None,
 ) -> tuple[Framing, str]:
     """Choose the framing of photos; each option that the user gives overrides the choice.
 
@@ -109,13 +121,17 @@ def _choose_framing(
         The framing, and why the region was chosen; empty if the user gives it.
     """
     why = ""
-    network, init = given.get("network"), given.get("init")
+    init = given.get("init")
+    network = given.get("network") or (init_network if init_network != RESIDUAL else None)
     region = options["region"]
     init_framing = _read_init_framing(init) if init else None
     if region is None:
-        if network not in (None, "residual") or init == IMAGENET:
+        if init_framing:
+            chosen = init_framing.region
+            reason = f"init {init} is a model of {REGION_NAMES[chosen]}"
+        elif network not in (None, RESIDUAL) or init == IMAGENET:
             chosen, reason = Region.IMAGE, "the settings name a network for whole photos"
-        elif network or "widths" in given or init_framing:
+        elif network or "widths" in given:
             chosen, reason = Region.FACE, "the settings name a network for faces"
         else:
             chosen, reason = choose_region(survey_photos(*list_photo_files(source, abstain)))
@@ -130,6 +146,17 @@ def _choose_framing(
         channels=3 if options["rgb"] else default.channels,
     )
     return framing, why
+
+
+def _read_init_network(init: str, given: GivenSettings) -> str | None:
+    """Read the architecture of initial weights; the user must give it if they do not record it."""
+    network = read_init_network(init)
+    if network is None and init != IMAGENET and "network" not in given:
+        raise InputError(
+            f"init {init} does not record the network that its weights are of",
+            "give the setting network",
+        )
+    return network
 
 
 def _read_init_framing(init: str) -> Framing | None:
@@ -161,7 +188,8 @@ def _is_held_out(init: str, data: Dataset, given: GivenSettings) -> bool:
 def _describe_choice(data: Dataset, config: Config, reason: str) -> str:
     start = f"init {config.init}" if config.init else "random weights"
     probe = f", probe {config.probe:g}" if config.probe else ""
+    extent = f"{config.epochs} epochs" if config.epochs else "only its last layer is fitted"
     return (
         f"settings: {data.framing.describe()}; network {config.network}, {start}{probe}, "
-        f"{config.epochs} epochs; {reason}. Options and --config override each of them"
+        f"{extent}; {reason}. Options and --config override each of them"
     )

@@ -140,6 +140,31 @@ def read_init_widths(init: str) -> tuple[int, ...] | None:
     return tuple(len(weights[name]) for name in takewhile(weights.__contains__, blocks))
 
 
+def read_init_network(init: str) -> str | None:
+    """Read the architecture of the network in a file of initial weights.
+
+    Returns:
+        A value of the setting ``network``; None if there are no weights or they do not record it.
+
+    Raises:
+        InputError: the file can't be read, or is an exported model that no training can start from.
+        ModelError, UsageError: the file can't be found or read.
+    """
+    if init in ("", IMAGENET):
+        return None
+    if read_init_widths(init):
+        return "residual"
+    path = find_model(init)
+    if path.suffix == SUFFIX:
+        raise InputError(
+            f"init {init} is an exported model of another network than the face networks, and no "
+            "training can start from it",
+            f'give the checkpoint of its run; whole-photo networks start from init = "{IMAGENET}"',
+        )
+    network: str | None = read_weights(path).get("config", {}).get("network")
+    return network
+
+
 def freeze_layers(network: Network, trainable: str) -> None:
     """Freeze all layers that are not to be trained.
 

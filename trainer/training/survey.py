@@ -17,7 +17,12 @@ from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
 from batch.vision.read_file import read_file
-from trainer.datasets.dataset import Pixels
+from trainer.datasets.dataset import Groups, Pixels
+from trainer.datasets.duplicates import (
+    compute_perceptual_hash,
+    group_near_duplicates,
+    merge_groups,
+)
 from trainer.datasets.samples import MAX_FACE_CROP_SIDE, LabelledFile
 from trainer.evaluation.out_of_fold import assign_folds
 from trainer.training.config import Config
@@ -37,7 +42,7 @@ from trainer.training.pretrained import (
 )
 from trainer.training.probe import compute_channel_means, fit_classifier, standardise_features
 
-# Photos that are looked at, the same number of each class where there are enough.
+# Photos that are looked at, the same number of each class if there are enough.
 MAX_PHOTOS = 200
 FOLDS = 5
 SEED = 1
@@ -56,18 +61,21 @@ class _SurveyedPhoto:
         photo: the whole photo, uint8 [side, side, 3].
         face: its largest face, uint8 [side, side, 1]; None without a face.
         is_face_crop: whether the picture is so small that it is taken for a crop of a face.
+        group: group whose photos share a fold; empty for none.
     """
 
     label: int
     photo: Pixels
     face: Pixels | None
     is_face_crop: bool
+    group: str
 
 
 def survey_photos(classes: Sequence[str], files: Sequence[LabelledFile]) -> PhotoSurvey:
     """Look at some photos of each class, and find out whether labels are about the faces.
 
     A probe of the largest faces and one of the whole photos are cross-validated on the same photos.
+    Near duplicates and photos of a group share a fold, as in ``cross_validate``.
     Which photos are looked at depends on the sizes of the files and, for equal sizes, on their
     names.
 
@@ -91,8 +99,11 @@ def survey_photos(classes: Sequence[str], files: Sequence[LabelledFile]) -> Phot
     photos = np.stack([photo.photo for photo in found])
     from_faces = Config(init=FACE_INIT, widths=read_init_widths(FACE_INIT) or Config.widths)
     from_photos = Config(network=SURVEY_NETWORK, init=IMAGENET)
-    by_face = has_face & _cross_validate_probe(faces, targets, from_faces, FACE_PROBE)
-    by_photo = _cross_validate_probe(photos, targets, from_photos, PHOTO_PROBE)
+    copies = group_near_duplicates(compute_perceptual_hash(photos))
+    groups = merge_groups(copies, np.array([photo.group for photo in found], np.str_))
+    fold_of = assign_folds(groups, targets, FOLDS, SEED)
+    by_face = has_face & _cross_validate_probe(faces, targets, fold_of, from_faces, FACE_PROBE)
+    by_photo = _cross_validate_probe(photos, targets, fold_of, from_photos, PHOTO_PROBE)
     return replace(
         survey,
         face_wins=int((by_face & ~by_photo).sum()),
@@ -101,16 +112,21 @@ def survey_photos(classes: Sequence[str], files: Sequence[LabelledFile]) -> Phot
 
 
 def _choose_files(files: Sequence[LabelledFile]) -> list[LabelledFile]:
-    """Choose the same number of files of each class, all of a class that has fewer."""
+    """Choose the same number of files of each class, all of a class that has fewer.
+
+    If there are more classes than ``MAX_PHOTOS``, one file of each of the first classes is chosen.
+    """
     by_class: dict[int, list[LabelledFile]] = {}
     for file in files:
         by_class.setdefault(file.label, []).append(file)
     share = -(-MAX_PHOTOS // max(1, len(by_class)))
-    return [
-        file
-        for label in sorted(by_class)
-        for file in sorted(by_class[label], key=_size_order)[:share]
+    ranked = [
+        (rank, label, file)
+        for label in sorted(by_class)[:MAX_PHOTOS]
+        for rank, file in enumerate(sorted(by_class[label], key=_size_order)[:share])
     ]
+    ranked.sort(key=lambda entry: entry[:2])
+    return [file for _, _, file in ranked[:MAX_PHOTOS]]
 
 
 def _size_order(file: LabelledFile) -> tuple[str, str]:
@@ -136,20 +152,19 @@ def _look_at(file: LabelledFile, detector: Detector) -> _SurveyedPhoto | None:
         for box in detector.detect(photo)[:1]:
             face = crop(photo, box, FACE_FRAMING.margin, side, side, channels, FACE_FRAMING.resize)
     whole = resize_photo(photo, PHOTO_SIDE, PHOTO_SIDE, 3, FACE_FRAMING.resize)
-    return _SurveyedPhoto(file.label, whole, face, is_face_crop)
+    return _SurveyedPhoto(file.label, whole, face, is_face_crop, file.group)
 
 
 def _cross_validate_probe(
-    pixels: Pixels, targets: npt.NDArray[np.int64], config: Config, decay: float
+    pixels: Pixels, targets: npt.NDArray[np.int64], fold_of: Groups, config: Config, decay: float
 ) -> Mask:
     """Tell which samples a probe labels right that was fitted to the other folds: bool [n]."""
-    classes, count = int(targets.max()) + 1, len(targets)
+    classes = int(targets.max()) + 1
     network = build_network(config, classes, pixels.shape[3])
     initialise_network(network, config.init)
     means = compute_channel_means(network.eval(), pixels)
     votes = torch.eye(classes)[torch.from_numpy(targets)]
-    right = np.zeros(count, np.bool_)
-    fold_of = assign_folds(np.arange(count), targets, min(FOLDS, count), SEED)
+    right = np.zeros(len(targets), np.bool_)
     for fold in range(int(fold_of.max()) + 1):
         others, held_out = (torch.from_numpy(m) for m in (fold_of != fold, fold_of == fold))
         if not others.any():

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +159,18 @@ def test_fewer_than_two_labels_are_an_error(tmp_path: Path, classes: int) -> Non
     (tmp_path / "neither").mkdir()
     with pytest.raises(InputError, match=f"has {classes} sub-folders"):
         load_folders(tmp_path, FACE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+def test_a_class_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "photos", 6)
+    named = root / os.fsdecode("été-".encode() + b"caf\xe9")
+    shutil.copytree(next(root.iterdir()), named)
+    with pytest.raises(InputError, match="has a name that is not UTF-8; rename") as refused:
+        list_folder_files(root)
+    assert f"{root}/été-caf\\xe9 " in str(refused.value)
+    # An abstain class has a name of its own.
+    assert list_folder_files(root, {named.name: "neither"})[0][-1] == "neither"
 
 
 def test_an_empty_class_and_a_missing_folder_are_errors(tmp_path: Path) -> None:

@@ -32,9 +32,17 @@ PHOTOS = TrainingSummary(Region.IMAGE, 3, 48)
     ("survey", "region", "reason"),
     [
         (PhotoSurvey(200, 200, face_wins=30, photo_wins=3), Region.FACE, "200 of 200 surveyed"),
-        (PhotoSurvey(200, 146, face_wins=10, photo_wins=54), Region.IMAGE, "54 of them are"),
+        (
+            PhotoSurvey(200, 146, face_wins=10, photo_wins=54),
+            Region.IMAGE,
+            "10 photos and the whole photo for 54",
+        ),
         # A gain within sampling error does not count.
-        (PhotoSurvey(200, 200, face_wins=10, photo_wins=16), Region.FACE, "16 of them are"),
+        (
+            PhotoSurvey(200, 200, face_wins=10, photo_wins=16),
+            Region.FACE,
+            "10 photos and the whole photo for 16",
+        ),
         (PhotoSurvey(40, 3), Region.IMAGE, "3 of 40 surveyed photos show a face"),
         (PhotoSurvey(40, 20), Region.FACE, "20 of 40"),
         (PhotoSurvey(0, 0, has_no_person=True), Region.IMAGE, "without a person"),
@@ -49,6 +57,14 @@ def test_the_region_is_that_whose_probe_is_better(
     assert reason in why
 
 
+def test_the_reason_does_not_read_as_accuracies() -> None:
+    _, why = choose_region(PhotoSurvey(60, 60, face_wins=15, photo_wins=7))
+    assert why == (
+        "60 of 60 surveyed photos show a face; where a classifier of faces and one of whole photos "
+        "differ, the face is right for 15 photos and the whole photo for 7"
+    )
+
+
 def test_the_framing_follows_region_network_and_initial_weights() -> None:
     assert choose_framing(Region.FACE, None, None) == FACE_FRAMING
     assert choose_framing(Region.IMAGE, None, None) == Framing(Region.IMAGE, side=160, channels=3)
@@ -61,6 +77,10 @@ def test_the_framing_follows_region_network_and_initial_weights() -> None:
 
 def test_few_faces_get_a_probe_and_many_a_training() -> None:
     few = choose_settings(FACES, {}).config
+    assert choose_settings(FACES, {}).reason == (
+        "with 48 training samples, fewer than 2,000, only the last layer is fitted to the features "
+        "of happy-sad: training all layers showed no gain"
+    )
     assert few == Config(init=FACE_INIT, widths=WIDTHS, probe=FACE_PROBE, epochs=0)
     many = choose_settings(replace(FACES, samples=MIN_FINE_TUNED), {}).config
     assert many == replace(few, **FINE_TUNING)
@@ -124,3 +144,43 @@ def test_given_settings_that_contradict_the_choice_change_it() -> None:
     assert (lite.network, lite.init, lite.epochs) == ("efficientnet-lite0", "imagenet", 0)
     with pytest.raises(ConfigError, match="'probe' needs 'init'"):
         choose_settings(FACES, {"init": "", "probe": 1.0})
+
+
+@pytest.mark.parametrize("summary", [FACES, PHOTOS, replace(FACES, samples=MIN_FINE_TUNED)])
+@pytest.mark.parametrize(
+    ("given", "trains"),
+    [
+        ({"epochs": 1}, True),
+        ({"epochs": 0}, False),
+        ({"epochs": 0, "batch_size": 64}, False),
+        ({"epochs": 2, "probe": 0.0}, True),
+        ({"probe": 0.0}, True),
+        ({"learning_rate": 1e-5}, True),
+    ],
+)
+def test_the_reason_follows_from_the_final_settings(
+    summary: TrainingSummary, given: dict[str, object], trains: bool
+) -> None:
+    choice = choose_settings(summary, given)
+    assert (choice.config.epochs > 0) == trains
+    assert ("a training of the network" in choice.reason) == trains
+    assert ("only the last layer is fitted" in choice.reason) == (not trains)
+    assert ("a probe of the features" in choice.reason) == (trains and choice.config.probe > 0)
+    assert choice.reason.endswith(", as the settings ask")
+
+
+@pytest.mark.parametrize("summary", [FACES, PHOTOS])
+def test_a_training_from_learnt_weights_gets_low_learning_rates(summary: TrainingSummary) -> None:
+    config = choose_settings(summary, {"epochs": 1}).config
+    assert config == replace(choose_settings(summary, {}).config, **FINE_TUNING | {"epochs": 1})
+    given = {"learning_rate": 4e-3, "pretrained_rate": 0.9}
+    config = choose_settings(summary, given).config
+    assert (config.learning_rate, config.pretrained_rate) == (4e-3, 0.9)
+
+
+@pytest.mark.parametrize("summary", [FACES, PHOTOS])
+def test_without_a_probe_the_network_is_trained(summary: TrainingSummary) -> None:
+    config = choose_settings(summary, {"probe": 0.0}).config
+    assert (config.probe, config.epochs) == (0, FINE_TUNING["epochs"])
+    with pytest.raises(ConfigError, match="'epochs' must be above 0 if there is no 'probe'"):
+        choose_settings(summary, {"probe": 0.0, "epochs": 0})

@@ -6,19 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from batch.errors import InputError
 from batch.models.contract import load_model
 from batch.records import Region
 from tests.support.trainer_data import FERPLUS_ROWS, write_ferplus, write_folders
 from trainer.cli.main import cli
 from trainer.datasets.dataset import Framing
 from trainer.evaluation.trained_on import merge_trained_on
+from trainer.networks import PhotoNet
 from trainer.training.checkpoint import load_trained_network
 from trainer.training.config import Config
 from trainer.training.defaults import FACE_INIT, FACE_PROBE, PHOTO_NETWORK
-from trainer.training.pretrained import read_init_widths
+from trainer.training.pretrained import build_network, initialise_network, read_init_widths
 
 NO_OPTIONS = {"region": None, "side": None, "rgb": False, "margin": None}
 
@@ -47,8 +50,8 @@ def test_a_folder_of_faces_becomes_a_model_without_a_setting(
     assert trained.framing == Framing()
     assert "samples are faces: 48 of 48 surveyed photos show a face" in caplog.text
     assert (
-        "settings: faces, 48 x 48 pixels, grey; network residual, init happy-sad, probe 0.1"
-        in caplog.text
+        "settings: faces, 48 x 48 pixels, grey; network residual, init happy-sad, probe 0.1, only "
+        "its last layer is fitted; with 37" in caplog.text
     )
     assert trained.history[0].validation_accuracy > 0.5
     exported = trainer("export", "--data", "photos", "--run", "run", "--name", "mine")
@@ -105,6 +108,55 @@ def test_options_of_the_framing_override_the_choice_one_by_one() -> None:
     prepared = prepare_training(Path("photos"), NO_OPTIONS, {"widths": (4, 8)})
     data, config = prepared.data, prepared.config
     assert (data.framing, config) == (Framing(), Config(widths=(4, 8)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        'network = "efficientnet-lite0"\nprobe = 0.5\nepochs = 0\n',
+        'network = "residual"\nwidths = [4, 8]\nepochs = 1\n',
+    ],
+)
+def test_region_framing_and_network_are_those_of_the_initial_weights(
+    settings: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from trainer.training.preparation import prepare_training
+
+    # A survey of these files would choose faces.
+    write_folders(Path("photos"), 6)
+    Path("settings.toml").write_text(settings + "threads = 1\n")
+    framing = ("--region", "image", "--side", 40, "--rgb")
+    data = ("--data", "photos")
+    first = trainer("train", *data, "--run", "run", "--config", "settings.toml", *framing)
+    assert first.exit_code == 0, first.output
+    trained = load_trained_network(Path("run"))
+    assert trained.framing == Framing(Region.IMAGE, side=40, channels=3)
+    init = str(Path("run") / "checkpoint.pt")
+    caplog.clear()
+    with caplog.at_level("INFO", "trainer"):
+        prepared = prepare_training(Path("photos"), NO_OPTIONS, {"init": init})
+    assert prepared.data.framing == trained.framing
+    assert prepared.config.network == trained.config.network
+    assert (prepared.config.init, prepared.config.epochs) == (init, 0)
+    assert f"samples are whole photos: init {init} is a model of whole photos" in caplog.text
+    network = build_network(prepared.config, 2, 3)
+    initialise_network(network, init)
+
+
+def test_weights_that_a_training_cannot_start_from_are_refused_with_the_remedy() -> None:
+    from trainer.training.preparation import prepare_training
+
+    write_folders(Path("photos"), 6)
+    with pytest.raises(InputError, match="init people is an exported model") as refused:
+        prepare_training(Path("photos"), NO_OPTIONS, {"init": "people"})
+    assert refused.value.remedy.startswith("give the checkpoint of its run; whole-photo networks")
+    torch.save(PhotoNet(2).state_dict(), "weights.pt")
+    with pytest.raises(InputError, match="does not record the network") as refused:
+        prepare_training(Path("photos"), NO_OPTIONS, {"init": "weights.pt"})
+    assert refused.value.remedy == "give the setting network"
+    given = {"init": "weights.pt", "network": "efficientnet-lite0"}
+    prepared = prepare_training(Path("photos"), NO_OPTIONS, given)
+    assert prepared.data.framing.region is Region.IMAGE
 
 
 def test_published_data_keep_their_settings() -> None:

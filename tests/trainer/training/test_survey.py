@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from PIL import Image, ImageEnhance
 
 from batch.records import Region
 from tests.support.trainer_data import write_folders
-from trainer.datasets.labelled_files import list_folder_files
+from trainer.datasets.labelled_files import list_folder_files, list_table_files
 from trainer.datasets.samples import LabelledFile
+from trainer.evaluation.out_of_fold import assign_folds
 from trainer.training.defaults import PhotoSurvey, choose_region
 from trainer.training.survey import MAX_PHOTOS, _choose_files, survey_photos
 
@@ -64,6 +66,60 @@ def test_labels_of_the_place_behind_a_face_are_learnt_from_whole_photos(tmp_path
     assert found == survey_photos(*list_folder_files(tmp_path))
 
 
+def write_series(folder: Path) -> Path:
+    """Write photos of one face: six series of four per class, each before a backdrop of its own.
+
+    Returns:
+        The table, whose column ``group`` is the series.
+    """
+    data = pytest.importorskip("skimage.data")
+    face = Image.fromarray(data.astronaut()[60:200, 160:290])
+    chance = np.random.default_rng(1)
+    rows = ["path,label,group"]
+    for series in range(12):
+        grid = chance.integers(0, 256, (4, 4, 3), np.uint8)
+        backdrop = Image.fromarray(grid).resize((360, 360), Image.Resampling.BICUBIC)
+        for n in range(4):
+            photo = backdrop.copy()
+            lit = ImageEnhance.Brightness(face).enhance(0.8 + n / 10)
+            photo.paste(lit, (int(chance.integers(20, 200)), int(chance.integers(20, 200))))
+            photo.save(folder / f"{series}-{n}.png")
+            rows.append(f"{series}-{n}.png,{'ab'[series % 2]},{series}")
+    table = folder / "labels.csv"
+    table.write_text("\n".join(rows))
+    return table
+
+
+def test_photos_of_a_series_share_a_fold(tmp_path: Path) -> None:
+    classes, files, _ = list_table_files(write_series(tmp_path))
+    ungrouped = survey_photos(classes, [replace(file, group="") for file in files])
+    grouped = survey_photos(classes, files)
+    assert grouped.faces == ungrouped.faces >= 40
+    # The backdrop tells the series, and so the label, only if a photo of it is in another fold.
+    assert choose_region(ungrouped)[0] is Region.IMAGE
+    assert choose_region(grouped)[0] is Region.FACE
+
+
+def test_near_duplicates_share_a_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pytest.importorskip("skimage.data")
+    photo = Image.fromarray(data.astronaut())
+    for n in range(12):
+        path = tmp_path / "ab"[n % 2] / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        turned = photo.rotate(90 * (n // 3), expand=True) if n < 6 else photo.crop((n, 0, 300, 300))
+        ImageEnhance.Brightness(turned).enhance(0.7 + n % 3 / 10).save(path)
+    seen: list[list[int]] = []
+
+    def record(groups: np.ndarray, *rest: object) -> np.ndarray:
+        seen.append(groups.tolist())
+        return assign_folds(groups, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("trainer.training.survey.assign_folds", record)
+    survey_photos(*list_folder_files(tmp_path))
+    (groups,) = seen
+    assert len(set(groups)) < len(groups) == 12
+
+
 def test_the_same_number_of_each_class_is_surveyed(tmp_path: Path) -> None:
     files = [LabelledFile(tmp_path / f"{n}.jpg", f"{n}.jpg", int(n > 400)) for n in range(500)]
     chosen = _choose_files(files)
@@ -72,3 +128,12 @@ def test_the_same_number_of_each_class_is_surveyed(tmp_path: Path) -> None:
         99,
     ]
     assert chosen == _choose_files(files[::-1])
+
+
+@pytest.mark.parametrize("classes", [3, 7, 150, 3000])
+def test_the_survey_is_bounded_for_any_number_of_classes(tmp_path: Path, classes: int) -> None:
+    files = [LabelledFile(tmp_path / f"{n}.jpg", f"{n}.jpg", n % classes) for n in range(6000)]
+    chosen = _choose_files(files)
+    assert len(chosen) == MAX_PHOTOS
+    counts = np.bincount([file.label for file in chosen], minlength=classes)
+    assert counts.max() - counts.min() <= 1
