@@ -42,6 +42,11 @@ class EpochMetrics:
     validation_accuracy: float
     recall: Mapping[str, float | None] = field(default_factory=dict)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the validation loss is a number; not so after a divergence."""
+        return math.isfinite(self.validation_loss)
+
     def to_row(self) -> dict[str, float | None]:
         """Return the metrics by name, as in ``history.csv`` and for trackers."""
         row = asdict(self)
@@ -61,9 +66,19 @@ def count_epochs(history: Sequence[EpochMetrics]) -> int:
     return history[-1].epoch if history else 0
 
 
+def find_finite(history: Sequence[EpochMetrics]) -> list[EpochMetrics]:
+    """Find the epochs with a finite validation loss."""
+    return [epoch for epoch in history if epoch.is_finite]
+
+
 def find_best_epoch(history: Sequence[EpochMetrics]) -> int:
-    """Return the number of the epoch with the lowest validation loss, 0 before the first."""
-    best = min(history, key=lambda epoch: epoch.validation_loss, default=None)
+    """Return the number of the epoch with the lowest validation loss, 0 before the first.
+
+    Losses that are not finite do not count; if none is finite, it is the first epoch.
+    """
+    best = min(
+        find_finite(history) or history[:1], key=lambda epoch: epoch.validation_loss, default=None
+    )
     return best.epoch if best else 0
 
 
