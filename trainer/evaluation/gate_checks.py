@@ -195,8 +195,8 @@ def judge_reviewed(
 
     ``better`` means better on one of the two and not worse on the other, ``as-good`` not worse on
     either. If the data have too few samples to show that even an equal model is not worse, all
-    held-out answers together must show the gain. Only the answers are judged on reviewed samples, not classes or calibration: people
-    review the least certain answers.
+    held-out answers together must show the gain. Only the answers are judged on reviewed samples,
+    not classes or calibration: people review the least certain answers.
 
     Args:
         reviewed: comparison on held-out reviewed samples.
