@@ -221,6 +221,21 @@ def read_progress(run: Path, data: Dataset, config: Config) -> Progress:
     return Progress(count_epochs(history), is_finished(history, config), tuple(differences))
 
 
+def read_last_epoch(run: Path) -> int:
+    """Read the last epoch that a run has done, 0 for the probe; -1 for a new run.
+
+    Raises:
+        InputError: the checkpoint can't be read.
+    """
+    path = run / CHECKPOINT_FILE
+    if not path.exists():
+        return -1
+    stored = _read_checkpoint(path)
+    with _name_unreadable(path):
+        history = _parse_history(stored)
+    return count_epochs(history) if history else -1
+
+
 def load_trained_network(run: Path) -> TrainedNetwork:
     """Load the averaged weights of the epoch that a run keeps: the best, else the last one.
 

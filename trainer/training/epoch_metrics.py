@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from batch.errors import InputError
 from trainer.training.config import Config
 
 HISTORY_FILE = "history.csv"
@@ -96,11 +97,25 @@ def write_history(run: Path, history: Sequence[EpochMetrics]) -> None:
 
 
 def read_history(path: Path) -> History:
-    """Read ``history.csv`` by columns, whichever it has; empty if there is none."""
+    """Read ``history.csv`` by columns, whichever it has; empty if there is none.
+
+    Raises:
+        InputError: it can't be read, or a spreadsheet has changed it to another format.
+    """
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} can't be read ({error})", "remove it; the next training writes it again"
+        ) from error
+    if rows and not math.isfinite(_to_number(rows[-1].get(EPOCH))):
+        raise InputError(
+            f"{path} has no number of an epoch in its last line",
+            "remove it; the next training writes it again",
+        )
     columns = rows[0] if rows else {}
     return {name: [_to_number(row.get(name)) for row in rows] for name in columns}
 
