@@ -95,7 +95,7 @@ def train(
     """
     from trainer.cli.plots import plot_curves
     from trainer.datasets.sources import choose_source, record_source
-    from trainer.training.checkpoint import CHECKPOINT_FILE
+    from trainer.training.checkpoint import CHECKPOINT_FILE, read_last_epoch
     from trainer.training.loop import evaluate_test_split
     from trainer.training.loop import train as train_network
     from trainer.training.preparation import prepare_training
@@ -113,7 +113,7 @@ def train(
         folder = choose_run(run_folder, labelled, config)
         if not (folder / CHECKPOINT_FILE).exists():  # a resumed run keeps its record
             record_source(folder, source, labelled)
-        before, started = _find_last_epoch(folder), time.monotonic()
+        before, started = read_last_epoch(folder), time.monotonic()
         with Trackers(tracker_names, folder) as trackers:
             history = train_network(labelled, config, folder, trackers)
             duration = duration_text(math.ceil(time.monotonic() - started))
@@ -133,14 +133,6 @@ def train(
     if page:
         click.echo(f"Its page is {page}")
     click.echo(f"The run is {folder}")
-
-
-def _find_last_epoch(folder: Path) -> int:
-    """Return the last epoch that an interrupted run has done, 0 for the probe; -1 for a new one."""
-    from trainer.training.epoch_metrics import EPOCH, HISTORY_FILE, read_history
-
-    epochs = read_history(folder / HISTORY_FILE).get(EPOCH)
-    return int(epochs[-1]) if epochs else -1
 
 
 def _make_page(folder: Path, prepared: Preparation, duration: str) -> Path | None:

@@ -4,8 +4,9 @@
 again only if the file's path, size, times and inode are those from before it was read, the framing
 and all code between file and pixels are the same, and its checksum is right. Files without a usable
 crop are decoded. The cache is an SQLite database, so a killed command loses only its last
-crops, and several commands can use it at once. One that is damaged is replaced by an empty one, and
-one that cannot be used costs only time.
+crops, and several commands can use it at once. One that is damaged or of another release is
+replaced by an empty one. One that cannot be used costs only time. The database of another program
+is never written.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL
 
+from batch.files.regular_file import open_regular
 from batch.found import read_change_key
 from batch.records import FileState
 from batch.vision.basis import PREPROCESSING_VERSION
@@ -43,16 +46,41 @@ WRITTEN_ROWS = 512
 EVICTED_ROWS = 2048
 BUSY_SECONDS = 30.0
 
+# Marks the database as a crop cache; raise the version with every change to its tables.
+APPLICATION_ID = 0x424C4352
+SCHEMA_VERSION = 1
+# First bytes of a database, and where its 4-byte application ID is. Source:
+# https://www.sqlite.org/fileformat.html
+SQLITE_MAGIC = b"SQLite format 3\0"
+APPLICATION_ID_BYTES = slice(68, 72)
+HEADER_BYTES = 100
+
 # The pixels have a table of their own, so that noting the use of a crop does not rewrite them.
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS crops (key BLOB PRIMARY KEY, digest TEXT NOT NULL, "
+TABLES = {
+    "crops": "CREATE TABLE crops (key BLOB PRIMARY KEY, digest TEXT NOT NULL, "
     "checksum INTEGER NOT NULL, used INTEGER NOT NULL, pixels_id INTEGER NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS crops_used ON crops (used)",
-    "CREATE TABLE IF NOT EXISTS pixels (id INTEGER PRIMARY KEY, pixels BLOB)",
-)
+    "crops_used": "CREATE INDEX crops_used ON crops (used)",
+    "pixels": "CREATE TABLE pixels (id INTEGER PRIMARY KEY, pixels BLOB)",
+}
 FETCH = """
 SELECT digest, checksum, pixels FROM crops JOIN pixels ON id = pixels_id WHERE key = ?
 """
+# Results of SQLite that say nothing about the content of the database.
+ENVIRONMENT_ERRORS = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    )
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +95,14 @@ class Crop(NamedTuple):
 
     digest: str
     pixels: Pixels | None
+
+
+class ForeignDatabase(Exception):
+    """The file is the database of another program."""
+
+
+class UnknownTables(sqlite3.DatabaseError):
+    """The database is a crop cache, but its tables are not those of this release."""
 
 
 class CropCache:
@@ -133,7 +169,12 @@ class CropCache:
         if not found or not key:
             return None
         digest, checksum, stored = found
+        # SQLite keeps a value of any type in a column.
+        if not isinstance(digest, str) or not isinstance(stored, bytes | None):
+            return None
         if checksum != _compute_checksum(key, digest, stored):
+            return None
+        if stored and len(stored) != math.prod(self._shape):
             return None
         self._used.append(key)
         return Crop(digest, _to_pixels(stored, self._shape) if stored else None)
@@ -170,17 +211,24 @@ class CropCache:
                 database.execute("INSERT OR REPLACE INTO crops VALUES (?, ?, ?, ?, ?)", values)
 
     def _open(self) -> sqlite3.Connection:
-        """Open the database; a damaged one is replaced by an empty one."""
+        """Open the database; one that is damaged or of another release is replaced by an empty one.
+
+        Raises:
+            ForeignDatabase: it is that of another program.
+            OSError, sqlite3.Error: it can't be opened.
+        """
         try:
+            _check_own(self._path)
             return _connect(self._path)
-        except sqlite3.OperationalError:  # locked, or the file can't be opened
-            raise
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if not _is_damage(error):
+                raise
             self._discard(error)
             return _connect(self._path)
 
     def _discard(self, error: Exception) -> None:
-        logger.warning("%s is damaged (%s) and starts anew", self._path, error)
+        cause = str(error) if isinstance(error, UnknownTables) else f"is damaged ({error})"
+        logger.warning("%s %s and starts anew", self._path, cause)
         for path in (self._path, self._path.with_name(f"{CACHE_FILE}-journal")):
             path.unlink(missing_ok=True)
 
@@ -201,15 +249,17 @@ class CropCache:
     def _survive_errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, sqlite3.Error) as error:
+        except ForeignDatabase:
+            logger.warning(
+                "%s is the database of another program, so photos are decoded again; move it away",
+                self._path,
+            )
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             database, self._database = self._database, None
             with suppress(sqlite3.Error):
                 if database:
                     database.close()
-            is_damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(
-                error, sqlite3.OperationalError
-            )
-            if is_damaged:
+            if _is_damage(error):
                 with suppress(OSError):
                     self._discard(error)
                     return
@@ -218,16 +268,76 @@ class CropCache:
             )
 
 
+def _check_own(path: Path) -> None:
+    """Check that a file is missing, is no database, or is a crop cache, without writing to it.
+
+    Raises:
+        ForeignDatabase: it is the database of another program.
+        OSError: it is not a regular file, or can't be read.
+        sqlite3.Error, UnicodeDecodeError: it is damaged.
+    """
+    try:
+        with open_regular(path) as file:
+            header = file.read(HEADER_BYTES)
+    except FileNotFoundError:
+        return
+    written_by = header[APPLICATION_ID_BYTES]
+    if not header.startswith(SQLITE_MAGIC) or written_by == APPLICATION_ID.to_bytes(4, "big"):
+        return
+    # An immutable database is opened without its journal, which would be applied to it.
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as database:
+        if _read_tables(database) != TABLES:
+            raise ForeignDatabase
+
+
 def _connect(path: Path) -> sqlite3.Connection:
+    """Connect to a crop cache; a new one gets its tables.
+
+    Raises:
+        UnknownTables: the tables are not those of this release.
+        sqlite3.Error, UnicodeDecodeError: it can't be opened, or is damaged.
+    """
     database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    # A text that is not UTF-8 is a wrong value, whose checksum fails, and no error.
+    database.text_factory = lambda text: text.decode(errors="replace")
     try:
         with _transaction(database):
-            for statement in SCHEMA:
-                database.execute(statement)
-    except sqlite3.Error:
+            _prepare_tables(database)
+    except (sqlite3.Error, UnicodeDecodeError):
         database.close()
         raise
     return database
+
+
+def _prepare_tables(database: sqlite3.Connection) -> None:
+    tables = _read_tables(database)
+    if not tables:
+        for statement in TABLES.values():
+            database.execute(statement)
+    marks = tuple(
+        database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("application_id", "user_version")
+    )
+    # Caches of before the marks have zeros, and the same tables.
+    if tables and (tables != TABLES or marks not in ((APPLICATION_ID, SCHEMA_VERSION), (0, 0))):
+        raise UnknownTables("is of another release")
+    if marks != (APPLICATION_ID, SCHEMA_VERSION):
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _read_tables(database: sqlite3.Connection) -> dict[str, str]:
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    return dict(database.execute(query).fetchall())
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell whether an error comes from the content of the database."""
+    if isinstance(error, UnicodeDecodeError | UnknownTables):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF not in ENVIRONMENT_ERRORS
 
 
 @contextmanager

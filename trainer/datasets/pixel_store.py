@@ -7,10 +7,12 @@ no name: it is gone when its process ends, however that ends.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +30,14 @@ BATCH_SIZE = 256
 # On many systems the first is in memory, and the second is on a disk.
 MEMORY_FOLDER, DISK_FOLDER = Path("/tmp"), Path("/var/tmp")
 
+logger = logging.getLogger(__name__)
+
 
 def allocate_pixels(shape: tuple[int, ...]) -> Pixels:
     """Allocate an array of pixels without values, in a temporary file if it is large.
 
     Raises:
-        OutputError: the disk has no room for the file.
+        OutputError: the disk has no room for the file, or there is no folder for it.
     """
     size = math.prod(shape)
     if size <= MAX_BYTES_IN_MEMORY:
@@ -72,7 +76,25 @@ def join_pixels(parts: Sequence[Pixels]) -> Pixels:
     return joined
 
 
+@cache  # one warning for all arrays
+def _warn_of_missing(given: str) -> None:
+    logger.warning("WARNING: TMPDIR names %s, which is not a folder, so it is not used", given)
+
+
 def _choose_folder() -> Path:
-    """Choose the folder of temporary files: the user's or, by default, one on a disk."""
-    folder = Path(tempfile.gettempdir())
+    """Choose the folder of temporary files: the user's or, by default, one on a disk.
+
+    Raises:
+        OutputError: no folder can be written.
+    """
+    try:
+        folder = Path(tempfile.gettempdir())
+    except OSError as error:
+        raise OutputError(
+            f"there is no folder for the pixels of the samples ({error.strerror})",
+            "name a folder that can be written, with free space, by the variable TMPDIR",
+        ) from error
+    given = os.environ.get("TMPDIR")
+    if given and not Path(given).is_dir():
+        _warn_of_missing(given)
     return DISK_FOLDER if folder == MEMORY_FOLDER and os.access(DISK_FOLDER, os.W_OK) else folder

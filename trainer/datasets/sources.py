@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError, UsageError
+from batch.path_text import cell_text, escape_formula, path_text
 from batch.reading.reviews import is_review
 from batch.records import Abstain, Region
 from trainer.datasets.dataset import Dataset, Framing
@@ -155,15 +156,20 @@ def choose_source(
 
 
 def record_source(run: Path, source: Path, data: Dataset) -> None:
-    """Record a run's data in its folder, and the skipped files in ``left-out.csv``."""
+    """Record a run's data in its folder, and the skipped files in ``left-out.csv``.
+
+    No cell of the list runs as a formula; ``parse_path_text`` parses its names.
+    """
     run.mkdir(parents=True, exist_ok=True)
     resolved = source.resolve() if source.exists() else source
     (run / SOURCE_FILE).write_text(f"{resolved}\n", encoding="utf-8")
     listed = run / SKIPPED_FILE
-    with listed.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with listed.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("name", "reason"))
-        rows.writerows(data.skipped)
+        for name, reason in data.skipped:
+            text = path_text(Path(name)) if name else ""
+            rows.writerow((text, escape_formula(cell_text(reason))))
     if data.skipped:
         logger.info("%s lists the skipped files with the reasons", listed)
 

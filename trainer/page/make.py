@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from batch.errors import InputError, OutputError
 from batch.files.publish import Draft
+from batch.files.regular_file import open_regular
+from batch.os_errors import translate_write_errors
 from batch.path_text import printable_text
 from trainer.datasets.dataset import Dataset
 from trainer.evaluation.tables import MIN_SAMPLES
@@ -41,7 +43,7 @@ from trainer.training.pretrained import build_network
 PAGE_FILE, PROBLEMS_FILE = "training.html", "problems.csv"
 # How the two files begin; another file of the name is not replaced.
 MARK = '<meta name="generator" content="trainer train">'
-HEAD_CHARS = 2000
+HEAD_BYTES = 2000
 # Styles of the page of a report that this page shares.
 SHARED_STYLES = ("colours.css", "base.css", "summary.css")
 
@@ -292,8 +294,8 @@ def _read(package: str, name: str) -> str:
 def _check_own(path: Path, mark: str) -> None:
     """Check that a file is missing or was written here."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            start = file.read(HEAD_CHARS)
+        with open_regular(path) as file:  # it does not wait for a pipe
+            start = file.read(HEAD_BYTES).decode(errors="replace")
     except FileNotFoundError:
         return
     except OSError as error:
@@ -303,7 +305,9 @@ def _check_own(path: Path, mark: str) -> None:
 
 
 def _publish(path: Path, text: str) -> None:
-    draft = Draft(path, "file", "choose another --run")
+    remedy = "choose another --run"
+    with translate_write_errors(f"file {path}", remedy, path):
+        draft = Draft(path, "file", remedy)
     try:
         draft.stream.write(text.encode("utf-8"))
         draft.publish()

@@ -68,6 +68,12 @@ def check_held_out(ancestors: list[TrainedOn], *parts: Split | None) -> None:
 def _read_checkpoint(path: Path, name: str, data: Dataset) -> TrainedOn:
     stored = read_weights(path)
     if "identity" in stored and not stored.get("trained_on"):  # of an earlier release
-        fingerprint, settings = json.loads(stored["identity"])
-        return match_fingerprint(data, fingerprint, name, settings.get("learn_from") == "all")
+        try:
+            fingerprint, settings = json.loads(stored["identity"])
+            learns_from_all = settings.get("learn_from") == "all"
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path} does not say on which data it was trained ({error})", "give another init"
+            ) from error
+        return match_fingerprint(data, fingerprint, name, learns_from_all)
     return unpack_trained_on(stored.get("trained_on", ""), name)

@@ -7,8 +7,8 @@ import hashlib
 import json
 import math
 import os
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batch.errors import InputError, OutputError
+from batch.errors import BatchLabelError, InputError, OutputError
 from batch.records import Region
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, read_out_of_fold
@@ -26,11 +26,12 @@ from trainer.training.epoch_metrics import (
     EpochMetrics,
     count_epochs,
     find_best_epoch,
+    find_finite,
     is_finished,
     write_history,
 )
 from trainer.training.precision import AUTO, EARLIER_STATE, Precision
-from trainer.training.pretrained import build_network, hash_init
+from trainer.training.pretrained import build_network, describe_error, hash_init
 from trainer.training.teacher import hash_teachers
 from trainer.training.validation import Losses
 
@@ -85,10 +86,11 @@ class TrainingState:
         Args:
             losses: its loss of each validation sample, float32 [n].
         """
-        earlier = [epoch.validation_loss for epoch in self.history[:-1]]
-        if self.history[-1].validation_loss < min(earlier, default=math.inf):
+        earlier = [epoch.validation_loss for epoch in find_finite(self.history[:-1])]
+        last = self.history[-1]
+        if last.is_finite and last.validation_loss < min(earlier, default=math.inf):
             weights = copy.deepcopy(self.ema.state_dict())
-            self.best = BestEpoch(self.history[-1].epoch, weights, torch.from_numpy(losses.copy()))
+            self.best = BestEpoch(last.epoch, weights, torch.from_numpy(losses.copy()))
 
 
 @dataclass(frozen=True)
@@ -182,17 +184,18 @@ def restore_checkpoint(run: Path, data: Dataset, config: Config, state: Training
     if not path.exists():
         return
     stored = _read_checkpoint(path)
-    if stored["identity"] != _describe_training(data, config):
-        raise OutputError(
-            f"{path} belongs to a training run with other data or settings",
-            "choose another --run folder, or remove this one",
-        )
-    state.network.load_state_dict(stored["network"])
-    state.ema.load_state_dict(stored["ema"])
-    state.best = _read_best_epoch(stored)
-    state.optimizer.load_state_dict(stored["optimizer"])
-    state.precision.load_state_dict(stored.get("precision", EARLIER_STATE))
-    state.history.extend(EpochMetrics(**epoch) for epoch in stored["history"])
+    with _name_unreadable(path):
+        if stored["identity"] != _describe_training(data, config):
+            raise OutputError(
+                f"{path} belongs to a training run with other data or settings",
+                "choose another --run folder, or remove this one",
+            )
+        state.network.load_state_dict(stored["network"])
+        state.ema.load_state_dict(stored["ema"])
+        state.best = _read_best_epoch(stored)
+        state.optimizer.load_state_dict(stored["optimizer"])
+        state.precision.load_state_dict(stored.get("precision", EARLIER_STATE))
+        state.history.extend(_parse_history(stored))
     write_history(run, state.history)
 
 
@@ -202,9 +205,12 @@ def read_progress(run: Path, data: Dataset, config: Config) -> Progress:
     Raises:
         InputError: the checkpoint can't be read.
     """
-    stored = _read_checkpoint(run / CHECKPOINT_FILE)
-    history = [EpochMetrics(**epoch) for epoch in stored["history"]]
-    fingerprint, settings = json.loads(stored["identity"])
+    path = run / CHECKPOINT_FILE
+    stored = _read_checkpoint(path)
+    with _name_unreadable(path):
+        history = _parse_history(stored)
+        fingerprint, settings = json.loads(stored["identity"])
+        settings = dict(settings)
     other_fingerprint, others = json.loads(_describe_training(data, config))
     differences = ["other data"] if fingerprint != other_fingerprint else []
     names = [name for name in others if settings.get(name, others[name]) != others[name]]
@@ -213,6 +219,21 @@ def read_progress(run: Path, data: Dataset, config: Config) -> Progress:
     if names:
         differences.append(f"other settings ({', '.join(names)})")
     return Progress(count_epochs(history), is_finished(history, config), tuple(differences))
+
+
+def read_last_epoch(run: Path) -> int:
+    """Read the last epoch that a run has done, 0 for the probe; -1 for a new run.
+
+    Raises:
+        InputError: the checkpoint can't be read.
+    """
+    path = run / CHECKPOINT_FILE
+    if not path.exists():
+        return -1
+    stored = _read_checkpoint(path)
+    with _name_unreadable(path):
+        history = _parse_history(stored)
+    return count_epochs(history) if history else -1
 
 
 def load_trained_network(run: Path) -> TrainedNetwork:
@@ -226,22 +247,26 @@ def load_trained_network(run: Path) -> TrainedNetwork:
     if not path.exists():
         raise InputError(f"{path} does not exist", f"run `trainer train --run {run}` first")
     stored = _read_checkpoint(path)
-    augmentation = Augmentation(**stored["config"]["augmentation"])
-    config = Config(**{**stored["config"], "augmentation": augmentation})
-    framing = Framing(**stored["framing"]) if "framing" in stored else Framing()
-    network = build_network(config, len(stored["labels"]), framing.channels)
-    history = tuple(EpochMetrics(**epoch) for epoch in stored["history"])
-    best = _read_best_epoch(stored)
-    network.load_state_dict(best.weights or stored["ema"])
+    with _name_unreadable(path):
+        augmentation = Augmentation(**stored["config"]["augmentation"])
+        config = Config(**{**stored["config"], "augmentation": augmentation})
+        framing = Framing(**stored["framing"]) if "framing" in stored else Framing()
+        framing = replace(framing, region=Region(framing.region))
+        labels = tuple(stored["labels"])
+        network = build_network(config, len(labels), framing.channels)
+        history = tuple(_parse_history(stored))
+        best = _read_best_epoch(stored)
+        network.load_state_dict(best.weights or stored["ema"])
+        recipe = _parse_recipe(stored["identity"])
     network.eval().requires_grad_(False)
-    recipe, held_out = _parse_recipe(stored["identity"]), None
+    held_out = None
     if config.learn_from == "all":
         held_out = read_out_of_fold(run / OUT_OF_FOLD_FILE)
         held_out.recipe.require_same(recipe, str(run / OUT_OF_FOLD_FILE))
     return TrainedNetwork(
         network=network,
-        labels=tuple(stored["labels"]),
-        framing=replace(framing, region=Region(framing.region)),
+        labels=labels,
+        framing=framing,
         config=config,
         history=history,
         epoch=best.epoch if best.weights else count_epochs(history),
@@ -253,13 +278,36 @@ def load_trained_network(run: Path) -> TrainedNetwork:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
+    with _name_unreadable(path):
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{path} is not a readable checkpoint", f"remove {path.parent} and train again"
-        ) from error
+        if not isinstance(stored, dict):
+            raise TypeError(f"a {type(stored).__name__} instead of a dictionary")
     return stored
+
+
+@contextmanager
+def _name_unreadable(path: Path) -> Iterator[None]:
+    """Turn any error while a checkpoint is read into one that names the file.
+
+    A damaged file, another program's or a later release's can make PyTorch or the parsing raise
+    nearly every type of exception.
+
+    Raises:
+        InputError: the block raised an exception that is not one of the project's.
+    """
+    try:
+        yield
+    except BatchLabelError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a readable checkpoint of this release ({describe_error(error)})",
+            f"remove {path.parent} and train again",
+        ) from error
+
+
+def _parse_history(stored: Mapping[str, Any]) -> list[EpochMetrics]:
+    return [EpochMetrics(**epoch) for epoch in stored["history"]]
 
 
 def _read_best_epoch(stored: Mapping[str, Any]) -> BestEpoch:
@@ -269,7 +317,7 @@ def _read_best_epoch(stored: Mapping[str, Any]) -> BestEpoch:
         return BestEpoch(**best)
     if not best:
         return BestEpoch()
-    history = [EpochMetrics(**epoch) for epoch in stored["history"]]
+    history = _parse_history(stored)
     return BestEpoch(find_best_epoch(history), dict(best))
 
 

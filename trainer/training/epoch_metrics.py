@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from batch.errors import InputError
 from trainer.training.config import Config
 
 HISTORY_FILE = "history.csv"
@@ -42,6 +43,11 @@ class EpochMetrics:
     validation_accuracy: float
     recall: Mapping[str, float | None] = field(default_factory=dict)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the validation loss is a number; not so after a divergence."""
+        return math.isfinite(self.validation_loss)
+
     def to_row(self) -> dict[str, float | None]:
         """Return the metrics by name, as in ``history.csv`` and for trackers."""
         row = asdict(self)
@@ -61,9 +67,19 @@ def count_epochs(history: Sequence[EpochMetrics]) -> int:
     return history[-1].epoch if history else 0
 
 
+def find_finite(history: Sequence[EpochMetrics]) -> list[EpochMetrics]:
+    """Find the epochs with a finite validation loss."""
+    return [epoch for epoch in history if epoch.is_finite]
+
+
 def find_best_epoch(history: Sequence[EpochMetrics]) -> int:
-    """Return the number of the epoch with the lowest validation loss, 0 before the first."""
-    best = min(history, key=lambda epoch: epoch.validation_loss, default=None)
+    """Return the number of the epoch with the lowest validation loss, 0 before the first.
+
+    Losses that are not finite do not count; if none is finite, it is the first epoch.
+    """
+    best = min(
+        find_finite(history) or history[:1], key=lambda epoch: epoch.validation_loss, default=None
+    )
     return best.epoch if best else 0
 
 
@@ -81,11 +97,25 @@ def write_history(run: Path, history: Sequence[EpochMetrics]) -> None:
 
 
 def read_history(path: Path) -> History:
-    """Read ``history.csv`` by columns, whichever it has; empty if there is none."""
+    """Read ``history.csv`` by columns, whichever it has; empty if there is none.
+
+    Raises:
+        InputError: it can't be read, or a spreadsheet has changed it to another format.
+    """
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} can't be read ({error})", "remove it; the next training writes it again"
+        ) from error
+    if rows and not math.isfinite(_to_number(rows[-1].get(EPOCH))):
+        raise InputError(
+            f"{path} has no number of an epoch in its last line",
+            "remove it; the next training writes it again",
+        )
     columns = rows[0] if rows else {}
     return {name: [_to_number(row.get(name)) for row in rows] for name in columns}
 

@@ -37,7 +37,7 @@ from trainer.training.checkpoint import (
     save_checkpoint,
 )
 from trainer.training.config import Config
-from trainer.training.epoch_metrics import BASELINE_EPOCH, EpochMetrics, is_finished
+from trainer.training.epoch_metrics import BASELINE_EPOCH, EpochMetrics, find_finite, is_finished
 from trainer.training.precision import choose_precision
 from trainer.training.pretrained import (
     build_network,
@@ -81,8 +81,8 @@ def train(
             not choose the epoch.
 
     Raises:
-        InputError: a split that is needed is empty, or the initial weights or a teacher were
-            trained on held-out samples.
+        InputError: a split that is needed is empty, the initial weights or a teacher were trained
+            on held-out samples, or no epoch has a finite validation loss.
         OutputError: ``run`` belongs to a training run with other data or settings.
     """
     if trackers is None:
@@ -206,8 +206,14 @@ def train(
         measured = end_epoch(epoch, rate, loss.item(), accuracy.item())
         is_last = is_finished(state.history, config)
         _log_epoch(state.history[-1], config, measured.worst, time_left.end_epoch(is_last))
-        if is_last and selects_epoch:
+        if is_last and state.best.weights:
             _log_kept_epoch(state.best, epoch, measured)
+    has_trained_all = is_finished(state.history, config)
+    if selects_epoch and state.history and has_trained_all and not find_finite(state.history):
+        raise InputError(
+            f"{run}: the training diverged: no epoch has a finite validation loss",
+            "lower learning_rate",
+        )
     return tuple(state.history)
 
 
@@ -329,12 +335,20 @@ def _log_kept_epoch(best: BestEpoch, last: int, measured: Validation) -> None:
     if best.epoch == last:
         logger.info("epoch %d is kept, its validation loss is the lowest", last)
         return
+    kept = f"epoch {best.epoch}" if best.epoch else "the baseline (no epoch beats it)"
+    if not math.isfinite(measured.loss):
+        logger.info(
+            "%s is kept, its validation loss is the lowest; that of epoch %d is not finite",
+            kept,
+            last,
+        )
+        return
     gains = measured.losses - best.losses.numpy()
     error = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
     logger.info(
         "%s is kept, its validation loss is the lowest: by %.4f than that of epoch %d, standard "
         "error %.4f%s",
-        f"epoch {best.epoch}" if best.epoch else "the baseline (no epoch beats it)",
+        kept,
         gains.mean(),
         last,
         error,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import pickle
 from collections.abc import Mapping
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from batch.errors import InputError, UsageError
 from batch.models.graph import parse_model, read_model
 from batch.models.shipped import SUFFIX, find_model
+from batch.path_text import printable_text
 from trainer.datasets.duplicates import LUMA_WEIGHTS
 from trainer.networks import (
     NETWORK_SIZES,
@@ -42,6 +42,7 @@ IMAGENET = "imagenet"
 PUBLISHED_STEM = "_conv_stem.weight"
 # Nodes of a graph between a stored weight and its use.
 STORAGE_OPERATORS = ("DequantizeLinear", "Cast")
+INIT_REMEDY = "give another init"
 INSTALL_REMEDY = "run `pip install 'batch-label[train]'`"
 # The first convolution of a face network, behind the layer that normalises the picture.
 STEM = "features.1.weight"
@@ -82,10 +83,9 @@ def initialise_network(network: Network, init: str) -> None:
     if path.suffix == SUFFIX:
         weights = read_exported_weights(path, network)
     else:
-        stored = read_weights(path)
-        weights = _rename_weights(stored.get("ema", stored), network)
+        weights = _rename_weights(_read_state_dict(path), network)
     own = network.state_dict()
-    if isinstance(network, FaceNet) and STEM in weights:
+    if isinstance(network, FaceNet) and STEM in weights and weights[STEM].ndim == 4:
         channels = own[STEM].shape[1]
         weights = {**weights, STEM: _convert_stem(weights[STEM], channels)}
     if set(weights) ^ set(own) or any(
@@ -132,12 +132,12 @@ def read_init_widths(init: str) -> tuple[int, ...] | None:
             return None
         stages = [shape[0] for shape in kernels[1:-1] if shape[2:] == (3, 3)]
         return tuple(stages[::2])
-    weights: StateDict = read_weights(path)
-    weights = weights.get("ema", weights)  # type: ignore[assignment]
+    weights = _read_state_dict(path)
     if STEM not in weights:
         return None
     blocks = (f"features.{4 + n}.body.0.weight" for n in range(len(weights)))
-    return tuple(len(weights[name]) for name in takewhile(weights.__contains__, blocks))
+    found = [weights[name] for name in takewhile(weights.__contains__, blocks)]
+    return tuple(len(kernel) for kernel in found if kernel.ndim)
 
 
 def read_init_network(init: str) -> str | None:
@@ -286,9 +286,35 @@ def read_weights(path: Path) -> dict[str, Any]:
     """
     try:
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} can't be read as weights", "give another init") from error
+    except Exception as error:  # PyTorch raises nearly every type for a damaged file
+        raise InputError(
+            f"{path} can't be read as weights ({describe_error(error)})", INIT_REMEDY
+        ) from error
+    if not isinstance(stored, dict):
+        kind = type(stored).__name__
+        raise InputError(f"{path} can't be read as weights: it holds a {kind}", INIT_REMEDY)
     return stored
+
+
+def describe_error(error: Exception) -> str:
+    """Describe an error of PyTorch or of the parsing in one line of at most 200 characters."""
+    first, *_ = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {printable_text(first[:200])}"
+
+
+def _read_state_dict(path: Path) -> StateDict:
+    """Read the averaged weights of a checkpoint, or a state dict.
+
+    Raises:
+        InputError: the file can't be read, or holds anything else.
+    """
+    stored = read_weights(path)
+    weights = stored.get("ema", stored)
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise InputError(f"{path} holds no weights of a network", INIT_REMEDY)
+    return weights
 
 
 def _rename_weights(weights: StateDict, network: Network) -> StateDict:

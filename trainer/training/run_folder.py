@@ -60,8 +60,10 @@ def choose_run(run: Path, data: Dataset, config: Config) -> Path:
         data: the data set.
         config: the settings.
 
+    A folder beside ``run`` whose checkpoint can't be read is skipped with a warning.
+
     Raises:
-        InputError: a checkpoint can't be read.
+        InputError: the checkpoint of ``run`` can't be read.
     """
     run = _give_name(run)
     runs = _list_runs(run)
@@ -70,7 +72,14 @@ def choose_run(run: Path, data: Dataset, config: Config) -> Path:
     if run not in runs or config.learn_from == LEARN_FROM_ALL:
         _note_latest(run, run)
         return run
-    progress = {folder: read_progress(folder, data, config) for folder in runs}
+    progress = {}
+    for folder in runs:
+        try:
+            progress[folder] = read_progress(folder, data, config)
+        except InputError as error:
+            if folder == run:
+                raise
+            logger.warning("WARNING: %s is skipped: %s", folder, error.problem)
     for folder, found in progress.items():
         if found.differences:
             continue
@@ -87,7 +96,7 @@ def choose_run(run: Path, data: Dataset, config: Config) -> Path:
     numbered = (run.with_name(f"{run.name}-{number}") for number in itertools.count(2))
     new = next(folder for folder in numbered if not folder.exists() or _is_abandoned(folder))
     latest = find_latest_run(run)
-    before = latest if latest in progress else runs[-1]
+    before = latest if latest in progress else list(progress)[-1]
     _note_latest(run, new)
     logger.info(
         "%s: new training, because %s has %s; that one is kept",

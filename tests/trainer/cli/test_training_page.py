@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from batch.errors import InputError
 from tests.support.trainer_data import write_folders
 from tests.trainer.cli.test_cli import trainer
 from trainer.page.make import PAGE_FILE, PROBLEMS_FILE
+from trainer.training.epoch_metrics import read_history
 
 EPOCHS = 2
 
@@ -68,6 +70,39 @@ def test_a_page_that_cannot_be_made_is_a_warning(
     # Nor is it named as the page by the next command, although it is newer than the checkpoint.
     page.touch()
     assert "Its page is" not in trainer(*learn).output
+
+
+def test_a_pipe_or_a_link_into_a_missing_folder_is_a_warning(
+    learn: tuple[object, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = tmp_path / "run" / PAGE_FILE
+    page.parent.mkdir()
+    os.mkfifo(page)
+    assert trainer(*learn).exit_code == 0
+    assert f"{page} can't be read (not a regular file); move it away" in caplog.text
+    page.unlink()
+    page.symlink_to(tmp_path / "missing" / "page.html")
+    caplog.clear()
+    assert trainer(*learn).exit_code == 0
+    assert f"page of the training could not be made (file {page} can't be written" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["epoch,train_loss\n1,2\nmean,3\n", "\xe4poch\n1\n"])
+def test_an_edited_history_does_not_stop_a_training(
+    learn: tuple[object, ...], tmp_path: Path, content: str
+) -> None:
+    assert trainer(*learn).exit_code == 0
+    history = tmp_path / "run" / "history.csv"
+    before = history.read_bytes()
+    history.write_bytes(content.encode("latin-1"))
+    (tmp_path / "run" / PAGE_FILE).unlink()
+    result = trainer(*learn)
+    assert result.exit_code == 0, result.output
+    assert "Its page is" in result.output
+    assert history.read_bytes() == before
+    history.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=r"history\.csv .*; remove it"):
+        read_history(history)
 
 
 def test_a_resumed_training_gets_a_new_page(learn: tuple[object, ...], tmp_path: Path) -> None:

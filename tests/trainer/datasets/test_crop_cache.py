@@ -236,3 +236,108 @@ def test_a_kill_loses_only_the_last_crops(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert ran.returncode == -9
     assert count_known(tmp_path, range(600)) == crop_cache.WRITTEN_ROWS
+
+
+def list_numbers(folder: Path, numbers: range) -> list[int]:
+    """List the numbers of the crops that are known, whose content has to be right."""
+    found = []
+    with CropCache(folder, FRAMING) as cache:
+        for n in numbers:
+            crop, wanted = cache.fetch(n.to_bytes(32)), make_crop(n)
+            if crop is not None:
+                assert crop.digest == wanted.digest
+                np.testing.assert_array_equal(crop.pixels, wanted.pixels)
+                found.append(n)
+    return found
+
+
+def execute(path: Path, *statements: str) -> None:
+    database = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        database.execute(statement)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE crops SET digest = CAST(digest AS BLOB) WHERE rowid = 2",
+        "UPDATE crops SET digest = CAST(x'ff' AS TEXT) WHERE rowid = 2",
+        "UPDATE crops SET checksum = 'x' WHERE rowid = 2",
+        "UPDATE pixels SET pixels = 7 WHERE id = 2",
+        "UPDATE pixels SET pixels = CAST(pixels AS TEXT) WHERE id = 2",
+        "UPDATE pixels SET pixels = NULL WHERE id = 2",
+    ],
+)
+def test_a_row_of_wrong_types_is_not_used(tmp_path: Path, statement: str) -> None:
+    store(tmp_path, range(4), 10**9)
+    execute(tmp_path / CACHE_FILE, statement)
+    assert list_numbers(tmp_path, range(4)) == [0, 2, 3]
+    store(tmp_path, range(4), 10**9)
+    assert list_numbers(tmp_path, range(4)) == [0, 1, 2, 3]
+
+
+def test_a_schema_that_is_not_utf8_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(tmp_path, range(2), 10**9)
+    damage(tmp_path / CACHE_FILE, b"CREATE TABLE crops", b"CREATE TABL\xff crops")
+    store(tmp_path, range(2), 10**9)
+    assert "crops.sqlite is damaged" in caplog.text
+    assert list_numbers(tmp_path, range(2)) == [0, 1]
+
+
+def test_no_damaged_byte_stops_a_command_or_changes_a_crop(tmp_path: Path) -> None:
+    store(tmp_path, range(6), 10**9)
+    path = tmp_path / CACHE_FILE
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    # All bytes of the header, and some of all pages.
+    places = [*range(100), *random.integers(0, len(whole), 900)]
+    for count, at in enumerate(places):
+        damaged = bytearray(whole)
+        damaged[at] ^= int(random.integers(1, 256))
+        path.write_bytes(damaged)
+        list_numbers(tmp_path, range(6))
+        if count % 10 == 0:  # a write waits for the disk
+            store(tmp_path, range(6, 7), 10**9)
+            list_numbers(tmp_path, range(7))
+        (tmp_path / f"{CACHE_FILE}-journal").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize("table", ["photos (id)", "crops (key, digest)"])
+def test_the_database_of_another_program_is_not_written(
+    tmp_path: Path, table: str, is_link: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / CACHE_FILE
+    other = tmp_path / "other.db" if is_link else path
+    execute(other, "PRAGMA journal_mode = WAL", f"CREATE TABLE {table}")
+    if is_link:
+        path.symlink_to(other)
+    before, names = other.read_bytes(), sorted(tmp_path.iterdir())
+    store(tmp_path, range(2), 10**9)
+    assert list_numbers(tmp_path, range(2)) == []
+    assert other.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == names
+    assert f"{path} is the database of another program" in caplog.text
+
+
+def test_a_cache_of_another_release_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / CACHE_FILE
+    for change in ("ALTER TABLE crops ADD COLUMN x", "PRAGMA user_version = 99"):
+        store(tmp_path, range(2), 10**9)
+        execute(path, change)
+        caplog.clear()
+        assert list_numbers(tmp_path, range(2)) == []
+        assert caplog.messages == [f"{path} is of another release and starts anew"]
+        store(tmp_path, range(2), 10**9)
+        assert list_numbers(tmp_path, range(2)) == [0, 1]
+
+
+def test_a_cache_of_before_the_marks_is_used(tmp_path: Path) -> None:
+    store(tmp_path, range(2), 10**9)
+    execute(tmp_path / CACHE_FILE, "PRAGMA application_id = 0", "PRAGMA user_version = 0")
+    assert list_numbers(tmp_path, range(2)) == [0, 1]

@@ -75,6 +75,30 @@ def test_a_full_disk_is_an_error_and_not_a_killed_process(
         allocate_pixels((100, 8, 8, 3))
 
 
+@pytest.mark.usefixtures("small_memory")
+def test_without_a_folder_for_temporary_files_the_remedy_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", refuse)
+    with pytest.raises(OutputError, match=r"no folder .* \(No usable temporary .*variable TMPDIR"):
+        allocate_pixels((100, 8, 8, 3))
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_a_given_folder_that_does_not_exist_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    for _ in range(2):
+        assert is_in_file(allocate_pixels((100, 8, 8, 3)))
+    assert caplog.messages == [
+        f"WARNING: TMPDIR names {tmp_path / 'none'}, which is not a folder, so it is not used"
+    ]
+
+
 def test_by_default_files_are_on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/tmp")
     assert pixel_store._choose_folder() == Path("/var/tmp")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import InputError, UsageError
+from batch.path_text import parse_path_text
 from tests.support.trainer_data import (
     FERPLUS_ROWS,
     drawn_dataset,
@@ -103,12 +104,24 @@ def test_skipped_files_are_listed_in_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    left_out = (("a, b.png", "no face found"), ("bad\udcff.png", "truncated"))
+    left_out = (
+        ("a, b.png", "no face found"),
+        ("bad\udcff.png", "truncated"),
+        ("=HYPERLINK(1).png", "=1+1"),
+        ("new\nline.png", "-2\udcff"),
+    )
     record_source(tmp_path, tmp_path, replace(drawn_dataset(), skipped=left_out))
-    with (tmp_path / "left-out.csv").open(
-        newline="", encoding="utf-8", errors="surrogateescape"
-    ) as file:
-        assert list(csv.reader(file)) == [["name", "reason"], *map(list, left_out)]
+    with (tmp_path / "left-out.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["name", "reason"]
+    names = [parse_path_text(name).as_posix() for name, _ in rows]
+    assert names == [name for name, _ in left_out]
+    assert rows == [
+        ["a, b.png", "no face found"],
+        ["bad\\xFF.png", "truncated"],
+        ["./=HYPERLINK(1).png", "'=1+1"],
+        ["new\\nline.png", "'-2\\xFF"],
+    ]
     assert (
         f"{tmp_path / 'left-out.csv'} lists the skipped files with the reasons" in caplog.messages
     )

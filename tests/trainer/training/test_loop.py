@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +30,9 @@ from trainer.datasets.labelled_files import load_folders
 from trainer.evaluation.out_of_fold import write_out_of_fold
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.exporting.model_card import write_card
+from trainer.training.ancestors import read_ancestors
 from trainer.training.augment import jitter_boxes
-from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
+from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network, read_progress
 from trainer.training.config import Config, load_config
 from trainer.training.cross_validation import cross_validate
 from trainer.training.epoch_metrics import HISTORY_FILE
@@ -42,6 +44,7 @@ from trainer.training.loop import (
     predict_logits,
     train,
 )
+from trainer.training.pretrained import build_network, initialise_network, read_init_widths
 from trainer.training.validation import Validation, evaluate_logits
 
 OPTIONS = ExportOptions(name="tiny", created="2026-01-02")
@@ -168,6 +171,46 @@ def test_a_broken_or_missing_checkpoint_is_named(tmp_path: Path) -> None:
         load_trained_network(tmp_path)
 
 
+def list_foreign_checkpoints(folder: Path) -> list[Path]:
+    """Write files that are no checkpoints of this release."""
+    whole = torch.load(tiny_run() / CHECKPOINT_FILE, weights_only=True)
+    contents: list[object] = [
+        [1, 2],
+        {},
+        {"ema": 3},
+        whole | {"history": [whole["history"][0] | {"later": 1}], "identity": "[1, 2]"},
+        whole | {"config": whole["config"] | {"later": 1}, "identity": "{"},
+        whole | {"best": [1], "ema": {"features.1.weight": 7}, "history": 7},
+    ]
+    paths = []
+    for n, content in enumerate([b"hello world\n", b"", b"\x80\x02K\x01", b"0", *contents]):
+        paths.append(folder / str(n) / CHECKPOINT_FILE)
+        paths[-1].parent.mkdir()
+        if isinstance(content, bytes):
+            paths[-1].write_bytes(content)
+        else:
+            torch.save(content, paths[-1])
+    return paths
+
+
+def test_a_foreign_checkpoint_is_named(tmp_path: Path) -> None:
+    network = build_network(CONFIG, 3, 1)
+    for path in list_foreign_checkpoints(tmp_path):
+        with pytest.raises(InputError, match=r"checkpoint\.pt is not a readable checkpoint"):
+            load_trained_network(path.parent)
+        with pytest.raises(InputError, match=r"checkpoint\.pt is not a readable checkpoint"):
+            read_progress(path.parent, drawn_dataset(), CONFIG)
+    for path in list(tmp_path.glob("*/*.pt")):
+        stored = path.read_bytes()
+        with suppress(InputError):  # the weights of some are intact
+            initialise_network(network, str(path))
+        with suppress(InputError):
+            read_init_widths(str(path))
+        with suppress(InputError):
+            read_ancestors(replace(CONFIG, init=str(path)), drawn_dataset())
+        assert path.read_bytes() == stored
+
+
 def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     config = Config(learning_rate=1.0, warm_up=0.1)
     rates = [compute_learning_rate(config, step, 100) for step in range(100)]
@@ -215,6 +258,36 @@ def test_the_best_epoch_is_kept_without_patience_too(
     assert f"epoch {best} is kept, its validation loss is the lowest: by {gain:.4f}" in caplog.text
     card = write_card(export_model(trained, data, OPTIONS), trained, data)
     assert f"those of epoch {best}, which had the lowest validation loss" in " ".join(card.split())
+
+
+def test_a_training_without_a_finite_validation_loss_is_an_error(tmp_path: Path) -> None:
+    config = replace(
+        CONFIG, widths=(8,), batch_size=2, learning_rate=10, weight_decay=10, warm_up=0, epochs=2
+    )
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"the training diverged: no epoch .*; lower learning"):
+            train(drawn_dataset(), config, tmp_path)
+
+
+@pytest.mark.parametrize(("losses", "kept"), [([math.nan, 2, 3], 2), ([2, math.inf, math.nan], 1)])
+def test_losses_that_are_not_finite_do_not_choose_the_epoch(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    losses: list[float],
+    kept: int,
+) -> None:
+    left = iter(losses)
+
+    def evaluate(_logits: torch.Tensor, part: Split, _labels: object) -> Validation:
+        return Validation(np.full(len(part), next(left), np.float32), 0.5, {})
+
+    monkeypatch.setattr("trainer.training.loop.evaluate_logits", evaluate)
+    with caplog.at_level(logging.INFO, "trainer"):
+        train(drawn_dataset(), replace(CONFIG, epochs=3), tmp_path)
+    assert load_trained_network(tmp_path).epoch == kept
+    assert f"epoch {kept} is kept" in caplog.text
+    assert "nan than" not in caplog.text
 
 
 def test_a_fold_and_a_training_on_all_samples_keep_the_last_epoch(tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ def test_a_training_killed_in_its_first_epoch_leaves_no_gap(
         assert choose(run, other_data(), CONFIG, caplog).startswith(f"{run}-2: ")
 
 
+def test_a_damaged_run_beside_is_skipped_with_a_warning(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    neighbour = run.with_name("mine-2")
+    neighbour.mkdir()
+    (neighbour / CHECKPOINT_FILE).write_text("hello world\n")
+    assert "mine: finished on these data" in choose(run, drawn_dataset(), CONFIG, caplog)
+    assert f"WARNING: {neighbour} is skipped: {neighbour / CHECKPOINT_FILE} is not" in caplog.text
+    assert choose(run, other_data(), CONFIG, caplog).startswith(f"{run}-3: ")
+    assert (neighbour / CHECKPOINT_FILE).read_text() == "hello world\n"
+    (run / CHECKPOINT_FILE).write_text("hello world\n")
+    with pytest.raises(InputError, match=r"mine/checkpoint\.pt is not a readable checkpoint"):
+        choose_run(run, drawn_dataset(), CONFIG)
+
+
 def test_a_folder_of_something_else_is_left_alone(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
