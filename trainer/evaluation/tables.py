@@ -120,7 +120,7 @@ def describe_corrupted(found: CorruptionMetrics) -> str:
     drawn = "" if found.samples == found.of else f", drawn from {found.of:,}"
     return (
         f"{found.samples:,} samples{drawn}, corrupted at the size of the model's input; 95 % "
-        "intervals, those of the change by a paired bootstrap."
+        "intervals, those of the change by a score test of paired answers."
     )
 
 
