@@ -17,8 +17,9 @@ from batch.page.gather import SAMPLE_KEPT_FROM, PageRow
 from batch.page.thumbnails import PagePicture
 from batch.reading.held_out import TRAIN_SHARE
 
-# Rows of each set that are not reviewed yet.
+# Photos of the sample that are not reviewed yet: all copies and faces of a photo count as one.
 SAMPLE_SIZE = 50
+# Rows to learn from that are not reviewed yet.
 CHOSEN_SIZE = 50
 # Mean difference of the colours of two pictures, in levels of 0 to 255, up to which they count as
 # shots of one series.
@@ -34,7 +35,8 @@ def find_sample(
         rows: the rows of the page.
         answered: indices of the rows that are reviewed.
         is_complete: whether these are all rows of the report.
-        size: the number of rows to find that are not reviewed; then the photo is the last one.
+        size: the number of photos to find of which a row is not reviewed; its copies and faces do
+            not count again.
 
     Returns:
         Indices of rows, reviewed ones included. All rows of a photo and of its copies are adjacent.
@@ -52,7 +54,7 @@ def find_sample(
         if left <= 0:
             break
         indices = [index for _, index in photo]
-        left -= sum(index not in answered for index in indices)
+        left -= any(index not in answered for index in indices)
         sample += indices
     return sample
 

@@ -7,7 +7,9 @@ function shareInterval(share, count) {
   const square = DEVIATIONS ** 2;
   const middle = share + square / (2 * count);
   const half = DEVIATIONS * Math.sqrt((share * (1 - share)) / count + square / (4 * count ** 2));
-  return [middle - half, middle + half].map((end) => end / (1 + square / count));
+  const [low, high] = [middle - half, middle + half].map((end) => end / (1 + square / count));
+  // Rounding errors must not move an end beyond the share, below 0 or above 1.
+  return [Math.min(Math.max(0, low), share), Math.max(Math.min(1, high), share)];
 }
 
 // Rows about the same photo or face share an answer, and count once.

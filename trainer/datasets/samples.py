@@ -30,7 +30,7 @@ MAX_FACE_CROP_SIDE = 64
 TRAIN, VALIDATION, TEST = SPLIT_NAMES = ("train", "validation", "test")
 # Share of all photos, after TRAIN_SHARE; the rest is the test split.
 VALIDATION_SHARE = 0.1
-# A class of this many photos has at least one in each split.
+# A class of this many photos gets at least one validation and one test photo.
 MIN_SPREAD = 5
 OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not recorded."
 
@@ -159,19 +159,21 @@ def assign_split(digest: str, choices: Sequence[str] = SPLIT_NAMES) -> str:
 
 
 def spread_classes(samples: Sequence[Sample]) -> list[Sample]:
-    """Move samples so that every class of at least ``MIN_SPREAD`` has one in each split.
+    """Move samples so that every class of at least ``MIN_SPREAD`` has validation and test samples.
 
     If a class has no test sample, the one with the highest digest becomes one; then the same for
     validation, from training. The digests also assign the splits, in the order train, validation,
     test. So if a photo is added, none moves from training to a held-out split, nor from test to
-    training. Samples with a given split or a group count, but do not move.
+    training. A photo that is held out by its digest never moves to training: it may be in the
+    random sample of a report, which measures models. Samples with a given split or a group count,
+    but do not move.
     """
     splits = [sample.split for sample in samples]
     for label in sorted({sample.label for sample in samples}):
         members = [n for n, sample in enumerate(samples) if sample.label == label]
         if len(members) < MIN_SPREAD:
             continue
-        for wanted in (TEST, VALIDATION, TRAIN):
+        for wanted in (TEST, VALIDATION):
             counts = Counter(splits[n] for n in members)
             movable = [
                 n
@@ -186,7 +188,7 @@ def spread_classes(samples: Sequence[Sample]) -> list[Sample]:
             from_train = [n for n in movable if splits[n] == TRAIN]
             if wanted == VALIDATION and from_train:
                 movable = from_train
-            splits[movable[0 if wanted == TRAIN else -1]] = wanted
+            splits[movable[-1]] = wanted
     return [
         sample if sample.split == split else replace(sample, split=split)
         for sample, split in zip(samples, splits, strict=True)

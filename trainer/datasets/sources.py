@@ -35,7 +35,7 @@ from trainer.datasets.labelled_files import (
 from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import add_review
-from trainer.datasets.samples import TEST, VALIDATION, LabelledFile, generalise_reason
+from trainer.datasets.samples import TEST, TRAIN, VALIDATION, LabelledFile, generalise_reason
 
 SOURCE_FILE = "source.txt"
 SKIPPED_FILE = "left-out.csv"
@@ -83,9 +83,16 @@ def load_dataset(
             "image for a model of whole photos",
             Abstain.NO_PERSON,
         )
+    unlearnt = _list_missing(data, TRAIN)
+    if unlearnt and len(data.train):
+        logger.warning(
+            "WARNING: no photo of %s in %s is for training, so a model can't learn it: all are "
+            "held out; add photos of it",
+            ", ".join(unlearnt),
+            data.name,
+        )
     for split in (VALIDATION, TEST):
-        present = np.bincount(getattr(data, split).targets, minlength=len(data.labels))
-        missing = [label for label, n in zip(data.labels, present.tolist(), strict=True) if not n]
+        missing = _list_missing(data, split)
         if missing:
             logger.warning(
                 "WARNING: the %s split of %s has no sample of %s; add photos of it",
@@ -187,6 +194,12 @@ def make_framing(
         side=side or default.side,
         channels=3 if rgb else default.channels,
     )
+
+
+def _list_missing(data: Dataset, split: str) -> list[str]:
+    """List the classes without a sample in a split."""
+    present = np.bincount(getattr(data, split).targets, minlength=len(data.labels))
+    return [label for label, n in zip(data.labels, present.tolist(), strict=True) if not n]
 
 
 def _load_by_layout(

@@ -24,14 +24,11 @@ from trainer.datasets.dataset import Pixels, Split, select_samples
 from trainer.evaluation.evaluate import get_thresholds, match_to_model
 from trainer.evaluation.exported_models import PREDICTION_BATCH
 from trainer.evaluation.metrics import (
-    Counts,
     Estimate,
-    Figures,
     Probabilities,
-    estimate_from_counts,
+    estimate_paired_gain,
     estimate_shares,
     estimate_to_json,
-    safe_divide,
 )
 from trainer.evaluation.selective import decide_all
 
@@ -81,7 +78,8 @@ class CorruptedMetrics:
     Attributes:
         name: the corruption.
         accuracy: share of right answers.
-        change: its difference from the accuracy without a corruption, on the same samples.
+        change: its difference from the accuracy without a corruption, on the same samples, with
+            the score interval of paired answers.
         ok: share of samples that get a label with status ``ok``.
         right: share of right labels among these; NaN if there are none.
     """
@@ -177,9 +175,13 @@ def measure_corruptions(
         before = right if before is None else before
         made = decide_all(answers, labels, thresholds)
         ok = made.outcome < len(labels)
-        counts = np.zeros((2, 2), dtype=np.int64)
-        np.add.at(counts, (before.astype(int), right.astype(int)), 1)
-        (change,) = estimate_from_counts(_compute_change, counts)
+        change = (
+            Estimate(0.0, 0.0, 0.0)
+            if corruption is unchanged
+            else estimate_paired_gain(
+                int((right & ~before).sum()), int((before & ~right).sum()), len(part)
+            )
+        )
         answered = int(ok.sum())
         accuracy, sure, right_of_sure = estimate_shares(
             np.array([right.sum(), answered, (ok & (made.label == targets)).sum()]),
@@ -204,11 +206,6 @@ def corruptions_to_json(found: CorruptionMetrics) -> dict[str, Any]:
             for row in found.rows
         },
     }
-
-
-def _compute_change(counts: Counts) -> Figures:
-    """Compute the change of accuracy; ``counts``: int64 [..., right before, right now]."""
-    return safe_divide(counts[..., 0, 1] - counts[..., 1, 0], counts.sum((-2, -1)))
 
 
 def _expose(stops: float) -> Change:

@@ -56,7 +56,8 @@ class Evaluation:
         macro_f1: mean F1.
         recall: one share per label.
         confusion: samples by true label (rows) and answer (columns).
-        calibration_error: expected calibration error, 0 to 1, without the bias of few samples.
+        calibration_error: expected calibration error, 0 to 1, without the bias of few samples; NaN
+            for fewer than ``MIN_CALIBRATION_SAMPLES``.
         log_loss: in nats.
         reliability: the reliability diagram.
         selective: metrics of the decisions of a model with abstain outputs.

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from batch.errors import BatchLabelError, UsageError
+from trainer.evaluation.calibration_error import MIN_CALIBRATION_SAMPLES
 from trainer.evaluation.metrics import Estimate, non_inferiority_test, sign_test
 
 # Significance level of the one-sided sign test; 5 % for both sides together.
@@ -80,7 +81,8 @@ class Comparison:
         classes: the same for each label, if each sample of it gets its likeliest label.
         accuracy: gain in balanced accuracy, for information. For models with abstain outputs: over
             the samples with a label, if each gets its likeliest label.
-        calibration: growth of the expected calibration error.
+        calibration: growth of the expected calibration error; NaN if the samples are too few to
+            measure it.
         risk: growth of the share of wrong labels among those that count; None for models without
             abstain outputs.
         coverage: gain in coverage, as a mean over the labels; None for models without abstain
@@ -147,22 +149,14 @@ def judge_comparison(comparison: Comparison, require: Requirement) -> list[Check
 
     Better means that a sign test shows a gain in accuracy. As good means that a test shows a loss
     of less than ``ACCURACY_MARGIN``. In both cases a test must show for each class of at least
-    ``MIN_CLASS_SAMPLES`` samples that it loses less than ``class_margin``. The calibration error
-    must not grow by more than ``CALIBRATION_MARGIN`` beyond sampling error, the risk must not grow
-    and the coverage must not fall beyond sampling error: a model that never answers has no risk.
+    ``MIN_CLASS_SAMPLES`` samples that it loses less than ``class_margin``. From
+    ``MIN_CALIBRATION_SAMPLES`` samples on, the calibration error must not grow by more than
+    ``CALIBRATION_MARGIN`` beyond sampling error. The risk must not grow and the coverage must not
+    fall beyond sampling error: a model that never answers has no risk.
     """
     checks = [_judge_accuracy(comparison.labelled, require)]
     checks += [_judge_class(counts) for counts in comparison.classes]
-    checks.append(
-        _judge_interval(
-            "calibration error",
-            comparison.calibration,
-            f"interval not above {CALIBRATION_MARGIN:+g}",
-            comparison.calibration.low > CALIBRATION_MARGIN,
-            "is worse calibrated: its calibration error grew by",
-            "the current model stays; export it with more validation data",
-        )
-    )
+    checks.append(_judge_calibration(comparison.calibration))
     if comparison.risk:
         checks.append(
             _judge_interval(
@@ -321,6 +315,21 @@ def _judge_class(counts: PairedCounts) -> Check:
     limit = f"above -{margin:.1%}, p <= {CLASS_LEVEL:g}"
     failed = p > CLASS_LEVEL
     return Check(name, counts, counts.gain, limit, f"{p:.2g}", problem if failed else "")
+
+
+def _judge_calibration(growth: Estimate) -> Check:
+    name = "calibration error"
+    if math.isnan(growth.value):
+        limit = f"fewer than {MIN_CALIBRATION_SAMPLES} samples"
+        return Check(name, None, growth.value, limit)
+    return _judge_interval(
+        name,
+        growth,
+        f"interval not above {CALIBRATION_MARGIN:+g}",
+        growth.low > CALIBRATION_MARGIN,
+        "is worse calibrated: its calibration error grew by",
+        "the current model stays; export it with more validation data",
+    )
 
 
 def _judge_interval(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ BINS = 15
 RESAMPLES = 2000
 SEED = 1
 INTERVAL_QUANTILES = (0.025, 0.975)
+# Width at which the search for an end of a score interval stops.
+GAIN_PRECISION = 1e-9
 
 Counts = npt.NDArray[np.int64]
 Figures = npt.NDArray[np.float64]
@@ -259,17 +262,55 @@ def non_inferiority_test(wins: int, losses: int, samples: int, margin: float) ->
 
     if not samples:
         return 1.0
-    # The estimate of the share of losses, if the accuracy fell by just the margin: the root of
-    # a q^2 + b q + c.
+    return float(norm.sf(_score_loss(wins, losses, samples, margin)))
+
+
+def estimate_paired_gain(wins: int, losses: int, samples: int) -> Estimate:
+    """Estimate the change of accuracy of paired answers, -1 to 1, with Tango's score interval.
+
+    It has the changes that the test of ``non_inferiority_test`` does not reject at 2.5 % in either
+    direction. If no answer differs, a bootstrap would conclude that none can; this one does not.
+
+    Args:
+        wins: samples that only the new answers get right.
+        losses: samples that only the old answers get right.
+        samples: all samples.
+
+    Returns:
+        The estimate; NaN without samples.
+    """
+    if not samples:
+        return NO_ESTIMATE
+    low = _find_least_gain(wins, losses, samples)
+    # The other end is that of the old answers, compared with the new ones.
+    return Estimate((wins - losses) / samples, low, 0.0 - _find_least_gain(losses, wins, samples))
+
+
+def _find_least_gain(wins: int, losses: int, samples: int) -> float:
+    """Find the least gain that a one-sided score test does not reject at 2.5 %, by bisection."""
+    deviations = NormalDist().inv_cdf(INTERVAL_QUANTILES[1])
+    rejected, possible = -1.0, (wins - losses) / samples
+    while possible - rejected > GAIN_PRECISION:
+        gain = (rejected + possible) / 2
+        if _score_loss(wins, losses, samples, -gain) > deviations:
+            rejected = gain
+        else:
+            possible = gain
+    return rejected
+
+
+def _score_loss(wins: int, losses: int, samples: int, loss: float) -> float:
+    """Return the score of the hypothesis that the accuracy fell by ``loss``, -1 to 1."""
+    # The estimate of the share of losses under it: the root of a q^2 + b q + c.
     a = 2 * samples
-    b = (2 * samples - wins + losses) * -margin - wins - losses
-    c = losses * margin * (1 + margin)
+    b = (2 * samples - wins + losses) * -loss - wins - losses
+    c = losses * loss * (1 + loss)
     share = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
-    deviation = math.sqrt(samples * (2 * share - margin * (1 + margin)))
-    distance = wins - losses + samples * margin
+    deviation = math.sqrt(max(0.0, samples * (2 * share - loss * (1 + loss))))
+    distance = wins - losses + samples * loss
     if not deviation:
-        return 0.0 if distance > 0 else 1.0
-    return float(norm.sf(distance / deviation))
+        return math.inf if distance > 0 else -math.inf
+    return distance / deviation
 
 
 def _estimate_percentiles(value: float, resampled: Figures) -> Estimate:

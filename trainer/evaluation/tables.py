@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from batch.path_text import printable_text
+from trainer.evaluation.calibration_error import MIN_CALIBRATION_SAMPLES
 from trainer.evaluation.corruptions import CorruptionMetrics
 from trainer.evaluation.end_to_end import EndToEndEvaluation
 from trainer.evaluation.evaluate import Evaluation
@@ -27,6 +28,8 @@ MAX_KIND_CHARACTERS = 60  # of a kind's name
 # Metrics on fewer samples of a class get a note. Of 30 right answers in 30, the share of wrong ones
 # may still be a tenth (Clopper and Pearson, one-sided 95 %).
 MIN_SAMPLES = 30
+# Instead of a calibration error.
+NOT_MEASURED = f"not measured: fewer than {MIN_CALIBRATION_SAMPLES} samples"
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
@@ -47,7 +50,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
             )
             if count
         ),
-        ("calibration error", format_interval(evaluation.calibration_error)),
+        ("calibration error", _calibration_text(evaluation.calibration_error, format_interval)),
         ("log loss", f"{evaluation.log_loss:.4f}"),
     ]
     text = f"{format_columns(rows)}\n\n{_format_confusion(evaluation)}"
@@ -117,7 +120,7 @@ def describe_corrupted(found: CorruptionMetrics) -> str:
     drawn = "" if found.samples == found.of else f", drawn from {found.of:,}"
     return (
         f"{found.samples:,} samples{drawn}, corrupted at the size of the model's input; 95 % "
-        "intervals, those of the change by a paired bootstrap."
+        "intervals, those of the change by a score test of paired answers."
     )
 
 
@@ -179,7 +182,8 @@ def format_end_to_end(found: EndToEndEvaluation) -> str:
 
 def format_comparison(comparison: Comparison) -> str:
     """Format a candidate's differences from the current model."""
-    rows = [("growth of calibration error", format_difference(comparison.calibration))]
+    growth = _calibration_text(comparison.calibration, format_difference)
+    rows = [("growth of calibration error", growth)]
     if comparison.risk and comparison.coverage:
         rows.append(("growth of the risk of labels that count", format_difference(comparison.risk)))
         rows.append(
@@ -263,6 +267,10 @@ def format_interval(estimate: Estimate) -> str:
 def format_difference(estimate: Estimate) -> str:
     """Format a difference with its sign and 95 % interval."""
     return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
+
+
+def _calibration_text(estimate: Estimate, write: Callable[[Estimate], str]) -> str:
+    return NOT_MEASURED if math.isnan(estimate.value) else write(estimate)
 
 
 def _percent_text(estimate: Estimate) -> str:

@@ -94,7 +94,8 @@ class ExportedModel:
         validation: number of samples used to choose calibration and thresholds.
         calibration: the temperature and the correction for class shares.
         chosen: the thresholds and their results on those samples.
-        uncalibrated: calibration error of ``test`` without the temperature.
+        uncalibrated: calibration error of ``test`` without the temperature; NaN for too few
+            samples.
         weights: how weights are stored.
         mirrored: whether every picture is also run mirrored.
         difference: largest difference between PyTorch and ONNX Runtime, with float weights.

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from batch.records import Abstain
 from trainer.datasets.dataset import Dataset
 from trainer.evaluation.calibration import PRIOR_SPREAD
+from trainer.evaluation.calibration_error import MIN_CALIBRATION_SAMPLES
 from trainer.evaluation.corruptions import CorruptionMetrics
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Estimate
@@ -197,13 +198,21 @@ def _calibration(exported: ExportedModel) -> str:
             f"From each logit {calibration.prior_correction:g} times the logarithm of the class's "
             f"share in training is subtracted, so that rare classes are found more often. "
         )
+    measured = (
+        f"Without it the expected calibration error is {_interval_text(exported.uncalibrated)}, "
+        f"with it {_interval_text(test.calibration_error)}, on the {test.samples:,} samples of the "
+        f"results and without the bias of the plain estimate"
+    )
+    if math.isnan(test.calibration_error.value):
+        measured = (
+            f"The expected calibration error is not measured: the results have fewer than "
+            f"{MIN_CALIBRATION_SAMPLES} samples"
+        )
     return (
         f"## Confidence\n\n{corrected}The logits are divided by a temperature of "
         f"{calibration.temperature:g}, fitted on {exported.validation:,} held-out samples with a "
-        f"normal prior on its logarithm (mean 0, standard deviation {PRIOR_SPREAD:g}). Without it "
-        f"the expected calibration error is {_interval_text(exported.uncalibrated)}, with it "
-        f"{_interval_text(test.calibration_error)}, on the {test.samples:,} samples of the results "
-        f"and without the bias of the plain estimate; the log loss is {test.log_loss:.4f} nats."
+        f"normal prior on its logarithm (mean 0, standard deviation {PRIOR_SPREAD:g}). "
+        f"{measured}; the log loss is {test.log_loss:.4f} nats."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -87,7 +88,8 @@ class Metrics:
 
     Attributes:
         accuracy: right answers of all.
-        calibration_error: expected calibration error, with its 95 % interval.
+        calibration_error: expected calibration error, with its 95 % interval; None if the
+            samples are too few to measure it.
         recalls: right answers of each class.
         confusion: samples by true class (rows) and answer (columns); empty if there are too many
             classes.
@@ -96,7 +98,7 @@ class Metrics:
     """
 
     accuracy: CountedShare
-    calibration_error: Estimate
+    calibration_error: Estimate | None
     recalls: Sequence[CountedShare]
     confusion: Sequence[Sequence[int]]
     confusions: Sequence[tuple[str, str, int]]
@@ -156,7 +158,9 @@ def measure(held: MeasuredAnswers, labels: tuple[str, ...]) -> Metrics:
     places = zip(*np.unravel_index(order, wrong.shape), strict=True)
     return Metrics(
         accuracy=_make_share("accuracy", int(right.sum()), len(measured)),
-        calibration_error=found.calibration_error,
+        calibration_error=(
+            None if math.isnan(found.calibration_error.value) else found.calibration_error
+        ),
         recalls=[
             _make_share(label, int(right[n]), int(counts[n].sum()))
             for n, label in enumerate(labels)

@@ -83,6 +83,19 @@ def test_all_faces_and_copies_of_a_photo_are_in_the_sample() -> None:
     assert find_sample(rows, {0, 1}, is_complete=True, size=1) == [0, 1, 2, 3]
 
 
+def test_the_copies_of_a_photo_count_once() -> None:
+    copies = [make_row(COUNT + n, b"\xff" * 32) for n in range(60)]
+    sample = find_sample([*ROWS, *copies], (), is_complete=True)
+    assert set(sample) >= set(range(COUNT, COUNT + 60))
+    assert {index for index in sample if index < COUNT} == set(
+        find_sample(ROWS, (), is_complete=True, size=49)
+    )
+    # A photo counts as long as one of its faces is not reviewed.
+    both, other = b"\xff" * 32, b"\xfe" * 32
+    rows = [make_row(n, digest) for n, digest in enumerate([both, both, other])]
+    assert find_sample(rows, {0}, is_complete=True, size=1) == [0, 1]
+
+
 def test_photos_that_can_not_be_seen_are_not_in_the_sample() -> None:
     digest = b"\xff" * 32
     gone = SavedRow("1.jpg", "ok", "happy", 0.6, missing=True)

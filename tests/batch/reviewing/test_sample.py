@@ -27,6 +27,18 @@ def test_the_interval_is_wilson_s(right: int, count: int) -> None:
     )
 
 
+def test_rounding_moves_no_end_of_the_interval_beyond_the_share() -> None:
+    for count in range(1, 200):
+        assert compute_share_interval(0.0, count)[0] == 0
+        assert compute_share_interval(1.0, count)[1] == 1
+        for right in range(count + 1):
+            low, high = compute_share_interval(right / count, count)
+            assert 0 <= low <= right / count <= high <= 1
+    found = measure_sample(make_lines(0, 9))
+    assert found is not None
+    assert found.describe() == "0 of 9 right: 0.0 % (0.0 % to 29.9 %)"
+
+
 def test_only_answers_of_the_sample_measure_the_model() -> None:
     others = [replace(line, is_random=False) for line in make_lines(0, 30)]
     found = measure_sample([*make_lines(46, 4), *others])

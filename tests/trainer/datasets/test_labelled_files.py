@@ -16,6 +16,7 @@ from PIL import Image
 from batch.errors import InputError
 from batch.models.ensemble import load_ensemble
 from batch.options import Device, Options, Provider
+from batch.reading.held_out import is_held_out
 from batch.records import Photo, Region
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
@@ -429,6 +430,14 @@ def test_an_added_photo_moves_few_others_and_none_of_training_to_the_test() -> N
     assert sum(moved) / len(moved) < 0.15
     large = make_samples(400, 1)
     assert spread_classes(large) == large
+
+
+def test_photos_held_out_by_their_digest_never_move_to_training() -> None:
+    for seed in range(300):
+        samples = [s for s in make_samples(80, seed) if s.label or is_held_out(s.digest)]
+        spread = spread_classes(samples)
+        assert not [s for s in spread if s.split == "train" and is_held_out(s.digest)]
+        assert (0, "train") not in list_cells(spread), "the class has only held-out photos"
 
 
 def test_given_splits_and_groups_do_not_move() -> None:

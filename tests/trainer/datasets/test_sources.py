@@ -174,3 +174,18 @@ def test_a_class_without_test_samples_is_a_warning(
     load_dataset(table, Framing(side=24))
     assert "WARNING: the test split of photos has no sample of sad; add photos of it" in caplog.text
     assert "validation split" not in caplog.text
+    assert "is for training" not in caplog.text
+
+
+def test_a_class_without_training_samples_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"happy/{n:03}.png,happy,{split}" for n, split in enumerate(SPLIT_NAMES)]
+    rows += [f"sad/{n:03}.png,sad,{split}" for n, split in enumerate(SPLIT_NAMES[1:])]
+    table = write_folders(tmp_path, 4) / "photos.csv"
+    table.write_text("\n".join(("path,label,split", *rows)))
+    load_dataset(table, Framing(side=24))
+    assert (
+        "WARNING: no photo of sad in photos is for training, so a model can't learn it: all are "
+        "held out; add photos of it"
+    ) in caplog.text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from trainer.evaluation.calibration_error import (
     estimate_calibration_error,
@@ -14,7 +16,6 @@ from trainer.evaluation.calibration_error import (
 from trainer.evaluation.gate_checks import CALIBRATION_MARGIN
 from trainer.evaluation.metrics import (
     BINS,
-    Estimate,
     Figures,
     Probabilities,
     Targets,
@@ -91,20 +92,67 @@ def test_many_samples_give_the_error_itself() -> None:
     assert plain_error(*drawn) == pytest.approx(found.value, abs=0.001)
 
 
-def test_few_and_extreme_answers_have_an_interval() -> None:
-    one = estimate_calibration_error(with_confidence(np.array([0.9])), np.array([0]))
-    assert one.low == 0 <= one.value <= one.high <= 1
-    sure = with_confidence(np.ones(200))
+def make_constant(samples: int, wrong: int, confidence: float) -> tuple[Probabilities, Targets]:
+    """Make answers that all have one confidence, of which so many are wrong."""
+    return (
+        with_confidence(np.full(samples, confidence)),
+        (np.arange(samples) < wrong).astype(np.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "confidence", "accuracy"),
+    [
+        (100, 0.99, 0.99),
+        (100, 0.99, 0.97),
+        (100, 0.99, 0.95),
+        (100, 0.999, 0.99),
+        (100, 0.95, 0.8),
+        (100, 0.9, 0.99),
+        (1000, 0.99, 0.97),
+        (1000, 0.999, 0.99),
+    ],
+)
+def test_the_interval_contains_the_true_error_of_sure_models(
+    samples: int, confidence: float, accuracy: float
+) -> None:
+    covered = 0.0
+    for wrong in range(samples + 1):
+        share = binom.pmf(wrong, samples, 1 - accuracy)
+        if share > 1e-4:
+            found = estimate_calibration_error(*make_constant(samples, wrong, confidence))
+            error = abs(confidence - accuracy)
+            covered += share * (found.low - 1e-6 <= error <= found.high + 1e-6)
+    assert covered > 0.935
+
+
+def test_fewer_than_100_samples_give_no_estimate() -> None:
+    few, targets = make_constant(99, 5, 0.99)
+    for found in (
+        estimate_calibration_error(few, targets),
+        estimate_calibration_growth(few, few, targets),
+        estimate_calibration_error(few[:0], targets[:0]),
+    ):
+        assert all(map(math.isnan, (found.value, found.low, found.high)))
+
+
+def test_only_right_answers_do_not_exclude_wrong_ones() -> None:
+    for samples in (100, 1000):
+        found = estimate_calibration_error(*make_constant(samples, 0, 0.99))
+        assert found.low < 0.01 - 1e-6 <= found.high
+        sure = estimate_calibration_error(*make_constant(samples, 0, 1.0))
+        assert (sure.value, sure.low) == (0, 0)
+        # Clopper and Pearson's upper end is 1 - 0.025 ** (1 / n): 3.6 % of 100, 0.37 % of 1,000.
+        assert sure.high == pytest.approx(1 - 0.025 ** (1 / samples), rel=0.15)
     targets = np.zeros(200, np.int64)
-    assert estimate_calibration_error(sure, targets) == Estimate(0.0, 0.0, 0.0)
     targets[:10] = 1  # 5 % of the certain answers are wrong
-    found = estimate_calibration_error(sure, targets)
+    found = estimate_calibration_error(with_confidence(np.ones(200)), targets)
     assert 0.02 < found.low < found.value < found.high < 0.1
     assert found.value == pytest.approx(0.05, abs=0.005)
 
 
 def test_the_same_answers_have_the_same_interval() -> None:
-    drawn = draw(np.random.default_rng(14), 50, lower)
+    drawn = draw(np.random.default_rng(14), 150, lower)
     assert estimate_calibration_error(*drawn) == estimate_calibration_error(*drawn)
 
 

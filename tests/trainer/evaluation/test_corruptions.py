@@ -158,9 +158,21 @@ def test_the_change_is_paired_by_sample() -> None:
     part = make_grey_split(levels, [n % 2 == 0 for n in range(len(levels))])
     rows = measure_corruptions(classify_by_mean, part, LABELS, THRESHOLDS).rows
     blurred = next(row for row in rows if row.name.startswith("blur"))
-    # No answer changes, so the change is certain, and the accuracy of half is not.
-    assert (blurred.change.low, blurred.change.high) == (0, 0)
+    # No answer changes, so the change is known better than the accuracy of half.
+    assert blurred.change.value == 0
+    assert -0.01 < blurred.change.low < 0 < blurred.change.high < 0.01
     assert blurred.accuracy.low < 0.47 < 0.53 < blurred.accuracy.high
+
+
+def test_a_change_on_few_samples_has_a_wide_interval() -> None:
+    part = make_grey_split([188, 188, 71], [True, True, False])
+    rows = {r.name: r for r in measure_corruptions(classify_by_mean, part, LABELS, THRESHOLDS).rows}
+    same, worse = rows["brighter by 1 stop"].change, rows["darker by 2 stops"].change
+    assert same.value == 0
+    assert same.low < -0.5
+    assert same.high > 0.5
+    assert worse.low < worse.value == -2 / 3
+    assert worse.high > 0
 
 
 def test_without_a_label_that_counts_there_is_no_share_of_right_ones() -> None:

@@ -160,6 +160,8 @@ def test_a_class_without_samples_is_null_in_json_and_no_row_in_the_table() -> No
     rows = [line.split() for line in lines]
     assert ["a", "2", "0", "0"] in rows
     assert ["samples", "3"] in rows
+    assert json.loads(text)["calibration_error"] is None
+    assert ["calibration", *"error not measured: fewer than 100 samples".split()] in rows
     assert not [row for row in rows if row[:1] == ["never"]]
     table = lines.index(next(line for line in lines if line.startswith("true / answer")))
     assert len({len(line) for line in lines[table : table + 3]}) == 1

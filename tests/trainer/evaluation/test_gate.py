@@ -39,6 +39,7 @@ from trainer.evaluation.gate_checks import (
 )
 from trainer.evaluation.metrics import Estimate, Probabilities, Targets
 from trainer.evaluation.selective import Decisions
+from trainer.evaluation.tables import format_checks, format_comparison
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.exporting.publish_model import publish_model
 
@@ -134,6 +135,19 @@ def test_a_class_of_fewer_than_50_samples_is_listed_but_not_judged() -> None:
     fifty = replace(comparison, classes=(comparison.classes[0], PairedCounts("fear", 50, 0, 8)))
     with pytest.raises(CandidateRejected, match=r"may be worse for fear: of 50 .* loss of 14\.1%"):
         check_comparison(fifty, Requirement.BETTER, HERE)
+
+
+def test_calibration_is_not_judged_on_fewer_than_100_samples() -> None:
+    boaster, modest = (right_about(0.7, 1, confidence) for confidence in (0.999, 0.7))
+    for samples, result in ((99, "not judged"), (100, "failed")):
+        few = compare_predictions(boaster[:samples], modest[:samples], TARGETS[:samples], LABELS)
+        (check,) = (c for c in judge_comparison(few, Requirement.AS_GOOD) if "calib" in c.name)
+        assert check.result == result
+        assert ("not measured: fewer than 100 samples" in format_comparison(few)) == (
+            result == "not judged"
+        )
+    assert "calibration error" in format_checks([check])
+    assert "nan" not in format_checks(judge_comparison(few, Requirement.AS_GOOD))
 
 
 def test_a_paired_bootstrap_finds_a_gain_that_separate_intervals_miss() -> None:

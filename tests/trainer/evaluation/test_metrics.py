@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,10 @@ from trainer.evaluation.metrics import (
     calibration_error,
     calibration_gaps,
     confusion_matrix,
+    estimate_paired_gain,
     log_loss,
     macro_f1,
+    non_inferiority_test,
     recall,
     reliability,
 )
@@ -72,3 +76,41 @@ def test_log_loss_by_hand_and_never_infinite() -> None:
         (-np.log(0.5) - np.log(0.75)) / 2
     )
     assert np.isfinite(log_loss(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1])))
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "samples"), [(0, 0, 3), (0, 1, 1), (1, 0, 1), (2, 9, 50), (60, 40, 1000)]
+)
+def test_the_interval_of_paired_answers_has_what_the_score_test_does_not_reject(
+    wins: int, losses: int, samples: int
+) -> None:
+    found = estimate_paired_gain(wins, losses, samples)
+    mirrored = estimate_paired_gain(losses, wins, samples)
+    assert found.value == (wins - losses) / samples
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert found.high - found.low > 0.02
+    assert (-mirrored.high, -mirrored.low) == pytest.approx((found.low, found.high))
+    if -1 < found.low < 0:
+        p = non_inferiority_test(wins, losses, samples, -found.low)
+        assert p == pytest.approx(0.025, abs=1e-4)
+
+
+def test_the_interval_of_paired_answers_is_tango_s() -> None:
+    # Without differing answers both ends are z^2 / (n + z^2).
+    found = estimate_paired_gain(0, 0, 44)
+    assert (found.low, found.high) == pytest.approx((-0.0803, 0.0803), abs=1e-4)
+    assert math.isnan(estimate_paired_gain(0, 0, 0).value)
+
+
+@pytest.mark.parametrize("samples", [20, 100])
+@pytest.mark.parametrize(("win", "loss"), [(0.01, 0.01), (0.05, 0.2), (0.0, 0.03)])
+def test_the_interval_of_paired_answers_contains_the_true_gain(
+    samples: int, win: float, loss: float
+) -> None:
+    drawn = np.random.default_rng(3).multinomial(samples, (win, loss, 1 - win - loss), 500)
+    ends = {
+        pair: estimate_paired_gain(*pair, samples)
+        for pair in {(int(w), int(x)) for w, x, _ in drawn}
+    }
+    found = [ends[int(w), int(x)] for w, x, _ in drawn]
+    assert np.mean([each.low <= win - loss <= each.high for each in found]) > 0.92

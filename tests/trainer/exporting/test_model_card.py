@@ -10,6 +10,7 @@ from tests.support.trainer_data import (
     tiny_export,
     tiny_training,
 )
+from trainer.evaluation.metrics import Estimate
 from trainer.exporting.card_metadata import split_card
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.exporting.model_card import write_card
@@ -29,7 +30,7 @@ def test_the_card_matches_the_metadata() -> None:
         data.fingerprint,
         f"{test.accuracy.value:.1%} ({test.accuracy.low:.1%} to {test.accuracy.high:.1%})",
         exported.speed.processor,
-        f"calibration error is {exported.uncalibrated.value:.1%} (",
+        "calibration error is not measured: the results have fewer than 100 samples; the log loss",
         f"temperature of {exported.calibration.temperature:g}",
         "mean 0, standard deviation 0.5",
         f"below {exported.spec.unsure_below:g} is unsure",
@@ -42,6 +43,16 @@ def test_the_card_matches_the_metadata() -> None:
     for label, row in zip(test.labels, test.confusion, strict=True):
         assert f"| {label} | {' | '.join(map(str, row))} |" in text
     assert "Warning" not in text
+
+
+def test_the_card_has_the_calibration_error_of_enough_samples() -> None:
+    exported = tiny_export()
+    test = replace(exported.test, calibration_error=Estimate(0.01, 0.0, 0.05))
+    measured = replace(exported, test=test, uncalibrated=Estimate(0.03, 0.01, 0.07))
+    assert (
+        "Without it the expected calibration error is 3.0% (1.0% to 7.0%), with it 1.0% (0.0% to "
+        "5.0%), on"
+    ) in write_card(measured, tiny_training(), drawn_dataset())
 
 
 def test_the_card_of_a_model_that_abstains_has_metrics_of_its_decisions() -> None:

@@ -19,6 +19,7 @@ from tests.support.trainer_data import CONFIG, SIDE, drawn_dataset, write_folder
 from trainer.datasets.dataset import Dataset, Framing, Split
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
 from trainer.datasets.labelled_files import load_folders
+from trainer.evaluation.calibration_error import MIN_CALIBRATION_SAMPLES
 from trainer.page.make import PAGE_FILE, PROBLEMS_FILE, make_training_page
 from trainer.training.config import Config
 from trainer.training.cross_validation import cross_validate
@@ -212,6 +213,7 @@ def test_a_training_on_all_samples_has_the_figures_of_its_cross_validation(tmp_p
     pool = data.get_split("all")
     certain = int(pool.certain.sum())
     assert f"{certain} samples, cross-validated" in text
+    assert "% calibration error, " in text
     right = int(((answers.logits.argmax(1) == answers.targets) & pool.certain).sum())
     assert f"{100 * right / certain:.1f} % right" in text
     assert "of which was not trained on the samples it judges" in text or "too seldom" in text
@@ -226,6 +228,8 @@ def test_without_test_samples_the_validation_samples_are_measured_uncalibrated(
     assert f"{int(data.validation.certain.sum())} validation samples" in text
     assert "There is no test sample" in text
     assert "The logits are not calibrated" in text
+    assert len(data.validation) < MIN_CALIBRATION_SAMPLES
+    assert "calibration error" not in text, "so few samples can't measure it"
 
 
 def test_files_of_the_user_are_not_replaced(tmp_path: Path) -> None:
