@@ -288,8 +288,10 @@ def test_an_export_under_a_used_name_waits_for_the_gate(
     assert mine.read_bytes() == better
     assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "mine.md", "mine.onnx"]
     assert (folder / "SHA256SUMS").read_text().count("\n") == 1
-    # The same model again is not better: it stays a candidate.
-    assert trainer(*export).exit_code == 0
+    assert f"The model is unchanged: {mine}" in trainer(*export).stdout
+    assert not candidate.exists()
+    # The same network again is not better: it stays a candidate.
+    assert trainer(*export, "--model-version", "2").exit_code == 0
     refused = trainer("gate", "mine", *run)
     assert refused.exit_code == 1
     assert re.search(r"^accuracy +\d+ +0 +0 +\+0\.0000 +gain, p <= 0\.025 +1 +failed$",
