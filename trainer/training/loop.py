@@ -30,6 +30,7 @@ from trainer.training.batches import (
     to_tensor,
 )
 from trainer.training.checkpoint import (
+    CHECKPOINT_FILE,
     BestEpoch,
     TrainingState,
     load_trained_network,
@@ -115,7 +116,7 @@ def train(
     torch.manual_seed(config.seed)
     network = build_network(config, len(data.labels), data.framing.channels)
     initialise_network(network, config.init)
-    if config.probe:
+    if config.probe and not (run / CHECKPOINT_FILE).exists():  # which has the fitted classifier
         fit_probe(network, samples, config.probe)
     freeze_layers(network, config.trainable)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
