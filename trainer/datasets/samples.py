@@ -224,7 +224,7 @@ def read_samples(
     Returns:
         The samples, and the files that can't be used with the reason.
     """
-    crop_photo = _make_cropper(framing)
+    crop_photo = make_cropper(framing)
     rows = allocate_pixels((len(files), framing.side, framing.side, framing.channels))
     crops: list[Crop | str] = [""] * len(files)
 
@@ -290,7 +290,8 @@ def _make_sample(file: LabelledFile, digest: str, pixels: Pixels) -> Sample:
     )
 
 
-def _make_cropper(framing: Framing) -> Cropper:
+def make_cropper(framing: Framing) -> Cropper:
+    """Make the function that turns a photo into the pixels of a sample; None without a face."""
     side, channels = framing.side, framing.channels
     if framing.region is Region.IMAGE:
         return lambda photo: resize_photo(photo, side, side, channels, framing.resize)

@@ -12,18 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from batch.records import Abstain, Failure
-from batch.vision.crop import crop, resize_photo
+from batch.records import Abstain, Failure, Region
 from batch.vision.decode import decode_bytes
-from batch.vision.faces import Detector
 from batch.vision.read_file import read_file
-from trainer.datasets.dataset import Groups, Pixels
+from trainer.datasets.dataset import Framing, Groups, Pixels
 from trainer.datasets.duplicates import (
     compute_perceptual_hash,
     group_near_duplicates,
     merge_groups,
 )
-from trainer.datasets.samples import MAX_FACE_CROP_SIDE, LabelledFile
+from trainer.datasets.samples import MAX_FACE_CROP_SIDE, Cropper, LabelledFile, make_cropper
 from trainer.evaluation.out_of_fold import assign_folds
 from trainer.training.config import Config
 from trainer.training.defaults import (
@@ -46,6 +44,7 @@ from trainer.training.probe import compute_channel_means, fit_classifier, standa
 MAX_PHOTOS = 200
 FOLDS = 5
 SEED = 1
+PHOTO_FRAMING = Framing(Region.IMAGE, side=PHOTO_SIDE, channels=3)
 # The smaller of the two EfficientNets tells the regions apart as well as the larger one.
 SURVEY_NETWORK: Final = "efficientnet-lite0"
 
@@ -86,8 +85,8 @@ def survey_photos(classes: Sequence[str], files: Sequence[LabelledFile]) -> Phot
     if Abstain.NO_PERSON in classes:
         return PhotoSurvey(0, 0, has_no_person=True)
     with ThreadPoolExecutor() as pool:
-        detector = Detector()
-        seen = pool.map(lambda file: _look_at(file, detector), _choose_files(files))
+        crop_face, resize = make_cropper(FACE_FRAMING), make_cropper(PHOTO_FRAMING)
+        seen = pool.map(lambda file: _look_at(file, crop_face, resize), _choose_files(files))
         found = [photo for photo in seen if photo is not None]
     targets = np.array([photo.label for photo in found], np.int64)
     has_face = np.array([photo.face is not None for photo in found], np.bool_)
@@ -137,22 +136,16 @@ def _size_order(file: LabelledFile) -> tuple[str, str]:
     return hashlib.sha256(str(size).encode()).hexdigest(), file.name
 
 
-def _look_at(file: LabelledFile, detector: Detector) -> _SurveyedPhoto | None:
+def _look_at(file: LabelledFile, crop_face: Cropper, resize: Cropper) -> _SurveyedPhoto | None:
     """Read a photo and find its largest face; None if it can't be read."""
     data = read_file(file.path)
     photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
     if isinstance(photo, Failure):
         return None
-    side, channels = FACE_FRAMING.side, FACE_FRAMING.channels
+    whole = resize(photo)
+    assert whole is not None, "only a face can be missing"
     is_face_crop = max(photo.width, photo.height) <= MAX_FACE_CROP_SIDE
-    face = None
-    if is_face_crop:
-        face = resize_photo(photo, side, side, channels, FACE_FRAMING.resize)
-    else:
-        for box in detector.detect(photo)[:1]:
-            face = crop(photo, box, FACE_FRAMING.margin, side, side, channels, FACE_FRAMING.resize)
-    whole = resize_photo(photo, PHOTO_SIDE, PHOTO_SIDE, 3, FACE_FRAMING.resize)
-    return _SurveyedPhoto(file.label, whole, face, is_face_crop, file.group)
+    return _SurveyedPhoto(file.label, whole, crop_face(photo), is_face_crop, file.group)
 
 
 def _cross_validate_probe(
