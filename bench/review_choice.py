@@ -6,11 +6,11 @@ PEOPLE has a sub-folder of photos for each of two labels. As in ``bench.loop``, 
 is trained on one part of the photos and labels the second, the incoming photos. Some of these are
 chosen by each rule and added to the training data with the labels of their folders, and the model
 is evaluated on the third part. The settings are those of ``bench.loop``, and two more: incoming
-photos of which a part is of a new kind (no face), and incoming photos of which three in ten come
+photos with a part of a new kind (no face), and incoming photos with three in ten
 in series of four similar shots. With two labels, the margin orders photos as the confidence does.
 
 Tables state the accuracy, its difference to that of random photos, and the share of wrong answers
-among the reviewed photos, of which those of one series count once. Intervals are 95 % bootstrap
+among the reviewed photos; photos of one series count once. Intervals are 95 % bootstrap
 intervals over the evaluated photos.
 """
 
@@ -193,7 +193,7 @@ def choose_spread(order: Targets, places: Floats, count: int) -> Targets:
 
 
 def choose_distinct(order: Targets, places: Floats, count: int) -> Targets:
-    """Choose the first photos that are no near duplicates of each other; then the skipped ones."""
+    """Choose the first photos that are not near duplicates of each other; then the skipped ones."""
     chosen: list[int] = []
     skipped: list[int] = []
     for one in order:

@@ -94,7 +94,7 @@ function answerLine(report, row) {
   return line;
 }
 
-// In the list, where there is no picture to press, the name opens the enlarged photo.
+// The list has no pictures to press, so there the name opens the enlarged photo.
 function pathLine(report, row, isCard, open) {
   const name = element("bdi", {}, report.name(row));
   return element(

@@ -35,8 +35,8 @@ def find_sample(
         rows: the rows of the page.
         answered: indices of the rows that are reviewed.
         is_complete: whether these are all rows of the report.
-        size: the number of photos to find of which a row is not reviewed; its copies and faces do
-            not count again.
+        size: the number of photos to find that still have a row to review; all copies and faces
+            of a photo count as one.
 
     Returns:
         Indices of rows, reviewed ones included. All rows of a photo and of its copies are adjacent.

@@ -44,7 +44,7 @@ class SampleAccuracy:
 
 
 def measure_sample(lines: Iterable[ReviewLine]) -> SampleAccuracy | None:
-    """Measure the model by the answers about a random sample; None if there are none."""
+    """Measure the model by the answers about a random sample, or return None without any."""
     sampled = [line for line in lines if line.is_random]
     if not sampled:
         return None

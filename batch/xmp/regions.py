@@ -165,9 +165,9 @@ class Regions:
     def relabel_below(self, root: str, keywords: tuple[str, ...]) -> None:
         """Bring the descriptions of regions up to date, for which only keywords are known.
 
-        A description that is none of the keywords is replaced if there is only one keyword. Else it
-        is not known which face has which: the region is removed, or if it has a name, only the
-        description in it.
+        A description that is not one of the keywords is replaced if there is only one keyword.
+        Else it is not known which face has which: the region is removed, or if it has a name, only
+        the description in it.
 
         Args:
             root: the root of the keywords.
