@@ -30,7 +30,7 @@ from trainer.training.probe import compute_channel_means, fit_classifier, standa
 
 FOLDS = 5
 FURTHER_SHOTS = 3
-SETTINGS = Path("configs/people.toml")
+SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "people.toml"
 FRAMING = Framing(Region.IMAGE, side=160, channels=3)
 
 

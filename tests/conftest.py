@@ -25,6 +25,16 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.fixture(autouse=True)
+def _working_directory() -> Iterator[None]:
+    """Fail a test that leaves the process in another working directory, for the tests after it."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd()
+    os.chdir(before)
+    assert after == before, f"the test left the process in {after}"
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with ferplus.zip, people.zip and photos.zip."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -146,7 +147,8 @@ def test_an_actor_abstains_as_this_machine_does(
 def _label_first_block(config: ActorConfig) -> list[BlockResult]:
     import pyarrow as pa
 
-    return unpack_results(LabelActor(config)(pa.table({"number": [0]})))
+    with contextlib.chdir(Path.cwd()):  # an actor moves its process to the folder of the run
+        return unpack_results(LabelActor(config)(pa.table({"number": [0]})))
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
