@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.reviewing.sample import compute_share_interval
+from batch.share_interval import compute_share_interval
 
 BINS = 15
 RESAMPLES = 2000

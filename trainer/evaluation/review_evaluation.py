@@ -14,7 +14,7 @@ from batch.models.ensemble import load_ensemble
 from batch.models.model import Model
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
-from batch.reviewing.sample import compute_share_interval
+from batch.share_interval import compute_share_interval
 from batch.vision.decide import decide
 from batch.vision.read_file import read_file
 from trainer.datasets.review import Review, Verdict, read_review, select_photo_verdicts

@@ -131,10 +131,10 @@ def build_corruption_rows(
     rows: list[tuple[str, ...]] = [
         (
             row.name,
-            _percent_text(row.accuracy),
+            format_percent(row.accuracy),
             "" if row is found.rows[0] else _points_text(row.change),
             f"{row.ok.value:.1%}",
-            "" if math.isnan(row.right.value) else _percent_text(row.right),
+            "" if math.isnan(row.right.value) else format_percent(row.right),
         )
         for row in found.rows
     ]
@@ -264,6 +264,11 @@ def format_interval(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"
 
 
+def format_percent(estimate: Estimate) -> str:
+    """Format a metric with its 95 % interval, in per cent."""
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+
+
 def format_difference(estimate: Estimate) -> str:
     """Format a difference with its sign and 95 % interval."""
     return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
@@ -271,10 +276,6 @@ def format_difference(estimate: Estimate) -> str:
 
 def _calibration_text(estimate: Estimate, write: Callable[[Estimate], str]) -> str:
     return NOT_MEASURED if math.isnan(estimate.value) else write(estimate)
-
-
-def _percent_text(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
 
 
 def _points_text(estimate: Estimate) -> str:

@@ -14,12 +14,12 @@ from trainer.evaluation.calibration import PRIOR_SPREAD
 from trainer.evaluation.calibration_error import MIN_CALIBRATION_SAMPLES
 from trainer.evaluation.corruptions import CorruptionMetrics
 from trainer.evaluation.evaluate import Evaluation
-from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.selective import SelectiveMetrics
 from trainer.evaluation.tables import (
     build_corruption_rows,
     build_kind_rows,
     describe_corrupted,
+    format_percent,
 )
 from trainer.exporting.agreement import Agreement
 from trainer.exporting.card_metadata import add_metadata, make_metadata
@@ -173,12 +173,12 @@ def _training(trained: TrainedNetwork) -> str:
 def write_results(test: Evaluation, split: str) -> str:
     """Write the section of metrics; ``split`` names the samples that they come from."""
     figures = (
-        ("Accuracy", _interval_text(test.accuracy)),
-        ("Balanced accuracy", _interval_text(test.balanced_accuracy)),
-        ("Macro F1", _interval_text(test.macro_f1)),
+        ("Accuracy", format_percent(test.accuracy)),
+        ("Balanced accuracy", format_percent(test.balanced_accuracy)),
+        ("Macro F1", format_percent(test.macro_f1)),
     )
     counts = [
-        (label, *map(str, row), _interval_text(share))
+        (label, *map(str, row), format_percent(share))
         for label, row, share in zip(test.labels, test.confusion, test.recall, strict=True)
     ]
     return (
@@ -199,8 +199,8 @@ def _calibration(exported: ExportedModel) -> str:
             f"share in training is subtracted, so that rare classes are found more often. "
         )
     measured = (
-        f"Without it the expected calibration error is {_interval_text(exported.uncalibrated)}, "
-        f"with it {_interval_text(test.calibration_error)}, on the {test.samples:,} samples of the "
+        f"Without it the expected calibration error is {format_percent(exported.uncalibrated)}, "
+        f"with it {format_percent(test.calibration_error)}, on the {test.samples:,} samples of the "
         f"results and without the bias of the plain estimate"
     )
     if math.isnan(test.calibration_error.value):
@@ -240,14 +240,14 @@ def _thresholds(exported: ExportedModel) -> str:
 def write_selective_section(found: SelectiveMetrics) -> str:
     """Write the metrics of a model's decisions, with tables by outcome and by kind."""
     figures = [
-        (f"Accuracy, if all {found.labelled:,} with a label get one", _interval_text(found.always)),
-        ("Accuracy of the labels that count", _interval_text(found.accuracy)),
+        (f"Accuracy, if all {found.labelled:,} with a label get one", format_percent(found.always)),
+        ("Accuracy of the labels that count", format_percent(found.accuracy)),
         *(
-            (f"Coverage of {label}", _interval_text(estimate))
+            (f"Coverage of {label}", format_percent(estimate))
             for label, estimate in zip(found.labels, found.coverage, strict=True)
         ),
         *(
-            (f"{name} with a label that counts", _interval_text(estimate))
+            (f"{name} with a label that counts", format_percent(estimate))
             for name, estimate in zip(found.abstain, found.answered, strict=True)
             if not math.isnan(estimate.value)
         ),
@@ -282,10 +282,6 @@ def _corruptions(found: CorruptionMetrics | None) -> str:
         f"## Corrupted photos\n\n{describe_corrupted(found)} `ok` is the share of samples that "
         f"get a label that counts.\n\n{markdown_table(head, rows)}"
     )
-
-
-def _interval_text(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
 
 
 def _setting_text(value: object) -> str:

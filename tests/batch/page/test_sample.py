@@ -13,7 +13,7 @@ from PIL import Image
 from batch.reading.held_out import is_held_out, place_digest
 from batch.reading.reviews import write_review_lines
 from batch.records import Row, Source
-from batch.reviewing.sample import compute_share_interval
+from batch.share_interval import compute_share_interval
 from tests.batch.page.test_nights import (
     LEFT,
     RIGHT,

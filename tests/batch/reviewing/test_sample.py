@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-from scipy.stats import binomtest
-
 from batch.reading.reviews import ReviewLine
 from batch.reviewing.reviews_file import Addition, Reviews
-from batch.reviewing.sample import compute_share_interval, measure_sample
+from batch.reviewing.sample import measure_sample
+from batch.share_interval import compute_share_interval
 
 LINE = ReviewLine("a.jpg", "fa" * 32, None, None, "happy", 0.7, "happy", is_random=True)
 
@@ -19,21 +17,7 @@ def make_lines(right: int, wrong: int) -> list[ReviewLine]:
     return [replace(LINE, sha256=f"{n:064x}", label=label) for n, label in enumerate(labels)]
 
 
-@pytest.mark.parametrize(("right", "count"), [(0, 1), (1, 1), (46, 50), (50, 50), (731, 1000)])
-def test_the_interval_is_wilson_s(right: int, count: int) -> None:
-    expected = binomtest(right, count).proportion_ci(method="wilson")
-    assert compute_share_interval(right / count, count) == pytest.approx(
-        (expected.low, expected.high)
-    )
-
-
-def test_rounding_moves_no_end_of_the_interval_beyond_the_share() -> None:
-    for count in range(1, 200):
-        assert compute_share_interval(0.0, count)[0] == 0
-        assert compute_share_interval(1.0, count)[1] == 1
-        for right in range(count + 1):
-            low, high = compute_share_interval(right / count, count)
-            assert 0 <= low <= right / count <= high <= 1
+def test_a_share_of_none_has_an_interval() -> None:
     found = measure_sample(make_lines(0, 9))
     assert found is not None
     assert found.describe() == "0 of 9 right: 0.0 % (0.0 % to 29.9 %)"
