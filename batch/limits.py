@@ -138,7 +138,7 @@ class RunTimer:
             ends.append((moment, f"the deadline {limits.deadline:%H:%M} was reached"))
         if limits.time_limit is not None:
             moment = (started + timedelta(seconds=limits.time_limit)).astimezone()
-            limit_text = duration_text(limits.time_limit)
+            limit_text = format_duration(limits.time_limit)
             ends.append((moment, f"the time limit {limit_text} was reached"))
         self._clock = clock
         self._end_seconds: float | None = None
@@ -214,7 +214,7 @@ def parse_duration(text: str, option: str) -> int:
     )
 
 
-def duration_text(seconds: int) -> str:
+def format_duration(seconds: int) -> str:
     """Format seconds as ``parse_duration`` reads them, in the largest units that fit."""
     parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
     return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"

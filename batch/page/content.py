@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batch.limits import duration_text
+from batch.limits import format_duration
 from batch.page.compact import pack_columns, pack_confidence
 from batch.page.gather import BINS, STATUS_TEXTS, PageRow, Totals
 from batch.page.history import Changes, Edition
@@ -61,7 +61,7 @@ def _list_warnings(record: RunRecord) -> list[str]:
 def _list_facts(record: RunRecord) -> Iterator[Fact]:
     counts = record.counts
     yield "Run", f"{time_text(record.started)}, {record.outcome.value.replace('_', ' ')}"
-    yield "Duration", duration_text(max(1, round(record.seconds.wall)))
+    yield "Duration", format_duration(max(1, round(record.seconds.wall)))
     yield "Inputs", ", ".join(map(printable_text, record.inputs))
     yield "Found", f"{counts.found:,} files, {counts.left_out:,} skipped"
     reused = f", {counts.reused:,} reused from earlier runs or identical files"

@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from batch.limits import duration_text
+from batch.limits import format_duration
 from batch.location import Location
 from batch.options import FileLimits
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, WorkerResult
@@ -425,7 +425,7 @@ class Worker:
             return make_start_error("it closed the connection")
 
     def _make_timeout(self) -> WorkerLost:
-        limit = duration_text(self._task.limits.decode_timeout)
+        limit = format_duration(self._task.limits.decode_timeout)
         return WorkerLost(Reason.TIMEOUT, f"not read and decoded within --decode-timeout {limit}")
 
 

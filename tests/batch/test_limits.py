@@ -13,7 +13,7 @@ from batch.limits import (
     CountLimit,
     Limits,
     RunTimer,
-    duration_text,
+    format_duration,
     find_next_time,
     monotonic_seconds,
     parse_count,
@@ -104,7 +104,7 @@ def test_other_text_is_not_a_time_limit(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["2h30m", "1h30m", "59s", "100h", "1h1s"])
 def test_a_duration_is_written_as_it_is_read(text: str) -> None:
-    assert duration_text(parse_duration(text, "--time-limit")) == text
+    assert format_duration(parse_duration(text, "--time-limit")) == text
 
 
 @pytest.mark.parametrize("text", ["5", "0", "2%", "0.5%", "100%"])

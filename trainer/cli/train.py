@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.errors import UsageError
-from batch.limits import duration_text
+from batch.limits import format_duration
 from trainer.cli.shared_options import (
     abstain_option,
     beside_option,
@@ -116,7 +116,7 @@ def train(
         before, started = read_last_epoch(folder), time.monotonic()
         with Trackers(tracker_names, folder) as trackers:
             history = train_network(labelled, config, folder, trackers)
-            duration = duration_text(math.ceil(time.monotonic() - started))
+            duration = format_duration(math.ceil(time.monotonic() - started))
             if len(history) > 1:
                 plot_curves(history, folder / CURVES_FILE)
             files = [folder / name for name in RESULT_FILES]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from batch.limits import format_duration
+
 # Before this many seconds of training an estimate would be that of the warm-up of the machine.
 MIN_SECONDS = 5.0
 
@@ -54,15 +56,6 @@ class TimeLeft:
         seconds = steps * self._training / max(1, self._done_steps)
         if self._done_epochs:
             seconds += (self._epochs - self._done_epochs) * self._ending / self._done_epochs
-        return f"about {format_duration(seconds)} left"
-
-
-def format_duration(seconds: float) -> str:
-    """Format a duration for people: ``40 seconds``, ``4 minutes``, ``2 h 10 min``."""
-    if seconds < 90:
-        rounded = max(1, round(seconds))
-        return f"{rounded} second{'s' if rounded > 1 else ''}"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} minutes"
-    return f"{minutes // 60} h {minutes % 60} min"
+        # An estimate is not precise to the second.
+        rounded = 60 * round(seconds / 60) if seconds >= 90 else max(1, round(seconds))
+        return f"about {format_duration(rounded)} left"
