@@ -32,6 +32,7 @@ from batch.applying.transfer import (
 from batch.errors import SidecarError
 from batch.file_types import SIDECAR_SUFFIX
 from batch.options import SidecarName, SidecarOptions
+from batch.records import Failure
 from batch.xmp import SidecarContent, remove_content, update_sidecar
 
 SHARED = "with the sidecar of another photo"
@@ -202,7 +203,7 @@ class SidecarAction:
             faces,
             reported.width or 0,
             reported.height or 0,
-            read_orientation(photo.source) if faces else 1,
+            _read_orientation(photo.source) if faces else 1,
         )
         # Another photo of the stem may have had the sidecar.
         last = self._operations.find_by_target(self.name, os.fsencode(sidecar)) or written
@@ -260,29 +261,16 @@ def check_sidecar_options(options: SidecarOptions) -> None:
     update_sidecar(None, SidecarContent((), options.keyword_root, None, 0, 0))
 
 
-def read_orientation(photo: Path) -> int:
+def _read_orientation(photo: Path) -> int:
     """Read the EXIF orientation of a photo; 1 if it has none.
 
     Raises:
         Refusal: the photo can't be read.
     """
-    from PIL import ExifTags, Image
-
-    from batch.file_types import RAW_TYPE, detect_file_type
-    from batch.records import Failure
-    from batch.vision.raw import find_preview
+    from batch.vision.orientation import read_stored_orientation
     from batch.vision.read_file import read_file
 
     data = read_file(photo)
     if isinstance(data, Failure):
         raise Refusal(UNREADABLE, data.detail)
-    if detect_file_type(data) is RAW_TYPE:
-        preview = find_preview(data)
-        return (preview.orientation or 1) if preview else 1
-    try:
-        # Only formats that store an orientation and whose decoder does not apply it.
-        with Image.open(photo, formats=("JPEG", "MPO", "PNG", "TIFF", "WEBP")) as image:
-            found = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF data have no orientation
-        return 1
-    return found if 1 <= found <= 8 else 1
+    return read_stored_orientation(data)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 
 from batch.file_types import CONVERT_REMEDY, DECODERS, PREVIEW, detect_file_type
 from batch.location import Location
@@ -23,6 +23,7 @@ from batch.vision import jpeg, raw, tiff
 from batch.vision.capture import read_capture
 from batch.vision.diagnosis import diagnose
 from batch.vision.isobmff import read_jxl_header
+from batch.vision.orientation import read_orientation
 from batch.vision.pillow import allow_truncated, has_enough_rows, has_reader, open_image
 from batch.vision.pixels import SIDEWAYS_ORIENTATIONS, finish_pixels
 from batch.vision.read_file import read_file
@@ -318,7 +319,9 @@ def _load_image(
         image.putpalette(colors)
     if not scaled:  # loading turns a TIFF, and may change the size of a HEIF
         width, height = image.size
-    orientation = _read_orientation(image, content)
+    # A JPEG that was packed as a JPEG XL is unpacked unturned.
+    is_turned = content.is_turned and not getattr(image, "jpeg", False)
+    orientation = 1 if is_turned else read_orientation(image, content.orientation)
     turned = (height, width) if orientation in SIDEWAYS_ORIENTATIONS else (width, height)
 
     def finish(size: tuple[int, int] | None) -> DecodedImage:
@@ -338,16 +341,6 @@ def _make_too_large(path: Location, width: int, height: int, max_pixels: int) ->
     pixels = f"{width} x {height} = {width * height:,} pixels"
     detail = f"{pixels}, more than --max-pixels {max_pixels:,}"
     return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
-
-
-def _read_orientation(image: Image.Image, content: _EncodedImage) -> int:
-    # A JPEG that was packed as a JPEG XL is unpacked unturned.
-    if content.is_turned and not getattr(image, "jpeg", False):
-        return 1
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, content.orientation))
-    except Exception:  # broken EXIF data have no orientation, but the photo can be decoded
-        return content.orientation
 
 
 def _repair_jpeg(

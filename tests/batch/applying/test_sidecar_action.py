@@ -366,21 +366,22 @@ def test_a_photo_that_gets_no_sidecar_of_the_new_name_keeps_none_of_the_other(pl
     assert run_apply(report, sidecars=STEM).skipped == {SHARED: 1}
 
 
-def test_faces_are_marked_where_they_are_in_the_stored_picture(place: Path) -> None:
+@pytest.mark.parametrize("name", ["sideways.jpg", "sideways.png"])
+def test_faces_are_marked_where_they_are_in_the_stored_picture(name: str, place: Path) -> None:
     # 300 x 200 when upright; stored on its side, as cameras do.
     with Image.open(place / CAT) as image:
         exif = Image.Exif()
         exif[0x0112] = 6
         sideways = image.resize((300, 200)).transpose(Image.Transpose.ROTATE_90)
-        sideways.save(place / "photos/a/sideways.jpg", exif=exif)
-    report = write_report(place / "r.csv", [make_row(place, "photos/a/sideways.jpg")])
+        sideways.save(place / "photos/a" / name, exif=exif)
+    report = write_report(place / "r.csv", [make_row(place, f"photos/a/{name}")])
 
     run_apply(report, sidecars=SidecarOptions(faces=True))
 
     content = SidecarContent(
         ("happy",), ROOT, (FaceRegion("happy", 10, 20, 30, 40),), 300, 200, orientation=6
     )
-    written = (place / "photos/a/sideways.jpg.xmp").read_bytes()
+    written = (place / f"photos/a/{name}.xmp").read_bytes()
     assert written == update_sidecar(None, content)
 
 

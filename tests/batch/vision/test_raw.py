@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from batch.file_types import RAW_TYPE, detect_file_type
 from batch.options import Search
 from batch.records import Reason
+from batch.vision.orientation import read_stored_orientation
 from batch.vision.raw import MIN_PREVIEW_SIDE, find_preview
 from tests.support.decoded import decode_failure, decode_photo, encode, mean_difference
 
@@ -84,6 +85,7 @@ def test_the_preview_is_decoded_upright(make: str, orientation: int, upright: Im
     result = decode_photo(data)
     assert (result.width, result.height) == upright.size
     assert mean_difference(result.pixels, upright) < 4
+    assert read_stored_orientation(data) == orientation
 
 
 def test_tiles_of_a_lossy_raw_are_not_previews(upright: Image.Image) -> None:
