@@ -38,7 +38,7 @@ from trainer.evaluation.metrics import Estimate, Probabilities, Targets
 from trainer.evaluation.out_of_fold import OutOfFold, cross_calibrate, name_sample
 from trainer.evaluation.selective import Decisions, decide_all, measure_selective, merge_decisions
 from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds
-from trainer.exporting.agreement import Agreement, agreement_to_json
+from trainer.exporting.answer_changes import AnswerChanges, answer_changes_to_json
 from trainer.exporting.golden_samples import choose_golden_samples
 from trainer.exporting.label_selection import LabelSelection, select_labels
 from trainer.exporting.onnx_graph import DeployedNetwork, serialise_with_metadata
@@ -99,7 +99,8 @@ class ExportedModel:
         weights: how weights are stored.
         mirrored: whether every picture is also run mirrored.
         difference: largest difference between PyTorch and ONNX Runtime, with float weights.
-        agreement: its answers compared with those of the network before its weights were stored.
+        answer_changes: its answers compared with those of the network before its weights were
+            stored.
         speed: inference time per picture.
         corrupted: metrics on corrupted test samples; None after a cross-validation, because the
             exported network was trained on all samples.
@@ -115,7 +116,7 @@ class ExportedModel:
     weights: WeightFormat
     mirrored: bool
     difference: float
-    agreement: Agreement
+    answer_changes: AnswerChanges
     speed: InferenceTime
     corrupted: CorruptionMetrics | None = None
 
@@ -217,7 +218,7 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
         weights=built.weights,
         mirrored=options.mirrored,
         difference=built.difference,
-        agreement=built.agreement,
+        answer_changes=built.answer_changes,
         speed=measure_inference(bare, test.pixels),
         corrupted=corrupted,
     )
@@ -361,7 +362,10 @@ def _build_spec(
             "split": name_metrics_source(trained),
             **evaluation_to_json(test),
             "thresholds": thresholds_to_json(chosen),
-            "weights": {"format": str(built.weights), **agreement_to_json(built.agreement)},
+            "weights": {
+                "format": str(built.weights),
+                **answer_changes_to_json(built.answer_changes),
+            },
         },
         created=options.created,
         golden=golden,

@@ -21,7 +21,7 @@ from trainer.evaluation.tables import (
     describe_corrupted,
     format_percent,
 )
-from trainer.exporting.agreement import Agreement
+from trainer.exporting.answer_changes import AnswerChanges
 from trainer.exporting.card_metadata import add_metadata, make_metadata
 from trainer.exporting.card_text import (
     ABSTAIN_TEXT,
@@ -103,12 +103,12 @@ def _facts(exported: ExportedModel) -> str:
                 "Largest difference from PyTorch",
                 f"{exported.difference:.1e}, before the weights are stored as {exported.weights}",
             ),
-            (f"Effect of {exported.weights}", _describe_agreement(exported.agreement)),
+            (f"Effect of {exported.weights}", _describe_answer_changes(exported.answer_changes)),
         ),
     )
 
 
-def _describe_agreement(found: Agreement) -> str:
+def _describe_answer_changes(found: AnswerChanges) -> str:
     """Describe what storing the weights changes, on the validation samples."""
     return (
         f"another answer to {found.changed:,} of {found.samples:,} validation samples (at most "

@@ -28,7 +28,7 @@ from batch.options import Provider
 from trainer.datasets.dataset import Framing, Pixels, Votes
 from trainer.evaluation.exported_models import PREDICTION_BATCH
 from trainer.evaluation.metrics import Probabilities
-from trainer.exporting.agreement import MAX_DIFFERENCE, measure_differences
+from trainer.exporting.answer_changes import MAX_DIFFERENCE, measure_differences
 from trainer.networks import Network, average_pool
 
 OPSET = 18

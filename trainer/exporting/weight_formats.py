@@ -28,11 +28,11 @@ from onnxruntime.quantization import (
 from trainer.datasets.dataset import Dataset, Pixels, Split
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.evaluation.metrics import Probabilities, sign_test
-from trainer.exporting.agreement import (
+from trainer.exporting.answer_changes import (
     MAX_CHANGED,
     MAX_MEAN_CHANGE,
-    Agreement,
-    measure_agreement,
+    AnswerChanges,
+    measure_answer_changes,
 )
 from trainer.exporting.onnx_graph import (
     INPUT_NAME,
@@ -145,13 +145,14 @@ class BuiltGraph:
         graph: the graph.
         weights: how its weights are stored.
         difference: largest difference of a probability from PyTorch, before int8 quantisation.
-        agreement: the answers compared with those of the network before its weights were stored.
+        answer_changes: the answers compared with those of the network before its weights were
+            stored.
     """
 
     graph: onnx.ModelProto
     weights: WeightFormat
     difference: float
-    agreement: Agreement
+    answer_changes: AnswerChanges
 
 
 def build_graph(
@@ -177,11 +178,11 @@ def build_graph(
     elif weights is WeightFormat.INT8:
         graph = quantize(graph, data.get_split("train").pixels)
     stored = predict_onnx(serialise_with_metadata(graph, {}), validation.pixels)
-    agreement = measure_agreement(exact, stored)
+    answer_changes = measure_answer_changes(exact, stored)
     if weights is WeightFormat.INT8:
         _check_loss(exact, stored, validation)
-        _check_agreement(agreement)
-    return BuiltGraph(graph, weights, difference, agreement)
+        _check_answer_changes(answer_changes)
+    return BuiltGraph(graph, weights, difference, answer_changes)
 
 
 def _check_loss(exact: Probabilities, quantized: Probabilities, validation: Split) -> None:
@@ -196,7 +197,7 @@ def _check_loss(exact: Probabilities, quantized: Probabilities, validation: Spli
         )
 
 
-def _check_agreement(found: Agreement) -> None:
+def _check_answer_changes(found: AnswerChanges) -> None:
     """Refuse int8 if it changes more answers than are allowed, right or wrong ones."""
     if not found.is_close:
         raise ParityError(

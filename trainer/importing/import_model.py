@@ -18,7 +18,7 @@ from batch.models.graph import MAX_MODEL_BYTES
 from batch.models.model import GoldenSamples, ModelSpec
 from batch.path_text import printable_text
 from batch.records import ABSTAIN_OUTPUTS, Pixels, Probabilities, Region
-from trainer.exporting.agreement import MAX_DIFFERENCE
+from trainer.exporting.answer_changes import MAX_DIFFERENCE
 from trainer.importing.golden_search import ConstantOutput, make_pool, search_golden_samples
 from trainer.importing.network import Floats, Network, open_network
 from trainer.importing.parity import Comparison, Picture, compare

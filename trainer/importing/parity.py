@@ -19,7 +19,7 @@ from batch.records import Failure, Photo, Pixels, Probabilities
 from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from trainer.datasets.rendered_pictures import render_pictures
-from trainer.exporting.agreement import measure_differences
+from trainer.exporting.answer_changes import measure_differences
 from trainer.exporting.golden_samples import SEED
 from trainer.importing.network import Network
 from trainer.importing.preprocessing import (

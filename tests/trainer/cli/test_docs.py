@@ -139,7 +139,7 @@ def test_every_option_of_import_is_documented() -> None:
 
 
 def test_the_numbers_of_import_are_those_of_the_code() -> None:
-    from trainer.exporting import agreement
+    from trainer.exporting import answer_changes
     from trainer.importing import import_model, network, parity
 
     described = " ".join(section(MODELS, "## Bring your own").split())
@@ -147,7 +147,7 @@ def test_the_numbers_of_import_are_those_of_the_code() -> None:
     assert f"at most {parity.MAX_PICTURES}; by default {parity.RENDERED_PICTURES}" in described
     *first, last = parity.PARITY_BATCHES
     assert f"batches of {', '.join(map(str, first))} and {last}." in described
-    assert f"above {agreement.MAX_DIFFERENCE:.4f} is an error" in described
+    assert f"above {answer_changes.MAX_DIFFERENCE:.4f} is an error" in described
     assert f"opset {network.MIN_OPSET} to 12" in described
 
 

@@ -21,7 +21,7 @@ from tests.support.trainer_data import (
 )
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.exporting import weight_formats as storage
-from trainer.exporting.agreement import measure_agreement
+from trainer.exporting.answer_changes import measure_answer_changes
 from trainer.exporting.export import ExportedModel, ExportOptions, export_model
 from trainer.exporting.model_card import write_card
 from trainer.exporting.onnx_graph import (
@@ -144,7 +144,7 @@ def test_the_card_and_the_metadata_state_what_int8_changes(exported: ExportedMod
     part = data.validation
     chosen = part.pixels[part.certain & np.isin(part.targets, (0, 1))]
     changes = np.abs(predict_onnx(exported.graph, chosen) - predict_onnx(full.graph, chosen))
-    found = exported.agreement
+    found = exported.answer_changes
     assert found.samples == len(chosen)
     assert found.largest == pytest.approx(changes.max(), abs=1e-4)
     assert found.mean == pytest.approx(changes.max(axis=1).mean(), abs=1e-4)
@@ -154,7 +154,7 @@ def test_the_card_and_the_metadata_state_what_int8_changes(exported: ExportedMod
     assert stated["changed"] == found.changed <= stated["changed_bound"] * found.samples
     card = write_card(exported, tiny_training(), data)
     assert f"| Effect of int8 | another answer to {found.changed} of {found.samples}" in card
-    assert full.agreement.largest < 1e-4
+    assert full.answer_changes.largest < 1e-4
 
 
 @pytest.mark.parametrize(("changed", "close"), [(40, True), (50, True), (70, False)])
@@ -163,19 +163,19 @@ def test_int8_that_changes_too_many_answers_is_refused(changed: int, close: bool
     exact = np.tile(np.array([0.51, 0.49], np.float32), (1000, 1))
     stored = exact.copy()
     stored[:changed] = exact[:changed, ::-1]
-    found = measure_agreement(exact, stored)
+    found = measure_answer_changes(exact, stored)
     assert found.changed == changed
     assert found.is_close is close
     if close:
-        storage._check_agreement(found)
+        storage._check_answer_changes(found)
     else:
         with pytest.raises(ParityError, match=r"with int8 70 of 1,000 .* another answer"):
-            storage._check_agreement(found)
+            storage._check_answer_changes(found)
 
 
 def test_int8_that_moves_probabilities_too_far_is_refused() -> None:
     exact = np.tile(np.array([0.9, 0.1], np.float32), (50, 1))
     shift = np.array([-0.04, 0.04], np.float32)
-    assert measure_agreement(exact, exact + shift * np.float32(0.5)).is_close
+    assert measure_answer_changes(exact, exact + shift * np.float32(0.5)).is_close
     with pytest.raises(ParityError, match=r"changes by 0\.04 on average"):
-        storage._check_agreement(measure_agreement(exact, exact + shift))
+        storage._check_answer_changes(measure_answer_changes(exact, exact + shift))

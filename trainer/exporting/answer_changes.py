@@ -28,7 +28,7 @@ Run = Callable[[Pixels], Probabilities]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AnswerChanges:
     """Answers of a model with stored weights, compared with those of its exact network.
 
     Attributes:
@@ -60,10 +60,10 @@ class Agreement:
         return not exceeds and self.mean <= MAX_MEAN_CHANGE
 
 
-def measure_agreement(exact: Probabilities, stored: Probabilities) -> Agreement:
+def measure_answer_changes(exact: Probabilities, stored: Probabilities) -> AnswerChanges:
     """Compare answers to the same samples, float32 [n, K] each; n > 0."""
     changes = np.abs(exact - stored).max(axis=1)
-    return Agreement(
+    return AnswerChanges(
         samples=len(exact),
         changed=int((exact.argmax(axis=1) != stored.argmax(axis=1)).sum()),
         mean=float(changes.mean()),
@@ -72,8 +72,8 @@ def measure_agreement(exact: Probabilities, stored: Probabilities) -> Agreement:
     )
 
 
-def agreement_to_json(found: Agreement) -> dict[str, Any]:
-    """Convert an agreement to plain values for JSON, rounded to 4 digits."""
+def answer_changes_to_json(found: AnswerChanges) -> dict[str, Any]:
+    """Convert the changes to plain values for JSON, rounded to 4 digits."""
     values = {**asdict(found), "changed_bound": found.changed_bound}
     return {
         name: round(value, 4) if isinstance(value, float) else value
