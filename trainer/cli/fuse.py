@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
 
+from batch.errors import UsageError
+from batch.records import Region
 from trainer.cli.shared_options import (
     abstain_option,
     framing_options,
@@ -20,6 +22,8 @@ from trainer.cli.shared_options import (
 )
 
 FUSION_FILE = "fusion.json"
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -50,7 +54,10 @@ def fuse(
     face: str,
     risk: float,
     abstain: dict[str, str],
-    **framing: Any,
+    region: str | None,
+    side: int | None,
+    rgb: bool,
+    margin: float | None,
 ) -> None:
     """Fit the fusion of two models.
 
@@ -58,12 +65,12 @@ def fuse(
     cross-validation: each fold is predicted with rules and thresholds fitted on the other folds.
     """
     from batch.models.fusion import pack_fusion
-    from trainer.datasets.dataset import Framing
-    from trainer.datasets.sources import list_photo_files, make_framing
+    from trainer.datasets.sources import list_photo_files, override_framing
     from trainer.evaluation.exported_models import open_model
     from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, read_out_of_fold
     from trainer.evaluation.selective import measure_selective
     from trainer.evaluation.tables import format_selective
+    from trainer.training.defaults import choose_framing
     from trainer.training.fit_fusion_rules import (
         choose_fusion_thresholds,
         cross_fit,
@@ -73,10 +80,15 @@ def fuse(
     )
 
     show_progress()
+    if region == Region.FACE:
+        raise UsageError(
+            "--region face: a fusion is of a face model and a cross-validation of whole photos",
+            "omit --region, and give the --run of a `trainer crossvalidate --region image`",
+        )
+    framing = override_framing(choose_framing(Region.IMAGE, None, None), side, rgb, margin)
+    logger.info("samples are %s (--side, --rgb)", framing.describe())
     answers = read_out_of_fold(run_folder / OUT_OF_FOLD_FILE)
-    evidence = gather_evidence(
-        list_photo_files(data, abstain)[1], face, answers, make_framing(**framing) or Framing()
-    )
+    evidence = gather_evidence(list_photo_files(data, abstain)[1], face, answers, framing)
     face_model = open_model(face)
     name = face_model.spec.name
     held_out = cross_fit(name, evidence, risk)

@@ -6,6 +6,7 @@ import csv
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,9 +188,16 @@ def make_framing(
     """Build a framing from options and defaults; None if no option is given."""
     if region is None and side is None and margin is None and not rgb:
         return None
-    default = Framing()
-    return Framing(
-        region=default.region if region is None else Region(region),
+    default = Framing() if region is None else Framing(Region(region))
+    return override_framing(default, side, rgb, margin)
+
+
+def override_framing(
+    default: Framing, side: int | None, rgb: bool, margin: float | None
+) -> Framing:
+    """Override a framing by those options that are given."""
+    return replace(
+        default,
         margin=default.margin if margin is None else margin,
         side=side or default.side,
         channels=3 if rgb else default.channels,

@@ -57,7 +57,9 @@ ALONE_FROM = 0.9
 RULE_DECAY = 1.0
 MAX_ITERATIONS = 200
 
-CROSS_VALIDATE_REMEDY = "cross-validate on the same photos, with --region image"
+CROSS_VALIDATE_REMEDY = (
+    "cross-validate on the same photos, with --region image and the same --side and --rgb"
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ def gather_evidence(
     missing = [name for name in answers.names if name not in seen]
     if missing:
         raise InputError(
-            f"{len(missing)} cross-validated photos are missing", CROSS_VALIDATE_REMEDY
+            f"{len(missing)} cross-validated photos are missing among the samples of "
+            f"{framing.describe()}",
+            CROSS_VALIDATE_REMEDY,
         )
     photos = [seen[name] for name in answers.names]
     no_face = np.full(len(spec), np.nan, dtype=np.float32)

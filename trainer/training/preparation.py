@@ -24,6 +24,7 @@ from trainer.datasets.sources import (
     list_photo_files,
     load_dataset,
     make_framing,
+    override_framing,
 )
 from trainer.training.ancestors import check_held_out, read_ancestors
 from trainer.training.config import Config, GivenSettings
@@ -139,13 +140,8 @@ def _choose_framing(
         logger.info("%s: %s (--region)", source, why)
         region = chosen
     default = choose_framing(Region(region), network, init_framing)
-    framing = replace(
-        default,
-        side=options["side"] or default.side,
-        margin=default.margin if options["margin"] is None else options["margin"],
-        channels=3 if options["rgb"] else default.channels,
-    )
-    return framing, why
+    given_framing = {name: value for name, value in options.items() if name != "region"}
+    return override_framing(default, **given_framing), why
 
 
 def _read_init_network(init: str, given: GivenSettings) -> str | None:

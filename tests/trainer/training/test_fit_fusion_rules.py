@@ -251,7 +251,9 @@ def test_a_model_that_can_not_be_fused_is_refused(root: Path, tmp_path: Path) ->
         gather_photos(root, replace(answers, labels=("happy", "sad", "no_person")))
 
 
-def test_the_commands_lead_from_photos_to_a_fusion(root: Path, tmp_path: Path) -> None:
+def test_the_commands_lead_from_photos_to_a_fusion(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text("widths = [4, 8]\nbatch_size = 8\nthreads = 1\nepochs = 1\n")
     run = tmp_path / "run"
@@ -275,3 +277,10 @@ def test_the_commands_lead_from_photos_to_a_fusion(root: Path, tmp_path: Path) -
     strict = runner.invoke(cli, ["fuse", *shared, "--risk", "0.01"])
     assert strict.exit_code == 0, strict.output
     assert "no thresholds keep the risk of 1.0%" in strict.stderr
+    default = runner.invoke(cli, ["fuse", *shared[:4]])
+    assert default.exit_code != 0
+    described = "whole photos, 160 x 160 pixels, RGB"
+    assert f"missing among the samples of {described}" in default.stderr
+    assert f"samples are {described} (--side, --rgb)" in caplog.text
+    faces = runner.invoke(cli, ["fuse", *shared[:4], "--region", "face"])
+    assert "a cross-validation of whole photos" in faces.stderr
