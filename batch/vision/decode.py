@@ -67,6 +67,7 @@ class DecodedImage:
 
 # A decoded picture of either kind.
 Decoded = TypeVar("Decoded", DecodedImage, Photo)
+Result = TypeVar("Result")
 
 
 def compute_detail_size(
@@ -127,6 +128,21 @@ def decode_bytes(
     """Decode a file's bytes to a photo; see ``decode_image``."""
     decoded = decode_image(path, data, max_pixels, salvage)
     return decoded if isinstance(decoded, Failure) else to_photo(path, decoded)
+
+
+def read_size(
+    path: Location, data: bytes, max_pixels: int = MAX_PIXELS
+) -> tuple[int, int] | Failure:
+    """Read the width and height of a photo as it is stored, without decoding its pixels."""
+    content = _identify(path, data, max_pixels)
+    if isinstance(content, Failure):
+        return content
+
+    def load() -> tuple[int, int]:
+        with open_image(content.data, content.formats) as image:
+            return image.size
+
+    return _catch_decode_errors(path, content, load)
 
 
 def to_photo(path: Location, decoded: DecodedImage) -> Photo:
@@ -279,8 +295,8 @@ def _decode_content(
 
 
 def _catch_decode_errors(
-    path: Location, content: _EncodedImage, load: Callable[[], DecodedImage | Failure]
-) -> DecodedImage | Failure:
+    path: Location, content: _EncodedImage, load: Callable[[], Result | Failure]
+) -> Result | Failure:
     """Turn any exception of a decoder into a ``Failure``."""
     try:
         return load()

@@ -91,7 +91,7 @@ def prepare_training(
     if published:
         chosen, why = make_framing(**framing), ""
     else:
-        chosen, why = _choose_framing(source, framing, given, init_network, abstain)
+        chosen, why = _choose_framing(source, framing, given, init_network, abstain, cache)
     data = load_dataset(source, chosen, beside, review, abstain, cache)
     is_face = data.framing.region is Region.FACE
     uses_default = init is None and is_face and not published
@@ -115,6 +115,7 @@ def _choose_framing(
     given: GivenSettings,
     init_network: str | None,
     abstain: AbstainNames | None,
+    cache: Path | None,
 ) -> tuple[Framing, str]:
     """Choose the framing of photos; each option that the user gives overrides the choice.
 
@@ -135,7 +136,8 @@ def _choose_framing(
         elif network or "widths" in given:
             chosen, reason = Region.FACE, "the settings name a network for faces"
         else:
-            chosen, reason = choose_region(survey_photos(*list_photo_files(source, abstain)))
+            listed = list_photo_files(source, abstain)
+            chosen, reason = choose_region(survey_photos(*listed, cache))
         why = f"samples are {REGION_NAMES[chosen]}: {reason}"
         logger.info("%s: %s (--region)", source, why)
         region = chosen

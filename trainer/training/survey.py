@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from batch.records import Abstain, Failure, Region
-from batch.vision.decode import decode_bytes
+from batch.vision.decode import read_size
 from batch.vision.read_file import read_file
 from trainer.datasets.dataset import Framing, Groups, Pixels
 from trainer.datasets.duplicates import (
@@ -21,7 +21,7 @@ from trainer.datasets.duplicates import (
     group_near_duplicates,
     merge_groups,
 )
-from trainer.datasets.samples import MAX_FACE_CROP_SIDE, Cropper, LabelledFile, make_cropper
+from trainer.datasets.samples import MAX_FACE_CROP_SIDE, LabelledFile, read_samples
 from trainer.evaluation.out_of_fold import assign_folds
 from trainer.training.config import Config
 from trainer.training.defaults import (
@@ -51,26 +51,9 @@ SURVEY_NETWORK: Final = "efficientnet-lite0"
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _SurveyedPhoto:
-    """A photo that was looked at.
-
-    Attributes:
-        label: index of its class.
-        photo: the whole photo, uint8 [side, side, 3].
-        face: its largest face, uint8 [side, side, 1]; None without a face.
-        is_face_crop: whether the picture is so small that it is taken for a crop of a face.
-        group: group whose photos share a fold; empty for none.
-    """
-
-    label: int
-    photo: Pixels
-    face: Pixels | None
-    is_face_crop: bool
-    group: str
-
-
-def survey_photos(classes: Sequence[str], files: Sequence[LabelledFile]) -> PhotoSurvey:
+def survey_photos(
+    classes: Sequence[str], files: Sequence[LabelledFile], cache: Path | None = None
+) -> PhotoSurvey:
     """Look at some photos of each class, and find out whether labels are about the faces.
 
     A probe of the largest faces and one of the whole photos are cross-validated on the same photos.
@@ -81,21 +64,22 @@ def survey_photos(classes: Sequence[str], files: Sequence[LabelledFile]) -> Phot
     Args:
         classes: the classes.
         files: the photos.
+        cache: folder of the cache of crops; None for none.
     """
     if Abstain.NO_PERSON in classes:
         return PhotoSurvey(0, 0, has_no_person=True)
-    with ThreadPoolExecutor() as pool:
-        crop_face, resize = make_cropper(FACE_FRAMING), make_cropper(PHOTO_FRAMING)
-        seen = pool.map(lambda file: _look_at(file, crop_face, resize), _choose_files(files))
-        found = [photo for photo in seen if photo is not None]
+    chosen = _choose_files(files)
+    found, _ = read_samples(chosen, PHOTO_FRAMING, cache)
+    face_of = {face.name: face.pixels for face in read_samples(chosen, FACE_FRAMING, cache)[0]}
     targets = np.array([photo.label for photo in found], np.int64)
-    has_face = np.array([photo.face is not None for photo in found], np.bool_)
+    has_face = np.array([photo.name in face_of for photo in found], np.bool_)
     survey = PhotoSurvey(len(found), int(has_face.sum()))
-    if not survey.shows_faces or all(photo.is_face_crop for photo in found):
+    path_of = {file.name: file.path for file in chosen}
+    if not survey.shows_faces or all(_is_face_crop(path_of[photo.name]) for photo in found):
         return survey
     blank = np.zeros((FACE_FRAMING.side, FACE_FRAMING.side, FACE_FRAMING.channels), np.uint8)
-    faces = np.stack([blank if photo.face is None else photo.face for photo in found])
-    photos = np.stack([photo.photo for photo in found])
+    faces = np.stack([face_of.get(photo.name, blank) for photo in found])
+    photos = np.stack([photo.pixels for photo in found])
     from_faces = Config(init=FACE_INIT, widths=read_init_widths(FACE_INIT) or Config.widths)
     from_photos = Config(network=SURVEY_NETWORK, init=IMAGENET)
     copies = group_near_duplicates(compute_perceptual_hash(photos))
@@ -136,16 +120,11 @@ def _size_order(file: LabelledFile) -> tuple[str, str]:
     return hashlib.sha256(str(size).encode()).hexdigest(), file.name
 
 
-def _look_at(file: LabelledFile, crop_face: Cropper, resize: Cropper) -> _SurveyedPhoto | None:
-    """Read a photo and find its largest face; None if it can't be read."""
-    data = read_file(file.path)
-    photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
-    if isinstance(photo, Failure):
-        return None
-    whole = resize(photo)
-    assert whole is not None, "only a face can be missing"
-    is_face_crop = max(photo.width, photo.height) <= MAX_FACE_CROP_SIDE
-    return _SurveyedPhoto(file.label, whole, crop_face(photo), is_face_crop, file.group)
+def _is_face_crop(path: Path) -> bool:
+    """Return whether a picture is so small that it is taken for a crop of a face."""
+    data = read_file(path)
+    size = data if isinstance(data, Failure) else read_size(path, data)
+    return not isinstance(size, Failure) and max(size) <= MAX_FACE_CROP_SIDE
 
 
 def _cross_validate_probe(

@@ -16,8 +16,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from batch.options import MAX_SIDE
-from batch.records import Reason
-from batch.vision.decode import WORKING_SIDE
+from batch.records import Failure, Reason
+from batch.vision.decode import WORKING_SIDE, read_size
 from batch.vision.pillow import has_reader
 from batch.vision.pixels import TRANSPOSES
 from tests.support.decoded import (
@@ -292,6 +292,17 @@ class TestOrientation:
 
 
 class TestSize:
+    @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+    def test_the_size_is_read_without_decoding(self, form: str, astronaut: Image.Image) -> None:
+        data = encode(astronaut.resize((300, 200)), form)
+        assert read_size(Path("a"), data) == (300, 200)
+        if form == "JPEG":
+            assert read_size(Path("a"), data[: len(data) // 2]) == (300, 200)
+
+    def test_a_file_without_a_size_is_a_failure(self) -> None:
+        assert isinstance(read_size(Path("a"), b"no photo"), Failure)
+        assert isinstance(read_size(Path("a"), b""), Failure)
+
     @pytest.mark.parametrize(
         ("width", "height", "scale"),
         [

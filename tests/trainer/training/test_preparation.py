@@ -110,6 +110,23 @@ def test_options_of_the_framing_override_the_choice_one_by_one() -> None:
     assert (data.framing, config) == (Framing(), Config(widths=(4, 8)))
 
 
+def test_a_second_command_takes_the_surveyed_photos_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from trainer.training.preparation import prepare_training
+
+    write_folders(Path("photos"), 6)
+    first = prepare_training(Path("photos"), NO_OPTIONS, {}, cache=Path("cache"))
+
+    def refuse(path: Path, _: bytes) -> None:
+        raise AssertionError(f"{path} is decoded again")
+
+    monkeypatch.setattr("trainer.datasets.samples.decode_bytes", refuse)
+    again = prepare_training(Path("photos"), NO_OPTIONS, {}, cache=Path("cache"))
+    assert again.reason == first.reason
+    assert "12 of 12 surveyed photos show a face" in again.reason
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -66,6 +66,29 @@ def test_labels_of_the_place_behind_a_face_are_learnt_from_whole_photos(tmp_path
     assert found == survey_photos(*list_folder_files(tmp_path))
 
 
+def test_a_second_survey_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    photos.mkdir()
+    classes, files, _ = list_table_files(write_series(photos))
+    first = survey_photos(classes, files, cache)
+    assert first.faces >= 40
+    assert first == survey_photos(classes, files)
+    for n in range(4):
+        write_noise(photos / f"empty-{n}.png", n)
+    files = [*files, *(LabelledFile(photos / f"empty-{n}.png", f"{n}", n % 2) for n in range(4))]
+    second = survey_photos(classes, files, cache)
+
+    def refuse(path: Path, _: bytes) -> None:
+        raise AssertionError(f"{path} is decoded again")
+
+    monkeypatch.setattr("trainer.datasets.samples.decode_bytes", refuse)
+    monkeypatch.setattr("batch.vision.decode.decode_image", refuse)
+    assert survey_photos(classes, files, cache) == second
+    assert second.photos == first.photos + 4
+    with pytest.raises(AssertionError, match="is decoded again"):
+        survey_photos(classes, files)
+
+
 def write_series(folder: Path) -> Path:
     """Write photos of one face: six series of four per class, each before a backdrop of its own.
 
