@@ -183,16 +183,8 @@ def _find_inputs(job: Job, terminal: Terminal, stop: Stop, recorder: Recorder) -
 
 def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
     """Lock the report and the journal for this run, or wait for another run with ``--wait``."""
-    is_logged = False
-
-    def on_wait() -> None:
-        nonlocal is_logged
-        if stop.requested:
-            raise stop.make_error("no work was started")
-        if not is_logged:
-            is_logged = True
-            log(Event.WAITING, "another run is writing this report: waiting for it to end")
-
+    text = "another run is writing this report: waiting for it to end"
+    on_wait = stop.make_waiter("no work was started", lambda: log(Event.WAITING, text))
     wait = on_wait if job.wait else None
     report = job.output if isinstance(parse_location(job.output), Url) else None
     locks.enter_context(hold_lock(job.output, wait, report))

@@ -125,6 +125,28 @@ class Stop:
         name = signal.Signals(self._signal).name
         return SIGNAL_ERRORS[signal.Signals(self._signal)](f"stopped by {name}", remedy)
 
+    def make_waiter(self, remedy: str, announce: Callable[[], None]) -> StopCheck:
+        """Make the function to call before each wait for another process.
+
+        Args:
+            remedy: as for ``make_error``.
+            announce: says that the program waits; called once.
+
+        Returns:
+            A function that raises the exception of ``make_error`` if the run is to stop.
+        """
+        is_announced = False
+
+        def on_wait() -> None:
+            nonlocal is_announced
+            if self.requested:
+                raise self.make_error(remedy)
+            if not is_announced:
+                is_announced = True
+                announce()
+
+        return on_wait
+
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._signal is None:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.cli.options import FILE, RealRange, photos_option, sidecar_options
-from batch.cli.settings import build_sidecar_options, exit_with_error, find_state_folder
+from batch.cli.settings import (
+    announce_wait,
+    build_sidecar_options,
+    exit_with_error,
+    find_state_folder,
+)
 from batch.errors import BatchLabelError, UsageError
 from batch.location import Url, hide_secrets, parse_location
 from batch.log import PROGRAM, escape_line
@@ -155,20 +160,11 @@ def _run(job: ApplyJob, undo: bool, wait: bool) -> Summary:
     from batch.applying.undoing import undo_last
     from batch.stopping import stop_on_signals
 
-    is_told = False
     with stop_on_signals() as stop:
-
-        def on_wait() -> None:
-            nonlocal is_told
-            if stop.requested:
-                raise stop.make_error("nothing was changed")
-            if not is_told:
-                is_told = True
-                click.echo(f"{PROGRAM}: waiting for another process to end", err=True)
-
+        on_wait = stop.make_waiter("nothing was changed", announce_wait) if wait else None
         if undo:
-            return undo_last(job, stop, on_wait if wait else None)
-        return apply_report(job, sys.stdout.buffer, stop, on_wait if wait else None)
+            return undo_last(job, stop, on_wait)
+        return apply_report(job, sys.stdout.buffer, stop, on_wait)
 
 
 def _find_state_folder(report: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batch.cli.options import FILE
-from batch.cli.settings import exit_with_error, find_url_reviews
+from batch.cli.settings import announce_wait, exit_with_error, find_url_reviews
 from batch.errors import BatchLabelError
 from batch.location import hide_secrets, parse_location
 from batch.log import count_text, escape_line
@@ -36,8 +36,9 @@ def apply(files: tuple[Path, ...], report: str, wait: bool) -> None:
 
     try:
         with stop_on_signals() as stop:
-            job = ReviewJob(files, hide_secrets(report), find_url_reviews(report), wait)
-            applied = apply_reviews(job, sys.stdout.buffer, stop)
+            job = ReviewJob(files, hide_secrets(report), find_url_reviews(report))
+            on_wait = stop.make_waiter("nothing was changed", announce_wait) if wait else None
+            applied = apply_reviews(job, sys.stdout.buffer, stop, on_wait)
     except BatchLabelError as error:
         exit_with_error(error)
     counts = [f"{number:,} {addition}" for addition, number in applied.additions.items()]

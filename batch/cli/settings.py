@@ -396,6 +396,11 @@ def add_default_journal(job: Job) -> Job:
     return replace(job, journal=replace(job.journal, state=state))
 
 
+def announce_wait() -> None:
+    """Say on stderr that the command waits for another process."""
+    click.echo(f"{PROGRAM}: waiting for another process to end", err=True)
+
+
 def exit_with_error(error: BatchLabelError, exit_code: int | None = None) -> NoReturn:
     """Print an error and exit with its exit code, unless another one is given."""
     if not isinstance(error, OutputClosed):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import ReportError, UsageError
-from batch.files.lock import hold_lock
+from batch.files.lock import OnWait, hold_lock
 from batch.journal.path import find_url_journal_path
 from batch.location import Location, Url, parse_location
 from batch.os_errors import translate_write_errors
@@ -50,13 +50,11 @@ class ReviewJob:
         files: reviews; answers of later ones override those of earlier ones.
         report: path or URL of the report.
         reviews_of_url: the reviews file of a report at a URL; None if there is no place for it.
-        wait: wait for a run that is writing the report.
     """
 
     files: tuple[Path, ...]
     report: str
     reviews_of_url: Path | None = None
-    wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,19 @@ class _Layout:
         return column_names(self.outputs, self.per_face, located=self.located)
 
 
-def apply_reviews(job: ReviewJob, stdout: BinaryIO, stop: Stop) -> Applied:
+def apply_reviews(
+    job: ReviewJob, stdout: BinaryIO, stop: Stop, on_wait: OnWait | None = None
+) -> Applied:
     """Add reviews to a report's reviews file, and publish the report with all of them applied.
 
     The reviews file is written just before the report is published: if the process is killed
     between the two, the next run or a repetition applies the reviews.
+
+    Args:
+        job: the reviews and the report.
+        stdout: standard output, for a streamed report.
+        stop: requests to stop.
+        on_wait: as for ``hold_lock``.
 
     Raises:
         ReviewError: a file is not a review, or nothing in the files can be used.
@@ -125,7 +131,7 @@ def apply_reviews(job: ReviewJob, stdout: BinaryIO, stop: Stop) -> Applied:
             "give a report in a file or, for one at a URL, set XDG_STATE_HOME",
         )
     output = _name_output(job.report, location)
-    with _hold_report_lock(job, location, path, stop), open_reader(location) as reader:
+    with _hold_report_lock(job, location, path, on_wait), open_reader(location) as reader:
         layout = _parse_layout(reader)
         check_output(output, stop.check)
         reviews = read_reviews(path) or Reviews()
@@ -156,23 +162,19 @@ def apply_reviews(job: ReviewJob, stdout: BinaryIO, stop: Stop) -> Applied:
 
 
 @contextmanager
-def _hold_report_lock(job: ReviewJob, location: Location, path: Path, stop: Stop) -> Iterator[None]:
+def _hold_report_lock(
+    job: ReviewJob, location: Location, path: Path, on_wait: OnWait | None
+) -> Iterator[None]:
     """Hold the lock that a run of the report takes; for a URL, that of its default journal."""
-
-    def on_wait() -> None:
-        if stop.requested:
-            raise stop.make_error("nothing was changed")
-
-    wait = on_wait if job.wait else None
     if not isinstance(location, Url):
-        with hold_lock(job.report, wait):
+        with hold_lock(job.report, on_wait):
             yield
         return
     with translate_write_errors(f"folder {path_text(path.parent)}", "set XDG_STATE_HOME"):
         # The XDG Base Directory spec requires this mode.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal = find_url_journal_path(location.text, path.parent)
-    with hold_lock(str(journal), wait, location.text):
+    with hold_lock(str(journal), on_wait, location.text):
         yield
 
 

@@ -331,10 +331,21 @@ def test_two_commands_at_once_lose_nothing(command: Command, photos: Path, tmp_p
         ]
         environment = {"PYTHONPATH": str(REPOSITORY)}
         waiting = [
-            subprocess.Popen([*command_line, review, "r.csv"], cwd=tmp_path, env=environment)
+            subprocess.Popen(
+                [*command_line, review, "r.csv"],
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             for review in reviews
         ]
-    assert [process.wait(timeout=60) for process in waiting] == [0, 0, 0]
+        for process in waiting:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "batch-label: waiting for another process to end\n"
+    for process in waiting:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in waiting] == [0, 0, 0]
     assert answers_of(tmp_path / "r.csv") == RIGHT
 
 
