@@ -22,7 +22,7 @@ from batch.reading.diff import CHANGE_MEANINGS
 from batch.reading.pairs import Pair
 from batch.reading.saved import SavedRow
 from batch.recording.drift import Drift
-from batch.recording.run_record import RunRecord, local_record_file, read_record
+from batch.recording.run_record import Outcome, RunRecord, local_record_file, read_record
 from batch.records import Abstain, Source, Status
 
 Fact = tuple[str, str]
@@ -49,7 +49,9 @@ def time_text(moment: datetime) -> str:
 
 
 def _list_warnings(record: RunRecord) -> list[str]:
-    warnings = list(record.drift.warnings) if record.drift else []
+    warnings = []
+    if record.drift and record.outcome is not Outcome.DRIFTED:  # the error has them too
+        warnings = [f"{warning}; {Drift.REMEDY}" for warning in record.drift.warnings]
     if not record.published:
         run = f"The last run, started {time_text(record.started)}, published no report"
         warnings.insert(0, f"{run} ({record.outcome}); this page shows an earlier report.")

@@ -152,7 +152,13 @@ class Drift:
         confidence_change: mean confidence minus that of earlier runs, -1 to 1.
         warnings: one line per difference that is too large.
         accepted: lines that would be warnings without ``--accept-drift``.
+        REMEDY: what to do about a warning.
     """
+
+    REMEDY = (
+        "look at the new photos of the report, and if they are labelled correctly, run once with "
+        "--accept-drift"
+    )
 
     photos: int
     mean_confidence: float | None

@@ -18,10 +18,7 @@ from batch.recording.drift import (
 )
 from batch.records import Source
 
-DRIFT_REMEDY = (
-    "the report is published: look at its new photos, and if they are labelled correctly, run once "
-    "with --accept-drift"
-)
+PUBLISHED_REMEDY = f"the report is published: {Drift.REMEDY}"
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,9 @@ class DriftCheck:
         warnings = drift.warnings if drift else ()
         level = Level.INFO if self.job.fail_on_drift else Level.WARNING  # the error repeats them
         for warning in warnings:
-            log(Event.DRIFT, f"{warning}; {DRIFT_REMEDY}", level)
+            log(Event.DRIFT, f"{warning}; {PUBLISHED_REMEDY}", level)
         if self.job.accept_drift:
             text = "later runs are compared with the answers of this run as well"
             log(Event.DRIFT, f"drift is accepted: {text}")
         if warnings and self.job.fail_on_drift:
-            raise DriftError(f"the answers have drifted: {'; '.join(warnings)}", DRIFT_REMEDY)
+            raise DriftError(f"the answers have drifted: {'; '.join(warnings)}", PUBLISHED_REMEDY)

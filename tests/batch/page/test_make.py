@@ -22,6 +22,15 @@ from batch.cli.main import cli
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from batch.page.make import SCRIPTS, STYLES, PageJob, check_page_output, make_page
 from batch.reading.diff import Change
+from batch.recording.drift import Drift
+from batch.recording.run_record import (
+    Outcome,
+    RunCounts,
+    RunRecord,
+    StageSeconds,
+    describe_host,
+    to_json,
+)
 from batch.records import Reason, Row, Source
 from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.formats import READABLE_FORMATS, Format
@@ -230,17 +239,8 @@ def test_the_page_says_if_moves_can_t_be_told(tmp_path: Path) -> None:
     assert "old.csv lacks the column sha256" in data["changes"]["note"]
 
 
-def record_of(ended: datetime) -> str:
+def record_of(ended: datetime, **fields: Any) -> str:
     """Write the record of a run that published a report."""
-    from batch.recording.run_record import (
-        Outcome,
-        RunCounts,
-        RunRecord,
-        StageSeconds,
-        describe_host,
-        to_json,
-    )
-
     record = RunRecord(
         *(
             Outcome.DONE,
@@ -256,7 +256,25 @@ def record_of(ended: datetime) -> str:
         ),
         *((), None, "cpu", (), {}, {}, describe_host(1)),
     )
-    return json.dumps(to_json(record))
+    return json.dumps(to_json(replace(record, **fields)))
+
+
+def test_a_drift_says_what_to_do_about_it(tmp_path: Path) -> None:
+    report = write_report(tmp_path / "r.csv")
+    place = Path(f"{report}.run.json")
+    text = "the mean confidence is 0.61, not 0.83 as in earlier runs"
+    drift = Drift(200, 0.61, None, None, -0.22, (text,))
+
+    place.write_text(record_of(datetime.now(UTC), drift=drift))
+    assert page_data(make_report_page(report, gallery=0)[0])["warnings"] == [
+        f"{text}; look at the new photos of the report, and if they are labelled correctly, run "
+        "once with --accept-drift"
+    ]
+
+    error = f"the answers have drifted: {text}; look at the new photos"
+    failed = record_of(datetime.now(UTC), drift=drift, outcome=Outcome.DRIFTED, error=error)
+    place.write_text(failed)
+    assert page_data(make_report_page(report, gallery=0)[0])["warnings"] == [error]
 
 
 def test_a_run_that_published_no_report_is_a_warning(
