@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from batch.applying.operations import Kind, Operation, Operations
+from batch.applying.operation_row import Kind, Operation
+from batch.applying.operations import Operations
 from batch.applying.steps import (
     COMPANION,
     Candidate,

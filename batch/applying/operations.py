@@ -15,14 +15,12 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, fields, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from types import NoneType, TracebackType
+from types import TracebackType
 
-from batch.applying.transfer import How
+from batch.applying.operation_row import COLUMNS, Operation, State, parse_operation, to_values
 from batch.errors import OutputError
-from batch.files.drafts import DRAFT_SUFFIX_PATTERN
 from batch.files.publish import resolve_path
 from batch.files.regular_file import open_lockable
 from batch.journal.path import find_url_journal_path
@@ -36,104 +34,7 @@ CHUNK_ROWS = 500  # rows per query
 NOUN = "record of operations"
 REMEDY = "move it away; what was done earlier can then neither be recognised nor undone"
 
-
-class Kind(StrEnum):
-    """What an operation does to files.
-
-    Attributes:
-        MAKE: makes a copy or link of a photo at ``target``.
-        RENAME: renames what was made or moved from ``previous`` to ``target``.
-        REMOVE: removes what was made at ``previous``.
-        MOVE: moves the photo ``source`` to ``target``.
-        WRITE: writes the sidecar ``target``, or takes out what was written.
-    """
-
-    MAKE = "make"
-    RENAME = "rename"
-    REMOVE = "remove"
-    MOVE = "move"
-    WRITE = "write"
-
-
-class State(StrEnum):
-    """State of an operation: ``UNDOING`` while it is undone."""
-
-    INTENDED = "intended"
-    DONE = "done"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One operation on one file.
-
-    Attributes:
-        kind: what is done.
-        action: name of the action that does it, with its folder.
-        source: absolute path of the photo, as bytes.
-        wanted: the path that the file should have, before a number is added.
-        how: ``copy`` or the kind of link that was made; the root of the keywords in a sidecar.
-        number: the number in the name of ``target``; 1 for none.
-        target: the file that is there afterwards; None after ``REMOVE``.
-        previous: the file that was there before ``RENAME`` and ``REMOVE``.
-        digest: SHA-256 of the photo.
-        source_key: state of the photo, see ``make_source_key``.
-        target_key: state of what was made, see ``make_target_key``.
-        before: bytes of the sidecar before ``WRITE``, compressed; None if it did not exist.
-        written: SHA-256 of the sidecar after ``WRITE``; None if it was removed.
-        content: SHA-256 of the content that ``WRITE`` put in; None if it took content out.
-        draft: a temporary file that exists only while the operation is done.
-        after_run: whether a run of ``batch-label`` wrote the content, or found it written.
-        id: number of the operation; 0 if it is not recorded yet.
-        run: number of the run that did it.
-        state: whether it is done.
-    """
-
-    kind: Kind
-    action: bytes
-    source: bytes
-    how: str = ""
-    wanted: bytes | None = None
-    number: int = 1
-    target: bytes | None = None
-    previous: bytes | None = None
-    digest: bytes | None = None
-    source_key: str | None = None
-    target_key: str | None = None
-    before: bytes | None = None
-    written: bytes | None = None
-    content: bytes | None = None
-    draft: bytes | None = None
-    after_run: bool = False
-    id: int = 0
-    run: int = 0
-    state: State = State.INTENDED
-
-
-# Types in the database, by those of the fields.
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "Kind": (str,),
-    "State": (str,),
-    "str": (str,),
-    "int": (int,),
-    "bool": (int,),
-    "bytes": (bytes,),
-    "str | None": (str, NoneType),
-    "bytes | None": (bytes, NoneType),
-}
-# Paths that an operation must have, besides ``source``.
-_NEEDED_PATHS = {
-    Kind.MAKE: ("target",),
-    Kind.RENAME: ("target", "previous"),
-    Kind.REMOVE: ("previous",),
-    Kind.MOVE: ("target",),
-    Kind.WRITE: ("target",),
-}
-_TYPES = {field.name: _PYTHON_TYPES[str(field.type)] for field in fields(Operation)}
-_DRAFT = re.compile(rf"{DRAFT_SUFFIX_PATTERN}\Z".encode())
-_COLUMNS = tuple(field.name for field in fields(Operation))
-_NAMES = ", ".join(_COLUMNS)
+_NAMES = ", ".join(COLUMNS)
 _SCHEMA = f"""
 CREATE TABLE operations (
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL,
@@ -161,7 +62,7 @@ CREATE TEMP TABLE reserved (wanted BLOB, number INTEGER, source BLOB, PRIMARY KE
 """
 INSERT = f"""
 INSERT INTO operations ({_NAMES.replace(", id,", ",")})
-VALUES ({", ".join("?" * (len(_COLUMNS) - 1))})
+VALUES ({", ".join("?" * (len(COLUMNS) - 1))})
 """
 COMPLETE = """
 UPDATE operations SET state = 'done', source_key = ?, target_key = ?, draft = NULL WHERE id = ?
@@ -307,7 +208,7 @@ class Operations:
                 self._run = cursor.lastrowid or 0
             for operation in operations:
                 numbered = replace(operation, run=self._run)
-                values = [value for name, value in _to_values(numbered) if name != "id"]
+                values = [value for name, value in to_values(numbered) if name != "id"]
                 cursor = self._connect.execute(INSERT, values)
                 recorded.append(replace(numbered, id=cursor.lastrowid or 0))
         self.commit()
@@ -385,7 +286,7 @@ class Operations:
             given = {"action": action, "source": after[0], "id": after[1], "chunk": CHUNK_ROWS}
             with _translate_errors(self.path):
                 rows = self._connect.execute(NEXT_UNSEEN, given).fetchall()
-                found = [_to_operation(row) for row in rows]
+                found = [parse_operation(row) for row in rows]
             yield from found
             if len(found) < CHUNK_ROWS:
                 return
@@ -418,7 +319,7 @@ class Operations:
         while True:
             with _translate_errors(self.path):
                 rows = self._connect.execute(NEXT_OF_RUN, (run, before, CHUNK_ROWS)).fetchall()
-                found = [_to_operation(row) for row in rows]
+                found = [parse_operation(row) for row in rows]
             yield from found
             if len(found) < CHUNK_ROWS:
                 return
@@ -427,7 +328,7 @@ class Operations:
     def list_unfinished(self) -> list[Operation]:
         """Return the operations that a killed run may have done, or undone."""
         with _translate_errors(self.path):
-            return [_to_operation(row) for row in self._connect.execute(UNFINISHED)]
+            return [parse_operation(row) for row in self._connect.execute(UNFINISHED)]
 
     def read_note(self, name: str) -> str:
         """Read a note; empty if it is missing."""
@@ -443,7 +344,7 @@ class Operations:
     def _find(self, query: str, *values: object) -> Operation | None:
         with _translate_errors(self.path):
             row = self._connect.execute(query, values).fetchone()
-            return _to_operation(row) if row else None
+            return parse_operation(row) if row else None
 
     def _change(self, statement: str, *values: object) -> None:
         with _translate_errors(self.path):
@@ -453,42 +354,6 @@ class Operations:
     def _begin(self) -> None:
         if not self._connect.in_transaction:
             self._connect.execute("BEGIN IMMEDIATE")
-
-
-def _to_values(operation: Operation) -> Iterator[tuple[str, object]]:
-    for name, value in zip(_COLUMNS, astuple(operation), strict=True):
-        yield name, str(value) if isinstance(value, StrEnum) else value
-
-
-def _to_operation(row: tuple[object, ...]) -> Operation:
-    """Read an operation.
-
-    Raises:
-        ValueError: the database is damaged: the row is not an operation.
-    """
-    values = dict(zip(_COLUMNS, row, strict=True))
-    for name, types in _TYPES.items():
-        if not isinstance(values[name], types):
-            raise ValueError(f"operation {values['id']} has an invalid {name}")
-    values["kind"], values["state"] = Kind(str(values["kind"])), State(str(values["state"]))
-    values["after_run"] = bool(values["after_run"])
-    operation = Operation(**values)  # type: ignore[arg-type]
-    needed = ("source", *_NEEDED_PATHS[operation.kind])
-    for name in ("source", "target", "previous", "wanted", "draft"):
-        path = getattr(operation, name)
-        is_valid = path is not None and path.startswith(b"/") and b"\0" not in path
-        if not is_valid and (path is not None or name in needed):
-            raise ValueError(f"operation {operation.id} has an invalid {name}")
-    # The name of an action that fills a folder ends in its path.
-    root = operation.action[operation.action.find(b"/") :].rstrip(b"/")
-    if operation.wanted is not None and not operation.wanted.startswith(root + b"/"):
-        raise ValueError(f"operation {operation.id} has an invalid wanted")
-    if operation.kind in (Kind.MAKE, Kind.REMOVE):
-        How(operation.how)
-    # Drafts are removed after a kill.
-    if operation.draft is not None and not _DRAFT.search(operation.draft):
-        raise ValueError(f"operation {operation.id} has an invalid draft")
-    return operation
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from batch.applying.job import ApplyJob
-from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
+from batch.applying.operation_row import Kind, Operation, State
+from batch.applying.operations import Operations, find_operations_path
 from batch.applying.steps import COMPANION, is_intact, to_path
 from batch.applying.summary import Summary
 from batch.applying.transfer import (

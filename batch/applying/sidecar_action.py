@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from batch.applying.operations import Kind, Operation, Operations
+from batch.applying.operation_row import Kind, Operation
+from batch.applying.operations import Operations
 from batch.applying.selection import ReportedPhoto
 from batch.applying.steps import (
     SIDECAR_UNUSABLE,

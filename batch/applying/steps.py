@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from batch.applying.operations import Kind, Operation
+from batch.applying.operation_row import Kind, Operation
 from batch.applying.selection import ReportedPhoto
 from batch.applying.transfer import (
     FOREIGN,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from batch.applying.folder_action import name_folder_action, parse_action_root
 from batch.applying.job import ApplyJob
-from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
+from batch.applying.operation_row import Kind, Operation, State
+from batch.applying.operations import Operations, find_operations_path
 from batch.applying.repair import APPLIED_NOTE, open_operations
 from batch.applying.roots import check_root, is_root_gone, remove_root
 from batch.applying.steps import (

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from batch.applying import operations as module
-from batch.applying.operations import Kind, Operation, Operations, State, find_operations_path
+from batch.applying.operation_row import Kind, Operation, State
+from batch.applying.operations import Operations, find_operations_path
 from batch.errors import OutputError
 from batch.location import Url
 
