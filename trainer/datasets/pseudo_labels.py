@@ -56,7 +56,7 @@ def add_pseudo_labels(data: Dataset, report: Path, cache: Path | None = None) ->
         for path, label in _read_sure_labels(report)
         if canonical_label(label) in labels
     ]
-    samples, _ = read_samples(files, data.framing, cache)
+    samples, _, _ = read_samples(files, data.framing, cache)
     unique = {sample.digest: sample for sample in samples if not is_held_out(sample.digest)}
     ordered = [unique[digest] for digest in sorted(unique)]
     part = build_split(ordered, len(labels), data.framing)

@@ -124,7 +124,13 @@ def build_dataset(
     Raises:
         InputError: a class has no usable photo.
     """
-    samples, unusable = read_samples(files, framing, cache)
+    samples, unusable, cached = read_samples(files, framing, cache)
+    if cached:
+        logger.info(
+            "%s photos taken from the cache of crops, %s decoded",
+            f"{cached:,}",
+            f"{len(files) - cached:,}",
+        )
     samples, repeated = _deduplicate(samples, labels)
     for n, label in enumerate(labels):
         if not any(sample.label == n for sample in samples):
@@ -213,7 +219,7 @@ def hash_group(group: str) -> str:
 
 def read_samples(
     files: Sequence[LabelledFile], framing: Framing, cache: Path | None = None
-) -> tuple[list[Sample], list[Skipped]]:
+) -> tuple[list[Sample], list[Skipped], int]:
     """Read and crop photos, in parallel; those that the cache knows are not decoded.
 
     Args:
@@ -222,7 +228,8 @@ def read_samples(
         cache: folder of the cache of crops; None for none.
 
     Returns:
-        The samples, and the files that can't be used with the reason.
+        The samples, the files that can't be used with the reason, and how many photos were taken
+        from the cache.
     """
     crop_photo = make_cropper(framing)
     rows = allocate_pixels((len(files), framing.side, framing.side, framing.channels))
@@ -258,12 +265,6 @@ def read_samples(
             crops[n] = result
             if key and isinstance(result, Crop):
                 known.store(key, result)
-    if len(missing) < len(files):
-        logger.info(
-            "%s photos taken from the cache of crops, %s decoded",
-            f"{len(files) - len(missing):,}",
-            f"{len(missing):,}",
-        )
     samples, skipped = [], []
     for file, result in zip(files, crops, strict=True):
         if isinstance(result, str):
@@ -272,7 +273,7 @@ def read_samples(
             skipped.append((file.name, "no face found"))
         else:
             samples.append(_make_sample(file, result.digest, result.pixels))
-    return samples, skipped
+    return samples, skipped, len(files) - len(missing)
 
 
 def _make_sample(file: LabelledFile, digest: str, pixels: Pixels) -> Sample:

@@ -69,7 +69,7 @@ def survey_photos(
     if Abstain.NO_PERSON in classes:
         return PhotoSurvey(0, 0, has_no_person=True)
     chosen = _choose_files(files)
-    found, _ = read_samples(chosen, PHOTO_FRAMING, cache)
+    found, *_ = read_samples(chosen, PHOTO_FRAMING, cache)
     face_of = {face.name: face.pixels for face in read_samples(chosen, FACE_FRAMING, cache)[0]}
     targets = np.array([photo.label for photo in found], np.int64)
     has_face = np.array([photo.name in face_of for photo in found], np.bool_)

@@ -116,7 +116,7 @@ def test_commands_after_the_training_decode_no_photo_again(
         caplog.clear()
         result = trainer(*arguments)
         assert not isinstance(result.exception, AssertionError), result.exception
-        assert "80 photos taken from the cache of crops, 0 decoded" in caplog.text
+        assert caplog.text.count("80 photos taken from the cache of crops, 0 decoded") == 1
 
 
 def test_labels_that_are_not_named_become_neither(photos: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def read(folder: Path, cache: Path | None, framing: Framing = FRAMING) -> list[Sample]:
     files = [LabelledFile(path, path.name, 0) for path in sorted(folder.iterdir())]
-    found, skipped = read_samples(files, framing, cache)
+    found, skipped, _ = read_samples(files, framing, cache)
     assert [name for name, _ in skipped if name == "5.jpg"] == ["5.jpg"]
     return found
 
@@ -114,7 +114,7 @@ def test_photos_without_a_face_are_known_too(
 ) -> None:
     files = [LabelledFile(path, path.name, 0) for path in sorted(photos.glob("*.jpg"))]
     for _ in range(2):
-        found, skipped = read_samples(files, Framing(), tmp_path / "cache")
+        found, skipped, _ = read_samples(files, Framing(), tmp_path / "cache")
         assert [sample.name for sample in found] == ["astronaut.jpg"]
         assert skipped == [("coffee.jpg", "no face found")]
     assert len(decoded) == 2
