@@ -75,7 +75,7 @@ print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished
         env=environment,
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
