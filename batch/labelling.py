@@ -263,7 +263,14 @@ class LabellingRun:
             with open_saved_report(self.job.output) as report:
                 paths = groupby(row.path for row in report.rows())
                 return sum(1 for _ in self.stop.take_until_stop(paths))
-        except BatchLabelError:  # no report, or one that can't be read
+        except BatchLabelError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                self.terminal.log(
+                    Event.NOT_COMPARED,
+                    f"{error.problem}: without a journal, the run can't tell how many of its "
+                    "photos are gone",
+                    Level.WARNING,
+                )
             return 0
 
     def _check_found(self, plan: RunPlan, reported: int) -> None:

@@ -47,6 +47,7 @@ class Event(StrEnum):
     MODEL_HIDDEN = "model_hidden"
     LEFT_OUT = "left_out"
     FOUND = "found"
+    NOT_COMPARED = "not_compared"
     PROGRESS = "progress"
     PHOTOS_MISSING = "photos_missing"
     STOPPING = "stopping"

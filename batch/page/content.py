@@ -5,7 +5,9 @@ Rows are stored as columns to keep the object small. ``data.js`` reads its keys.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ from batch.page.gather import BINS, STATUS_TEXTS, PageRow, Totals
 from batch.page.history import Changes, Edition
 from batch.page.recorded_answers import RecordedAnswers
 from batch.page.thumbnails import PagePicture
-from batch.path_text import printable_text
+from batch.path_text import path_text, printable_text
 from batch.reading.diff import CHANGE_MEANINGS
 from batch.reading.pairs import Pair
 from batch.reading.saved import SavedRow
@@ -31,16 +33,22 @@ Fact = tuple[str, str]
 def describe_run(report: Path) -> tuple[Sequence[Fact], Sequence[str]]:
     """Describe the last run of a report by facts, pairs of name and value, and by warnings.
 
-    Both are empty if the run record is missing or damaged.
+    Without a run record both are empty; if it can't be used, a warning says so.
     """
-    record = read_record(local_record_file(report))
-    if record is None:
+    file = local_record_file(report)
+    record = read_record(file)
+    if record is not None:
+        # Values that no run writes, such as an infinite duration, are of the types of a record.
+        with suppress(ValueError, OverflowError):
+            facts = [(name, value) for name, value in _list_facts(record) if value]
+            return facts, _list_warnings(record)
+    elif not os.path.lexists(file.path):
         return (), ()
-    try:
-        facts = [(name, value) for name, value in _list_facts(record) if value]
-        return facts, _list_warnings(record)
-    except (TypeError, ValueError, AttributeError):  # the record has values that no run writes
-        return (), ()
+    name = path_text(Path(file.path.name))
+    return (), [
+        f"The run record {name} can't be read, is damaged, or is of another release: this page "
+        "lacks the facts and the warnings of the last run."
+    ]
 
 
 def time_text(moment: datetime) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -78,7 +80,7 @@ def require_success(place: Location, display_name: str) -> bytes:
         raise ReportError(
             f"{display_name} is not a dataset, or was never finished: it has no {SUCCESS_FILE}",
             REMEDY,
-        )
+        ) from FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), SUCCESS_FILE)
     return success
 
 

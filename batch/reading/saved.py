@@ -128,7 +128,7 @@ def open_reader(place: Location, rows: int = ROW_GROUP_ROWS) -> Iterator[RecordR
     if is_dataset_at(place):
         yield DatasetReader(place, display_name, rows)
         return
-    if isinstance(place, Url):
+    if isinstance(place, Url) and find_format(place.name) is None:
         # Checked before the request: the URL of a dataset without its final slash is not an object.
         _find_readable_format(place, display_name)
     with translate_read_errors(display_name):

@@ -26,6 +26,9 @@ _TIME_TAGS = (
 )
 _TIME = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 _OFFSET = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d")
+# Pillow reads tags only after these bytes, by byte order. Raws of Olympus and Panasonic have other
+# numbers in the last two.
+_TIFF_STARTS = {b"II": b"II*\0", b"MM": b"MM\0*"}
 _MAX_TAG_CHARS = 1_000  # of a text that is examined
 _MINUTES, _SECONDS = 60, 3_600  # per degree
 
@@ -50,7 +53,8 @@ def _read_raw_tags(structures: tuple[bytes, ...]) -> Iterator[tuple[Tags, Tags, 
 
         def load(data: bytes = data) -> Image.Exif:
             exif = Image.Exif()
-            exif.load(data)
+            start = _TIFF_STARTS[data[:2]]
+            exif.load(data if data[:4] == start else start + data[4:])
             return exif
 
         for main, shot, place in _read_tags(load):

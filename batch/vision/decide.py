@@ -151,11 +151,11 @@ def _decide_by_name(
     reason = None if thresholds.always_answer else _find_abstain(by_name, thresholds.abstain_from)
     if reason is not None:
         return Answer(Status(reason), None, by_name[reason], by_name, box)
-    best = max(labels, key=lambda label: by_name.get(label, 0.0))
-    confidence = by_name.get(best, 0.0)
+    best = max(labels, key=lambda label: by_name[label])
+    confidence = by_name[best]
     if thresholds.always_answer:
         # If a model is certain of an abstain output, the labels' probabilities may all be 0.
-        total = sum(by_name.get(label, 0.0) for label in labels)
+        total = sum(by_name[label] for label in labels)
         confidence = confidence / total if total > 0 else 1 / len(labels)
     status = Status.OK if confidence >= thresholds.unsure_below else Status.UNSURE
     return Answer(status, best, confidence, by_name, box)
@@ -174,7 +174,7 @@ def _abstain_share(by_name: Mapping[str, float], name: str) -> float:
 
     For ``neither``, this is the probability given that there is a person.
     """
-    probability = by_name.get(name, 0.0)
+    probability = by_name.get(name, 0.0)  # a face model may lack it
     if name != Abstain.NEITHER:
         return probability
     return probability / max(1 - by_name.get(Abstain.NO_PERSON, 0.0), MIN_PROBABILITY)

@@ -123,7 +123,7 @@ def compare_rows(
     has_answer = np.asarray([bool(row.answer) for row in rows]) & (targets < len(outputs))
     probabilities = np.asarray(
         [
-            [row.answer.probabilities.get(name, 0.0) for name in outputs]
+            [row.answer.probabilities[name] for name in outputs]
             for row, chosen in zip(rows, has_answer.tolist(), strict=True)
             if chosen and row.answer
         ],

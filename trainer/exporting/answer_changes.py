@@ -7,12 +7,14 @@ which is measured on held-out samples.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from batch.inference.providers import describe_ort_error
 from batch.records import Pixels, Probabilities
 from trainer.evaluation.thresholds import clopper_pearson_bound
 
@@ -23,6 +25,8 @@ MAX_DIFFERENCE = 1e-4
 MAX_CHANGED, SIGNIFICANCE_LEVEL = 0.05, 0.05
 MAX_MEAN_CHANGE = 0.03
 HIGH_QUANTILE = 0.99
+
+logger = logging.getLogger(__name__)
 
 Run = Callable[[Pixels], Probabilities]
 
@@ -87,7 +91,7 @@ def measure_differences(
     """Measure the largest difference of a probability for each batch size.
 
     Returns:
-        One difference per size; infinite if the model fails on such a batch.
+        One difference per size; infinite if the model fails on such a batch, and the log says why.
     """
     return tuple(_measure_in_batches(run, pixels, wanted, batch) for batch in batches)
 
@@ -95,7 +99,12 @@ def measure_differences(
 def _measure_in_batches(run: Run, pixels: Pixels, wanted: Probabilities, batch: int) -> float:
     try:
         parts = [run(pixels[at : at + batch]) for at in range(0, len(pixels), batch)]
-    except Exception:  # ONNX Runtime's exceptions have no common base class
-        return float("inf")
-    found = np.concatenate(parts)
-    return float(np.abs(found - wanted).max()) if found.shape == wanted.shape else float("inf")
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        why = describe_ort_error(error)
+    else:
+        found = np.concatenate(parts)
+        if found.shape == wanted.shape:
+            return float(np.abs(found - wanted).max())
+        why = f"it gives {len(found):,} answers to {len(wanted):,} pictures"
+    logger.warning("WARNING: the model fails in batches of %d (%s)", batch, why)
+    return float("inf")

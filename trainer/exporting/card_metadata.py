@@ -5,6 +5,7 @@ Source: https://github.com/huggingface/hub-docs/blob/main/modelcard.md
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ METRICS: dict[str, tuple[str, str, dict[str, str]]] = {
 LOCAL_DATASET = "imagefolder"
 
 FENCE = "---\n"
+logger = logging.getLogger(__name__)
 _METADATA_PATTERN = re.compile(rf"\A{FENCE}(.*?\n){FENCE}\n*", flags=re.DOTALL)
 
 
@@ -73,12 +75,21 @@ def add_metadata(card: str, metadata: Mapping[str, Any]) -> str:
 
 
 def split_card(card: str) -> tuple[dict[str, Any], str]:
-    """Split a card into its metadata, empty if there are none, and its Markdown."""
+    """Split a card into its metadata, empty if there are none, and its Markdown.
+
+    Metadata that can't be read stay in the Markdown; the log says so.
+    """
     match = _METADATA_PATTERN.match(card)
     if match is None:
         return {}, card
     try:
         metadata = yaml.safe_load(match[1])
-    except yaml.YAMLError:
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        logger.warning(
+            "WARNING: the metadata of the card are not YAML and become text; give the licence if "
+            "they have it (%s)",
+            why,
+        )
         return {}, card
     return (metadata, card[match.end() :]) if isinstance(metadata, dict) else ({}, card)

@@ -14,8 +14,8 @@ from batch.discovery.discover import discover
 from batch.errors import InputError
 from batch.inference.session import Session
 from batch.options import Search
-from batch.path_text import path_text
-from batch.records import Failure, Photo, Pixels, Probabilities
+from batch.path_text import path_text, printable_text
+from batch.records import Failure, Photo, Pixels, Probabilities, Reason, Stage
 from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from trainer.datasets.rendered_pictures import render_pictures
@@ -128,8 +128,11 @@ def _read_picture(path: Path) -> Picture | Failure:
     try:
         with Image.open(path) as image:
             return Picture(photo, ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError):  # a format that only the runner reads
-        return Picture(photo, photo.image)
+    except Exception as error:  # Pillow's readers raise nearly every built-in exception
+        # Such as a JPEG that lacks its end, which the runner repairs.
+        cause = printable_text(str(error)) or type(error).__name__
+        detail = f"only the runner can read it; Pillow alone says: {cause}"
+        return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
 
 
 def compare(

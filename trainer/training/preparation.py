@@ -174,10 +174,15 @@ def _read_init_framing(init: str) -> Framing | None:
 
 
 def _is_held_out(init: str, data: Dataset, given: GivenSettings) -> bool:
-    """Tell whether no held-out sample was used to train a model."""
+    """Tell whether no held-out sample was used to train a model.
+
+    Raises:
+        InputError, ModelError, UsageError: the model can't be read.
+    """
     parts = () if given.get("learn_from") == "all" else (data.validation, data.test)
+    ancestors = read_ancestors(Config(init=init), data)
     try:
-        check_held_out(read_ancestors(Config(init=init), data), data.held, *parts)
+        check_held_out(ancestors, data.held, *parts)
     except InputError:
         return False
     return True

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch.discovery.discover import Discovery
+from batch.discovery.remote import look_up
 from batch.errors import InputError
 from batch.options import Search
 from batch.records import Failure, Reason
@@ -147,6 +148,7 @@ class TestABucket:
         assert len(flat) == PHOTOS
         assert sum("continuation-token" in path for _, path in pages) >= 4
         assert all(file.etag and file.size and file.mtime_ns for file in found)
+        assert found == [look_up(file.path).found for file in found]
         assert [file.path for file in found] == sorted(file.path for file in found)
 
     def test_may_have_names_that_look_like_patterns_and_chains(

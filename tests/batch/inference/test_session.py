@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,20 @@ def test_engines_of_other_models_and_shapes_have_folders_of_their_own(tmp_path: 
         with pytest.raises(Exception, match=r"TensorRT|Tensorrt"):
             open_ort_session(graph, device, fixed={"n": batch})
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ORT_DISABLE_TELEMETRY",
+        "session.disable_quant_qdq",
+        "session.disable_cpu_ep_fallback",
+        "session.record_ep_graph_assignment_info",
+    ],
+)
+def test_onnx_runtime_knows_the_names_that_are_set(name: str) -> None:
+    """It ignores others without a word, and most matter on a GPU only."""
+    library = find_spec("onnxruntime.capi.onnxruntime_pybind11_state")
+    assert library is not None
+    assert library.origin is not None
+    assert name.encode() in Path(library.origin).read_bytes()

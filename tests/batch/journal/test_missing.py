@@ -307,6 +307,43 @@ def test_a_report_without_its_journal_is_guarded_as_well(place: RunFolder) -> No
     assert (ran.returncode, place.rows()) == (ExitCode.OK, {}), ran.stderr
 
 
+@pytest.mark.parametrize("output", ["r.jsonl", "r.parquet", "results/"])
+def test_a_report_of_each_format_is_guarded(place: RunFolder, output: str) -> None:
+    command = ("a", "b", "-o", output, "--state", "j", "--quiet")
+    first = place.run(*command)
+    assert (first.returncode, first.stderr) == (ExitCode.OK, "")
+    (place.folder / "j").unlink()
+    _unmount(place.folder / "b")
+    ran = place.run(*command)
+    assert ran.returncode == ExitCode.FAILED
+    assert f"the earlier report has {NUMBER + 5} photos and 2 were found" in ran.stderr
+
+
+@pytest.mark.parametrize("output", ["r.xlsx", "r.csv"])
+def test_an_earlier_report_that_cannot_be_read_is_named(place: RunFolder, output: str) -> None:
+    if output == REPORT:
+        place.report.write_text("path,status\n")
+    else:
+        (place.folder / "new").mkdir()
+        for new in ("x.xlsx", "new/"):
+            first = place.run("a", "-o", new, "--quiet")
+            assert (first.returncode, first.stderr) == (ExitCode.OK, "")
+        place.run("a", "-o", output)
+    (place.folder / f".{output}.journal").unlink()
+    ran = place.run("a", "-o", output, "--quiet")
+    assert ran.returncode == ExitCode.OK
+    assert f"report {output} " in ran.stderr
+    assert "the run can't tell how many of its photos are gone" in ran.stderr
+
+
+@pytest.mark.parametrize("output", ["r.csv", "r.xlsx", "results/"])
+def test_the_first_report_in_a_store_is_compared_with_none(
+    place: RunFolder, bucket: Bucket, output: str
+) -> None:
+    ran = place.run("a", "-o", bucket.url(output), "--quiet")
+    assert (ran.returncode, ran.stderr) == (ExitCode.OK, "")
+
+
 def test_a_list_that_is_cut_short_is_not_taken_for_another_command(place: RunFolder) -> None:
     listed, paths = place.folder / "list.txt", sorted(place.rows())
     command = ("list.txt", "-o", "l.csv")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -289,11 +290,43 @@ def test_a_run_that_published_no_report_is_a_warning(
     assert dict(data["facts"])["Inputs"] == str(photos)
 
 
-def test_a_damaged_run_record_is_ignored(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"devices": [{}], "versions": 7},
+        {"schema_version": 99},
+        {"seconds": {"wall": math.inf}},
+        {"started": "0001-01-01T00:00:00+14:00"},
+    ],
+)
+def test_an_unusable_run_record_is_reported(tmp_path: Path, damage: dict[str, Any]) -> None:
     report = write_report(tmp_path / "r.csv")
-    record = json.loads(record_of(datetime.now(UTC))) | {"devices": [{}], "versions": 7}
+    record = json.loads(record_of(datetime.now(UTC))) | damage
     Path(f"{report}.run.json").write_text(json.dumps(record))
-    assert page_data(make_report_page(report, gallery=0)[0])["facts"] == []
+    data = page_data(make_report_page(report, gallery=0)[0])
+    assert data["facts"] == []
+    assert data["warnings"] == [
+        "The run record r.csv.run.json can't be read, is damaged, or is of another release: this "
+        "page lacks the facts and the warnings of the last run."
+    ]
+
+
+def test_a_report_without_a_run_record_has_no_facts(tmp_path: Path) -> None:
+    data = page_data(make_report_page(write_report(tmp_path / "r.csv"), gallery=0)[0])
+    assert (data["facts"], data["warnings"]) == ([], [])
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_damaged_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(record: RunRecord) -> list[str]:
+        raise AttributeError("no such name")
+
+    report = write_report(tmp_path / "r.csv")
+    Path(f"{report}.run.json").write_text(record_of(datetime.now(UTC)))
+    monkeypatch.setattr("batch.page.content._list_warnings", fail)
+    with pytest.raises(AttributeError):
+        make_report_page(report, gallery=0)
 
 
 @pytest.mark.parametrize(

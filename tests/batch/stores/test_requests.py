@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import pytest
 
 from batch.stores import requests
@@ -69,3 +72,40 @@ def test_a_refused_connection_is_transient(bucket: Bucket, monkeypatch: pytest.M
     with pytest.raises(Exception, match="Could not connect") as caught:
         store.cat_file(path)
     assert is_transient(caught.value)
+
+
+# The code knows base classes of the clients' errors by name. A wrong name goes unnoticed, and an
+# error of that kind is not retried.
+@pytest.mark.parametrize(
+    ("name", "details", "expected"),
+    [
+        ("aiohttp.ServerDisconnectedError", {}, True),
+        ("aiohttp.ClientPayloadError", {}, True),
+        ("botocore.exceptions.EndpointConnectionError", {"endpoint_url": "u"}, True),
+        ("botocore.exceptions.ReadTimeoutError", {"endpoint_url": "u"}, True),
+        ("botocore.exceptions.ResponseStreamingError", {"error": "cut"}, True),
+        ("gcsfs.retry.HttpError", {"error_response": {"code": 503}}, True),
+        ("gcsfs.retry.HttpError", {"error_response": {"message": "no status"}}, True),
+        ("gcsfs.retry.HttpError", {"error_response": {"code": 400}}, False),
+        (
+            "aiohttp.ClientResponseError",
+            {"request_info": None, "history": (), "status": 403},
+            False,
+        ),
+        ("botocore.exceptions.NoCredentialsError", {}, False),
+    ],
+)
+def test_errors_of_each_client_are_told_apart(
+    name: str, details: dict[str, Any], expected: bool
+) -> None:
+    module, _, kind = name.rpartition(".")
+    error = getattr(import_module(module), kind)(**details)
+    assert is_transient(error) is expected
+
+
+def test_errors_of_azure_are_left_to_its_client() -> None:
+    from azure.core.exceptions import HttpResponseError
+
+    error = HttpResponseError("busy")
+    error.status_code = 503
+    assert not is_transient(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,28 @@ def test_missing_credentials_have_a_remedy(bucket: Bucket, monkeypatch: pytest.M
         translate_store_errors("r can't be read", InputError, "try again"),
     ):
         store.cat_file(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "details"),
+    [
+        ("botocore.exceptions.NoCredentialsError", {}),
+        ("botocore.exceptions.PartialCredentialsError", {"provider": "env", "cred_var": "a"}),
+        ("botocore.exceptions.ProfileNotFound", {"profile": "a"}),
+        ("google.auth.exceptions.DefaultCredentialsError", {}),
+    ],
+)
+def test_missing_credentials_of_each_client_have_a_remedy(
+    name: str, details: dict[str, Any]
+) -> None:
+    """The classes are known by their names, as the clients are extras."""
+    module, _, kind = name.rpartition(".")
+    error = getattr(import_module(module), kind)(**details)
+    with (
+        pytest.raises(InputError, match="set the store's credentials"),
+        translate_store_errors("r can't be read", InputError, "try again"),
+    ):
+        raise error
 
 
 def test_the_program_s_own_errors_pass() -> None:

@@ -10,10 +10,12 @@ import pytest
 from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.ExifTags import GPS, Base
 
+from batch.file_types import FILE_TYPES, PREVIEW
 from batch.records import NO_CAPTURE, Capture, Photo
 from batch.row_json import MAX_CAMERA_CHARS
 from batch.vision.decode import decode_bytes
-from tests.batch.vision.test_raw import preview, tiff_raw
+from batch.vision.pillow import has_reader
+from tests.batch.vision.test_raw import preview, raf, tiff_raw
 
 TAKEN: dict[int, Any] = {Base.DateTimeOriginal: "2026:01:31 18:04:05"}
 CANON: dict[int, Any] = {Base.Make: "Canon", Base.Model: "Canon EOS R5"}
@@ -50,12 +52,27 @@ def save(exif: Image.Exif | bytes, form: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_time_camera_and_place_are_read_from_every_format(form: str) -> None:
-    capture = read(save(make_exif(CANON, TAKEN, LYON), form))
+def check_has_all(capture: Capture) -> None:
     assert (capture.taken, capture.camera) == ("2026-01-31T18:04:05", "Canon EOS R5")
     assert capture.latitude == pytest.approx(45.75)
     assert capture.longitude == pytest.approx(4.835)
+
+
+# Formats of Pillow's name that can hold EXIF tags.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "JXL")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_time_camera_and_place_are_read_from_every_format(form: str) -> None:
+    if kind := {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}.get(form):
+        pytest.importorskip(kind)
+        assert has_reader(form)
+    check_has_all(read(save(make_exif(CANON, TAKEN, LYON).tobytes(), form)))
+
+
+def test_no_format_with_tags_is_missing_above() -> None:
+    without = {"GIF", "BMP", PREVIEW}
+    assert {kind.decoder for kind in FILE_TYPES if kind.decoder} == {*FORMATS, *without} - {"MPO"}
 
 
 def test_a_photo_without_tags_has_none() -> None:
@@ -161,6 +178,31 @@ def test_a_cr3_has_a_box_for_each_kind_of_tags() -> None:
     inside = preview(Image.effect_noise((800, 640), 60).convert("RGB"))
     movie = struct.pack(">I", 8 + len(settings)) + b"moov" + settings
     media = struct.pack(">I", 8 + len(inside)) + b"mdat" + inside
-    capture = read(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + movie + media)
-    assert (capture.taken, capture.camera) == ("2026-01-31T18:04:05", "Canon EOS R5")
-    assert capture.latitude == pytest.approx(45.75)
+    check_has_all(read(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + movie + media))
+
+
+@pytest.mark.parametrize("head", [b"II*\0", b"MM\0*", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"])
+def test_each_start_of_a_raw_that_is_built_like_a_tiff(head: bytes) -> None:
+    """Olympus and Panasonic have a number of their own instead of that of TIFF."""
+    mosaic = [(int(ExifTags.Base.PhotometricInterpretation), 32803)]
+    tags = make_exif({**CANON, **dict(mosaic)}, TAKEN, LYON)
+    # Pillow writes the tags of a new picture in big-endian order, those of a TIFF in little-endian.
+    data = _tiff(tags) if head[:2] == b"MM" else _to_little_endian(tags)
+    inside = preview(Image.effect_noise((800, 640), 60).convert("RGB"))
+    check_has_all(read(head + data[4:] + inside))
+
+
+def test_the_preview_of_a_raf_has_its_tags() -> None:
+    photo = Image.effect_noise((800, 640), 60).convert("RGB")
+    check_has_all(read(raf(preview(photo, exif=make_exif(CANON, TAKEN, LYON)), 1)))
+
+
+def _to_little_endian(tags: Image.Exif) -> bytes:
+    exif = Image.Exif()
+    exif.load(b"II*\0\x08\0\0\0" + bytes(6))
+    exif.update(tags)
+    for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        exif.get_ifd(group).update(tags.get_ifd(group))
+    data = _tiff(exif)
+    assert data.startswith(b"II*\0")
+    return data

@@ -22,7 +22,14 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.vision.decide import decide, decide_row, is_settled, make_failed_row, needs_image_model
+from batch.vision.decide import (
+    apply_thresholds,
+    decide,
+    decide_row,
+    is_settled,
+    make_failed_row,
+    needs_image_model,
+)
 
 LABELS = ("happy", "sad")
 NEITHER = Thresholds(0.6, {"neither": 0.5})
@@ -341,3 +348,13 @@ def test_a_failure_becomes_a_row() -> None:
     failure = Failure(Path("p.jpg"), Stage.DECODE, Reason.TRUNCATED, "cut off")
     row = make_failed_row(failure)
     assert (row.path, row.status, row.failure) == (Path("p.jpg"), Status.FAILED, failure)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_label_of_the_rules_without_a_probability_is_an_error(always: bool) -> None:
+    """With 0 instead, the first label would win with a confidence of nothing."""
+    answer = decide(np.array([0.3, 0.7], np.float32), LABELS, Thresholds(0.6))
+    row = Row(Path("p.jpg"), answer.status, answer, Source.IMAGE)
+    rules = Rules(("good", "bad"), photo_thresholds=Thresholds(0.6, always_answer=always))
+    with pytest.raises(KeyError):
+        apply_thresholds(row, rules)

@@ -158,3 +158,14 @@ def test_an_intact_file_that_pillow_does_not_support_is_unsupported() -> None:
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.UNSUPPORTED
     assert "64 bit floating-point" in failure.detail
+
+
+def test_the_words_of_pillow_for_an_unsupported_file_are_known(astronaut: Image.Image) -> None:
+    """Its readers have one type of exception for damage and for what they do not support."""
+    bmp = bytearray(encode(astronaut, "BMP"))
+    bmp[28] = 2  # bits per pixel
+    jpeg = bytearray(encode(astronaut, "JPEG"))
+    jpeg[jpeg.index(b"\xff\xc0") + 4] = 12  # bits per sample
+    for data, words in ((bmp, "Unsupported BMP pixel depth"), (jpeg, "cannot handle 12-bit")):
+        failure = decode_failure(bytes(data))
+        assert (failure.reason, words in failure.detail) == (Reason.UNSUPPORTED, True), failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import ExifTags, Image
 
+from batch.file_types import FILE_TYPES, PREVIEW
 from batch.vision.orientation import read_stored_orientation
 from tests.support.decoded import encode
 
@@ -15,8 +16,17 @@ def encode_turned(image: Image.Image, form: str, value: int) -> bytes:
     return encode(image, form, exif=exif)
 
 
+# Formats that store an orientation, and those that are turned by other data or have none.
+TURNED = ("JPEG", "PNG", "TIFF", "WEBP")
+OTHERS = ("AVIF", "HEIF", "JXL", "GIF", "BMP", PREVIEW)
+
+
+def test_no_format_is_missing_above() -> None:
+    assert {kind.decoder for kind in FILE_TYPES if kind.decoder} == {*TURNED, *OTHERS}
+
+
 @pytest.mark.parametrize("value", range(1, 9))
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("form", [*TURNED, "MPO"])
 def test_the_stored_orientation_is_read(form: str, value: int, astronaut: Image.Image) -> None:
     assert read_stored_orientation(encode_turned(astronaut, form, value)) == value
 

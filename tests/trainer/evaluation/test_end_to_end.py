@@ -94,6 +94,13 @@ def test_without_a_sure_answer_the_sure_accuracy_is_null() -> None:
     json.dumps(end_to_end_to_json(found), allow_nan=False)
 
 
+def test_answers_of_different_outputs_are_an_error() -> None:
+    """Missing outputs must not count as probabilities of 0."""
+    rows = [abstaining("a", "happy", 0.7, 0.1, 0.1, 0.1), row("b", 0.2)]
+    with pytest.raises(KeyError):
+        compare_rows(["happy", "sad"], rows)
+
+
 def test_without_an_answer_there_is_nothing_to_compare() -> None:
     with pytest.raises(InputError, match="no photo got an answer"):
         compare_rows(["happy"], [row("a", None)])

@@ -74,6 +74,13 @@ def test_metadata_are_replaced_and_odd_text_stays_text() -> None:
     assert split_card(odd)[1] == "# x\n"
 
 
-@pytest.mark.parametrize("card", ["# x\n", "---\n[1\n---\n# x\n", "---\n- 1\n---\n# x\n", ""])
-def test_a_card_without_metadata_is_all_text(card: str) -> None:
+@pytest.mark.parametrize("card", ["# x\n", "---\n- 1\n---\n# x\n", ""])
+def test_a_card_without_metadata_is_all_text(card: str, caplog: pytest.LogCaptureFixture) -> None:
     assert split_card(card) == ({}, card)
+    assert not caplog.text
+
+
+def test_damaged_metadata_are_text_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    card = "---\nlicense: mit\ntags: [1\n---\n# x\n"
+    assert split_card(card) == ({}, card)
+    assert "the metadata of the card are not YAML and become text" in caplog.text

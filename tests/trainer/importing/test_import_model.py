@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,7 @@ def test_a_network_that_can_not_be_wrapped_is_refused(
 
 
 def test_a_batch_size_that_is_part_of_the_answer_is_refused(
-    tmp_path: Path, compared: Pictures
+    tmp_path: Path, compared: Pictures, caplog: pytest.LogCaptureFixture
 ) -> None:
     proto = make_network(batch=1, reshape_to=(-1, 6))
     mean = onnx.helper.make_node("ReduceMean", ["scores"], ["answer"], axes=[0], keepdims=1)
@@ -271,6 +272,17 @@ def test_a_batch_size_that_is_part_of_the_answer_is_refused(
     save(proto, path)
     with pytest.raises(ImportParityError, match="differ by inf"):
         wrap(path, compared)
+    assert "fails in batches of 2 (it gives 5 answers to 9 pictures)" in caplog.text
+
+
+def test_the_cause_why_a_model_fails_on_a_batch_is_logged(
+    tmp_path: Path, compared: Pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    proto = make_network(reshape_to=(1, 6))
+    path = save(proto, tmp_path / "network.onnx")
+    with pytest.raises(ImportParityError, match="differ by inf"):
+        wrap(path, compared)
+    assert re.search(r"fails in batches of 2 \(.*Reshape", caplog.text)
 
 
 @pytest.mark.parametrize(

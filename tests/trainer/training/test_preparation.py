@@ -184,6 +184,20 @@ def test_published_data_keep_their_settings() -> None:
     assert config == Config()
 
 
+def test_a_default_model_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not pass for one that saw the held-out photos."""
+    from trainer.training.preparation import prepare_training
+
+    write_folders(Path("photos"), 12)
+
+    def fail(*_: object) -> None:
+        raise InputError("init happy-sad has a damaged entry trained_on", "export it again")
+
+    monkeypatch.setattr("trainer.training.preparation.read_ancestors", fail)
+    with pytest.raises(InputError, match="damaged entry trained_on"):
+        prepare_training(Path("photos"), NO_OPTIONS, {})
+
+
 def test_a_default_model_that_saw_the_held_out_photos_is_not_started_from(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

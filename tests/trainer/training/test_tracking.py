@@ -87,6 +87,17 @@ def read_history(run: Path) -> list[EpochMetrics]:
     return found
 
 
+def test_the_libraries_know_the_variables_that_are_set() -> None:
+    """A name that a release no longer reads is ignored without a word."""
+    mlflow = pytest.importorskip("mlflow.environment_variables")
+    wandb, names = pytest.importorskip("wandb"), pytest.importorskip("wandb.env")
+    assert all(hasattr(mlflow, name) for name in TRACKERS["mlflow"].environment)
+    known = {f"WANDB_{name.upper()}" for name in wandb.Settings.model_fields} | {
+        value for value in vars(names).values() if isinstance(value, str)
+    }
+    assert set(TRACKERS["wandb"].environment) <= known
+
+
 def test_mlflow_has_settings_epochs_test_metrics_and_files(run: Path) -> None:
     from mlflow import MlflowClient
 
