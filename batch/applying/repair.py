@@ -63,23 +63,26 @@ def _repair(operations: Operations, summary: Summary) -> None:
 def _finish(operation: Operation) -> tuple[str | None, str | None] | None:
     """Return the states of photo and target if an intended operation was done; else None.
 
-    A photo that was copied to another disk is removed, which completes its move.
+    A photo that was copied to another disk is removed, which completes its move. A file that is
+    gone from its old name counts as moved, even if the new name does not exist: the disk may not be
+    mounted, and only what is recorded can be undone.
     """
     source = to_path(operation.source)
     target = None if operation.target is None else to_path(operation.target)
     done = False
     match operation.kind:
-        case Kind.REMOVE:
+        case Kind.REMOVE | Kind.RENAME:
             done = not os.path.lexists(to_path(operation.previous))
-        case Kind.RENAME:
-            assert target is not None
-            done = os.path.lexists(target) and not os.path.lexists(to_path(operation.previous))
         case Kind.MAKE if operation.how == How.SYMBOLIC:
             done = is_intact(operation)
         case Kind.MAKE if operation.how == How.HARD:
             with suppress(OSError):
                 assert target is not None
                 done = os.path.samestat(source.stat(), target.lstat())
+        case Kind.MOVE if not (
+            target is None or os.path.lexists(source) or os.path.lexists(target)
+        ):
+            done = True
         case Kind.MAKE | Kind.MOVE:
             assert target is not None
             found = None if target.is_symlink() else digest_file(target)

@@ -126,6 +126,32 @@ def test_a_kill_leaves_nothing_torn_and_the_next_run_finishes(
         assert list_files(out) == []
 
 
+def test_a_move_that_was_killed_can_be_undone_after_a_run_without_its_disk(
+    shim: Path, place: Path, disk: Path, tmp_path: Path
+) -> None:
+    out, away = disk / "out", disk / "away"
+    args = ("--move-to", str(out), "--yes")
+    whole = find_bytes(place / "photos")
+    template, log = tmp_path / "template", tmp_path / "calls"
+    shutil.copytree(place, template)
+    assert start(place, *args, **shim_environment(shim, tmp_path, log)).returncode == 0
+    calls = len(log.read_text().splitlines())
+    for folder in (place, out):
+        shutil.rmtree(folder)
+    shutil.copytree(template, place)
+    # All photos are moved, and not all moves are recorded as done.
+    variables = shim_environment(shim, tmp_path, tmp_path / "log", Fault(KILL, calls - 3))
+    assert start(place, *args, **variables).returncode == -signal.SIGKILL
+    assert find_bytes(place / "photos") == {}
+    out.rename(away)
+    start(place, *args)
+    shutil.rmtree(out, ignore_errors=True)
+    away.rename(out)
+    while start(place, "--undo", "--yes").returncode == 0:
+        pass
+    assert find_bytes(place / "photos") == whole
+
+
 @pytest.mark.parametrize("at", [1, 4, 9])
 def test_undoing_is_killed_and_then_finished(
     shim: Path, place: Path, tmp_path: Path, at: int, disk: Path
