@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from batch.records import Region
 from trainer.datasets.dataset import Dataset, Pixels, Split, Texts, select_samples
 
 Hashes = npt.NDArray[np.uint64]
@@ -135,6 +136,19 @@ def group_alike_faces(pixels: Pixels) -> Indices:
         The index of the first picture of each one's group, int64 [n].
     """
     return _connect_components(len(pixels), list(find_alike_pairs(pixels, pixels)))
+
+
+def group_copies(part: Split, region: Region) -> Indices:
+    """Group samples that must share a fold: near duplicates, and photos of the same named group.
+
+    Returns:
+        The index of the first sample of each one's group, int64 [n].
+    """
+    if region is Region.FACE:
+        copies = group_alike_faces(part.pixels)
+    else:
+        copies = group_near_duplicates(compute_perceptual_hash(part.pixels))
+    return merge_groups(copies, part.groups)
 
 
 def merge_groups(numbers: Indices, names: Texts) -> Indices:

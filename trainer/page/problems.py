@@ -128,12 +128,11 @@ def find_problems(data: Dataset, held: MeasuredAnswers | None) -> DataProblems:
         data: the data set.
         held: answers to the held-out samples; None if there are none.
     """
-    groups, two_labels, not_compared = None, [], _explain_limit(data)
+    two_labels, not_compared = [], _explain_limit(data)
     if not not_compared:
         pool, splits = pool_splits(data)
-        groups = group_alike_faces(pool.pixels)
-        two_labels = _list_alike(pool, splits, groups, data.labels)
-    judged, not_judged = _judge(data, held, groups, not_compared)
+        two_labels = _list_alike(pool, splits, group_alike_faces(pool.pixels), data.labels)
+    judged, not_judged = _judge(data, held, not_compared)
     judges, wrong = [], []
     for name, answers in judged:
         accuracy = measure_accuracy(answers)
@@ -198,16 +197,16 @@ def _explain_limit(data: Dataset) -> str:
 
 
 def _judge(
-    data: Dataset, held: MeasuredAnswers | None, groups: Indices | None, not_compared: str
+    data: Dataset, held: MeasuredAnswers | None, not_compared: str
 ) -> tuple[list[tuple[str, Answers]], str]:
     """Choose a judge for each sample; also say why the training samples have none."""
     if held is not None and held.source == "cross-validation":
         return [("cross-validation", held.answers)], ""
     answers = held.answers if held is not None else None
-    if groups is None:
+    if not_compared:
         return choose_judges(answers, None), not_compared
     try:
-        return choose_judges(answers, probe_labels(data, groups)), ""
+        return choose_judges(answers, probe_labels(data)), ""
     except NoJudgeError as error:
         return choose_judges(answers, None), str(error)
 

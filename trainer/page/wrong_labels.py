@@ -22,7 +22,7 @@ from batch.models.model import Model
 from batch.models.shipped import find_model
 from batch.records import Region
 from trainer.datasets.dataset import Dataset, Pixels, select_samples
-from trainer.datasets.duplicates import Indices, merge_groups
+from trainer.datasets.duplicates import Indices, group_copies
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.out_of_fold import OutOfFold, Recipe, assign_folds, cross_calibrate
 from trainer.evaluation.trained_on import find_seen, find_trained_on
@@ -111,7 +111,7 @@ def measure_accuracy(answers: Answers) -> float:
     return float(right.mean()) if len(answers) else 0.0
 
 
-def probe_labels(data: Dataset, groups: Indices) -> Answers:
+def probe_labels(data: Dataset) -> Answers:
     """Predict all samples by cross-validation of a linear classifier.
 
     Its features are those of a shipped model that was not trained on the samples. Near duplicates
@@ -119,7 +119,6 @@ def probe_labels(data: Dataset, groups: Indices) -> Answers:
 
     Args:
         data: the data set.
-        groups: the group of near duplicates of each sample, in the order of the splits, int64 [n].
 
     Raises:
         NoJudgeError: the shipped model was trained on the samples or has no such features, or there
@@ -129,7 +128,7 @@ def probe_labels(data: Dataset, groups: Indices) -> Answers:
     counts = np.bincount(pool.targets[pool.certain], minlength=len(data.labels))
     judged = pool.certain & (counts[pool.targets] >= FOLDS)
     part = select_samples(pool, judged)
-    groups = merge_groups(_renumber(groups[judged]), part.groups)
+    groups = group_copies(part, data.framing.region)
     if (counts >= FOLDS).sum() < 2 or len(np.unique(groups)) < FOLDS:
         raise NoJudgeError(f"fewer than two classes have {FOLDS} samples or more")
     folds = assign_folds(groups, part.targets, FOLDS, SEED)
@@ -143,12 +142,6 @@ def probe_labels(data: Dataset, groups: Indices) -> Answers:
         logits[folds == fold] = (features[held] @ weight.T + bias).numpy()
     answers = OutOfFold(data.labels, tuple(part.names), part.targets, folds, logits, Recipe("", ""))
     return Answers(part, splits[judged], cross_calibrate(answers))
-
-
-def _renumber(groups: Indices) -> Indices:
-    """Number groups by the place of their first sample among those that are left."""
-    _, firsts, of_group = np.unique(groups, return_index=True, return_inverse=True)
-    return np.asarray(firsts[of_group], np.int64)
 
 
 def _compute_features(data: Dataset, pixels: Pixels) -> Floats:

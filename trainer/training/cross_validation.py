@@ -11,14 +11,8 @@ import numpy.typing as npt
 import torch
 
 from batch.errors import UsageError
-from batch.records import Region
 from trainer.datasets.dataset import Dataset, Split, select_samples
-from trainer.datasets.duplicates import (
-    compute_perceptual_hash,
-    group_alike_faces,
-    group_near_duplicates,
-    merge_groups,
-)
+from trainer.datasets.duplicates import group_copies
 from trainer.evaluation.calibration import Logits
 from trainer.evaluation.out_of_fold import (
     OUT_OF_FOLD_FILE,
@@ -61,11 +55,7 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
         raise UsageError("patience would choose the epoch by the held-out fold", "set patience = 0")
     pool = data.get_split("all")
     check_held_out(read_ancestors(config, data), pool)
-    if data.framing.region is Region.FACE:
-        copies = group_alike_faces(pool.pixels)
-    else:
-        copies = group_near_duplicates(compute_perceptual_hash(pool.pixels))
-    groups = merge_groups(copies, pool.groups)
+    groups = group_copies(pool, data.framing.region)
     if len(np.unique(groups)) < folds:
         raise UsageError(f"{data.name} has fewer photos than {folds} folds", "choose fewer --folds")
     fold_of = assign_folds(groups, pool.targets, folds, seed)

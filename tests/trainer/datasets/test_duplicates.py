@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batch.records import Region
 from tests.support.trainer_data import find_real_data
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
@@ -17,6 +18,7 @@ from trainer.datasets.duplicates import (
     drop_near_duplicates,
     find_near_duplicates,
     group_alike_faces,
+    group_copies,
     group_near_duplicates,
     merge_groups,
 )
@@ -207,3 +209,18 @@ def test_different_faces_are_not_grouped_but_their_copies_are() -> None:
     brighter = np.clip(faces[:5].astype(np.int64) + 9, 0, 255).astype(np.uint8)
     groups = group_alike_faces(np.concatenate([faces, brighter, faces[5:10, :, ::-1]]))
     assert groups[400:].tolist() == list(range(10))
+
+
+def test_a_cropped_copy_of_a_photo_shares_its_fold(astronaut: Image.Image) -> None:
+    import skimage.data
+
+    def make_sample(photo: Image.Image) -> Pixels:
+        return np.asarray(photo.convert("RGB").resize((160, 160)))
+
+    width, height = astronaut.size
+    cropped = astronaut.crop((0, 0, width - width // 20, height - height // 20))
+    coffee = Image.fromarray(skimage.data.coffee())  # type: ignore[no-untyped-call]
+    part = make_split(np.stack([make_sample(photo) for photo in (astronaut, coffee, cropped)]))
+    assert group_copies(part, Region.IMAGE).tolist() == [0, 1, 0]
+    # Different faces look as much alike as these two.
+    assert group_copies(part, Region.FACE).tolist() == [0, 1, 2]

@@ -12,7 +12,6 @@ import pytest
 from tests.support.trainer_data import FRAMING, find_real_data
 from trainer.datasets.dataset import Dataset, Framing, Names, Pixels, Split, concatenate
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
-from trainer.datasets.duplicates import group_alike_faces
 from trainer.datasets.labelled_files import load_folders
 from trainer.evaluation.metrics import Targets
 from trainer.page.answers import Answers
@@ -126,7 +125,7 @@ def test_near_duplicates_do_not_vouch_for_each_other() -> None:
     part, flipped = flip_labels(draw_faces(120), 2)
     twice = concatenate((part, part))
     data = make_dataset(twice, ("happy", "sad"))
-    answers = probe_labels(data, group_alike_faces(twice.pixels))
+    answers = probe_labels(data)
     found = find_suspects(answers.probabilities, answers.part.targets)
     suspects = answers.part.names[found.places].tolist()
     assert len(flipped & set(suspects)) >= len(flipped) - 1
@@ -143,13 +142,13 @@ def test_a_model_that_was_trained_on_the_samples_is_no_judge(
     seen = TrainedOn("happy-sad", hash_samples(data.train.pixels[:1]), is_complete=True)
     monkeypatch.setattr("trainer.page.wrong_labels.find_trained_on", lambda *_: seen)
     with pytest.raises(NoJudgeError, match=r"happy-sad, .* was trained on them"):
-        probe_labels(data, np.arange(20))
+        probe_labels(data)
 
 
 def test_too_few_samples_have_no_judge() -> None:
     data = make_dataset(draw_faces(8), ("happy", "sad"))
     with pytest.raises(NoJudgeError, match="fewer than two classes have 5 samples"):
-        probe_labels(data, np.arange(8))
+        probe_labels(data)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -158,7 +157,7 @@ def test_samples_of_other_sizes_and_colours_are_judged(channels: int) -> None:
     pixels = np.stack([draw_snapshot(moods[n % 2], 32, channels, n) for n in range(20)])
     data = make_dataset(make_split(pixels, np.arange(20) % 2, 2), ("happy", "sad"))
     data = replace(data, framing=replace(FRAMING, side=32, channels=channels))
-    answers = probe_labels(data, np.arange(20))
+    answers = probe_labels(data)
     assert answers.probabilities.shape == (20, 2)
     np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1, atol=1e-5)
 
