@@ -382,9 +382,13 @@ def test_a_training_with_jitter_has_losses_of_the_same_scale(tmp_path: Path) -> 
     assert 0 < history[-1].train_accuracy <= 1
 
 
-def test_a_training_on_all_splits_needs_a_cross_validation(tmp_path: Path) -> None:
+def test_a_training_on_all_splits_needs_a_cross_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = replace(CONFIG, epochs=1, learn_from="all")
+    caplog.set_level("INFO")
     train(drawn_dataset(), config, tmp_path)
+    assert "the validation samples are trained on too" in caplog.text
     with pytest.raises(InputError, match="trainer crossvalidate --run"):
         load_trained_network(tmp_path)
     answers = cross_validate(drawn_dataset(), config, tmp_path, folds=2, seed=1)
