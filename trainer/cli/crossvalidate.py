@@ -78,5 +78,12 @@ def crossvalidate(
     labelled, config = prepared.data, prepared.config
     answers = cross_validate(labelled, config, run_folder, folds, config.seed)
     click.echo(
-        format_evaluation(evaluate(cross_calibrate(answers), answers.targets, answers.labels))
+        format_evaluation(
+            evaluate(
+                cross_calibrate(answers),
+                answers.targets,
+                answers.labels,
+                labelled.get_split("all").groups,
+            )
+        )
     )

@@ -101,8 +101,8 @@ def survey_photos(
     fold_of = assign_folds(groups, targets, FOLDS, SEED)
     by_face = has_face & _cross_validate_probe(faces, targets, fold_of, from_faces, FACE_PROBE)
     by_photo = _cross_validate_probe(photos, targets, fold_of, from_photos, PHOTO_PROBE)
-    # Photos of a group depend on each other, so a group counts once, for the probe that is right more
-    # often in it.
+    # Photos of a group depend on each other, so a group counts once, for the probe that is right
+    # more often in it.
     gain = np.bincount(groups, by_face.astype(np.int64) - by_photo)
     return replace(survey, face_wins=int((gain > 0).sum()), photo_wins=int((gain < 0).sum()))
 

@@ -95,7 +95,8 @@ def test_a_gain_within_sampling_error_is_not_better() -> None:
 def test_a_model_is_as_good_as_itself_but_not_better() -> None:
     same = right_about(0.9, 1)
     comparison = compared(same, same)
-    assert comparison.accuracy.low == comparison.accuracy.high == 0
+    # Equal answers do not prove that no answer can differ.
+    assert comparison.accuracy.low < comparison.accuracy.value == 0 < comparison.accuracy.high
     assert comparison.calibration.low == comparison.calibration.high == 0
     check_comparison(comparison, Requirement.AS_GOOD, HERE)
     with pytest.raises(CandidateRejected, match="not better"):
@@ -183,6 +184,13 @@ def decided(shares: tuple[float, float], seed: int) -> Decisions:
 
 
 ABSTAINING: Targets = np.append(TARGETS, [2] * 200)
+
+
+def test_equal_decisions_do_not_prove_that_none_can_differ() -> None:
+    made, targets = np.array([0, 1] * 5), np.array([0, 1] * 5)
+    same = Decisions(made, np.ones(10), made)
+    for growth in _compare_decisions(same, same, targets, 2):
+        assert growth.low < growth.value == 0 < growth.high
 
 
 def with_decisions(new: tuple[float, float], old: tuple[float, float]) -> Comparison:
