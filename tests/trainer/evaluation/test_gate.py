@@ -103,6 +103,15 @@ def test_a_model_is_as_good_as_itself_but_not_better() -> None:
         check_comparison(comparison, Requirement.BETTER, HERE)
 
 
+def test_a_loss_beyond_sampling_error_is_not_called_one_within_it() -> None:
+    with pytest.raises(
+        CandidateRejected, match=r"is worse: of 1,000 samples .* more than sampling"
+    ):
+        check_comparison(
+            compared(right_about(0.85, 1), right_about(0.9, 2)), Requirement.BETTER, HERE
+        )
+
+
 def test_a_loss_is_not_as_good() -> None:
     with pytest.raises(CandidateRejected, match="is not as good"):
         check_comparison(
