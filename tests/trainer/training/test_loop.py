@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -479,3 +480,15 @@ def test_a_class_without_samples_has_no_weight(tmp_path: Path) -> None:
     assert _compute_class_weights(two.train, 0.0).tolist() == pytest.approx([2 / 3, 2 / 3, 0])
     smoothed = _compute_class_weights(two.train, 0.1).tolist()
     assert smoothed[0] * (0.45 + 0.1 / 3) == pytest.approx(smoothed[2] * 0.1 / 3)
+
+
+def test_a_checkpoint_that_can_not_be_written_names_the_cause(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"checkpoint\.pt can't be written .*File too large"):
+            train(drawn_dataset(), CONFIG, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.glob("checkpoint*"))
+    assert train(drawn_dataset(), replace(CONFIG, epochs=1), tmp_path)
