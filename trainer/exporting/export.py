@@ -343,12 +343,12 @@ def _build_spec(
     golden: GoldenSamples,
 ) -> ModelSpec:
     if chosen.bound > chosen.risk:
+        shown = f"only show that at most {chosen.bound:.3g} of the labels that count are wrong"
         logger.warning(
-            "WARNING: no thresholds keep the risk of %.3g: the held-out samples only show that at "
-            "most %.3g of the labels that count are wrong. A label counts from %.2g on. Add "
-            "photos, or allow more with --risk",
+            "WARNING: no thresholds keep the risk of %.3g: the held-out samples %s. A label counts "
+            "from %.2g on. Add photos, or allow more with --risk",
             chosen.risk,
-            chosen.bound,
+            shown if chosen.answered else "get no label that counts",
             chosen.unsure_below,
         )
     return ModelSpec(
