@@ -76,11 +76,10 @@ def adjust(
     old = open_model(model)
     card = read_card(old)
     reviewed = read_reviewed(review, old.spec.outputs, derive_framing(old))
-    learn, held = (reviewed.get_split(samples) for samples in (reviewed.learn, reviewed.held))
     adjusted = adjust_model(
         old,
-        learn,
-        held,
+        reviewed.get_split(reviewed.learn),
+        reviewed.get_held(),
         read_unreviewed(report, review, reviewed),
         version=model_version
         or f"{old.spec.version.removesuffix(ADJUSTED_SUFFIX)}{ADJUSTED_SUFFIX}",

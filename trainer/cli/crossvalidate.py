@@ -70,13 +70,22 @@ def crossvalidate(
     from trainer.evaluation.tables import format_evaluation
     from trainer.training.cross_validation import cross_validate
     from trainer.training.preparation import prepare_training
+    from trainer.training.run_folder import lock_run
 
     show_progress()
     given = read_given_settings(config_file, {"seed": seed, "threads": threads})
     review = make_review(review_files, photos)
     prepared = prepare_training(data, framing, given, beside, review, abstain, find_crop_cache())
     labelled, config = prepared.data, prepared.config
-    answers = cross_validate(labelled, config, run_folder, folds, config.seed)
+    with lock_run(run_folder):
+        answers = cross_validate(labelled, config, run_folder, folds, config.seed)
     click.echo(
-        format_evaluation(evaluate(cross_calibrate(answers), answers.targets, answers.labels))
+        format_evaluation(
+            evaluate(
+                cross_calibrate(answers),
+                answers.targets,
+                answers.labels,
+                labelled.get_split("all").groups,
+            )
+        )
     )

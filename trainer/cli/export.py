@@ -195,7 +195,7 @@ def export(
         click.echo(
             f"WARNING: the temperature ({exported.calibration.temperature:g}) and the thresholds "
             f"are chosen on {exported.validation} samples, fewer than {MIN_SAMPLES}, so they may "
-            f"be far off; add photos, or use `trainer crossvalidate`",
+            f'be far off; add photos, or use `trainer crossvalidate` and learn_from = "all"',
             err=True,
         )
     click.echo(format_evaluation(exported.test))

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+import numpy as np
+
 from batch.errors import InputError, UsageError
 from batch.location import Url
 from batch.path_text import label_text
@@ -75,6 +77,11 @@ class ReviewedData:
     def get_split(self, samples: Sequence[ReviewedSample]) -> Split:
         """Build a split of samples; all votes for a sample are for its label."""
         return build_split(samples, len(self.labels), self.framing)
+
+    def get_held(self) -> Split:
+        """Build a split of the held-out samples, with the faces of a photo as a group."""
+        photos = np.array([sample.digest for sample in self.held], np.str_)
+        return replace(self.get_split(self.held), groups=photos)
 
 
 def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> ReviewedData:

@@ -131,7 +131,7 @@ def build_dataset(
             f"{cached:,}",
             f"{len(files) - cached:,}",
         )
-    samples, repeated = _deduplicate(samples, labels)
+    samples, repeated = deduplicate(samples, labels)
     for n, label in enumerate(labels):
         if not any(sample.label == n for sample in samples):
             raise InputError(f"{label} in {name} has no usable photo", "add photos or remove it")
@@ -309,7 +309,7 @@ def make_cropper(framing: Framing) -> Cropper:
     return crop_face
 
 
-def _deduplicate(
+def deduplicate(
     samples: Iterable[Sample], labels: tuple[str, ...]
 ) -> tuple[list[Sample], list[Skipped]]:
     """Keep one copy of each photo, preferably a held-out one, and none if it is in two classes."""

@@ -15,6 +15,7 @@ from batch.records import Abstain
 from trainer.datasets.dataset import (
     Groups,
     Split,
+    Texts,
     canonical_label,
     keep_agreed,
     merge_classes,
@@ -28,6 +29,7 @@ from trainer.evaluation.metrics import (
     Reliability,
     Targets,
     confusion_matrix,
+    count_independent,
     estimate_from_counts,
     estimate_mean,
     estimate_shares,
@@ -51,6 +53,7 @@ class Evaluation:
     Attributes:
         labels: the labels and abstain outputs.
         samples: number of samples.
+        independent: their number if those of a group count as one.
         accuracy: share of right answers.
         balanced_accuracy: mean recall.
         macro_f1: mean F1.
@@ -65,6 +68,7 @@ class Evaluation:
 
     labels: tuple[str, ...]
     samples: int
+    independent: int
     accuracy: Estimate
     balanced_accuracy: Estimate
     macro_f1: Estimate
@@ -76,17 +80,38 @@ class Evaluation:
     selective: SelectiveMetrics | None = None
 
 
-def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, ...]) -> Evaluation:
-    """Compare probabilities, float32 [n, K], with true classes, int64 [n]; n > 0."""
+def evaluate(
+    probabilities: Probabilities,
+    targets: Targets,
+    labels: tuple[str, ...],
+    groups: Texts | None = None,
+) -> Evaluation:
+    """Compare probabilities with true classes.
+
+    The intervals of accuracy, balanced accuracy and recall count the samples of a group as one,
+    because they depend on each other.
+
+    Args:
+        probabilities: float32 [n, K], n > 0.
+        targets: int64 [n].
+        labels: the K classes.
+        groups: text [n], see ``Split``; None if no sample has one.
+    """
+    groups = np.full(len(targets), "") if groups is None else groups
     counts = confusion_matrix(probabilities.argmax(axis=1), targets, len(labels))
     right = counts.diagonal()
-    recall = estimate_shares(right, counts.sum(axis=1))
+    independent = count_independent(groups)
+    of_class = [count_independent(groups[targets == n]) for n in range(len(labels))]
+    recall = estimate_shares(right, counts.sum(axis=1), np.array(of_class))
     return Evaluation(
         labels=labels,
         samples=len(targets),
-        accuracy=estimate_shares(np.array([right.sum()]), np.array([counts.sum()]))[0],
+        independent=independent,
+        accuracy=estimate_shares(
+            np.array([right.sum()]), np.array([counts.sum()]), np.array([independent])
+        )[0],
         balanced_accuracy=estimate_mean(recall),
-        macro_f1=estimate_from_counts(macro_f1, counts, added=1)[0],
+        macro_f1=estimate_from_counts(macro_f1, counts, np.full(counts.shape, 1 / counts.size))[0],
         recall=recall,
         confusion=tuple(tuple(int(n) for n in row) for row in counts),
         calibration_error=estimate_calibration_error(probabilities, targets),
@@ -115,7 +140,7 @@ def evaluate_outputs(probabilities: Probabilities, part: Split, spec: ModelSpec)
 
     The decisions of a model with abstain outputs are evaluated with its own thresholds.
     """
-    evaluation = evaluate(probabilities, part.targets, spec.outputs)
+    evaluation = evaluate(probabilities, part.targets, spec.outputs, part.groups)
     if not spec.abstain:
         return evaluation
     made = decide_all(probabilities, spec.labels, get_thresholds(spec))
@@ -189,6 +214,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Convert an evaluation to plain values for JSON, rounded to 4 digits."""
     return {
         "samples": evaluation.samples,
+        "independent": evaluation.independent,
         "accuracy": estimate_to_json(evaluation.accuracy),
         "balanced_accuracy": estimate_to_json(evaluation.balanced_accuracy),
         "macro_f1": estimate_to_json(evaluation.macro_f1),

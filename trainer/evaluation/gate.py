@@ -24,13 +24,14 @@ from trainer.evaluation.evaluate import find_columns, get_thresholds, match_to_m
 from trainer.evaluation.exported_models import derive_framing, predict_model
 from trainer.evaluation.gate_checks import CandidateRejected, Comparison, PairedCounts
 from trainer.evaluation.metrics import (
-    NO_ESTIMATE,
     Counts,
     Estimate,
     Figures,
     Probabilities,
     Targets,
     estimate_from_counts,
+    estimate_mean,
+    estimate_paired_gain,
     safe_divide,
 )
 from trainer.evaluation.selective import Decisions, decide_all
@@ -77,7 +78,6 @@ def compare_predictions(
 ) -> Comparison:
     """Compare probabilities, float32 [n, K + A], for the same samples.
 
-    Intervals are from a paired bootstrap: each resample draws the same samples for both.
     ``labels`` are the names of the first K outputs.
     """
     count = len(labels)
@@ -95,7 +95,7 @@ def compare_predictions(
             PairedCounts(label, int(of.sum()), int(of[1, 0]), int(of[0, 1]))
             for label, of in zip(labels, counts, strict=True)
         ),
-        accuracy=estimate_from_counts(_accuracy_gain, counts)[0] if shown.any() else NO_ESTIMATE,
+        accuracy=_estimate_mean_gain(counts),
         calibration=estimate_calibration_growth(candidate, current, targets),
     )
 
@@ -103,38 +103,54 @@ def compare_predictions(
 def _compare_decisions(
     new: Decisions, old: Decisions, targets: Targets, labels: int
 ) -> tuple[Estimate, Estimate]:
-    """Growth of the risk and gain in coverage, by a paired bootstrap."""
+    """Growth of the risk, by a paired bootstrap, and gain in coverage."""
     # Per model: 0 no label that counts, 1 a wrong one, 2 a right one.
     made = [
         np.where(d.outcome >= labels, 0, np.where(d.outcome == targets, 2, 1)) for d in (new, old)
     ]
     counts = np.zeros((labels + 1, 3, 3), dtype=np.int64)
     np.add.at(counts, (np.minimum(targets, labels), *made), 1)
-    risk, coverage = estimate_from_counts(_risk_and_coverage, counts)
-    return risk, coverage
+    covered = np.zeros((labels, 2, 2), dtype=np.int64)
+    shown = targets < labels
+    np.add.at(covered, (targets[shown], *((m[shown] == 2).astype(int) for m in made)), 1)
+    (risk,) = estimate_from_counts(_risk_growth, counts, _make_doubtful(counts))
+    return risk, _estimate_mean_gain(covered)
 
 
-def _risk_and_coverage(counts: Counts) -> Figures:
-    """Growth of risk and gain in coverage, [..., 2].
+def _make_doubtful(counts: Counts) -> Figures:
+    """Make one sample of the counts, any label of which is right or wrong with the same chance.
 
-    ``counts``: [..., class, candidate's answer, current model's answer].
+    It is spread over all cells that it may be in. Without it, labels of which none is wrong would
+    prove that none can be.
     """
-    figures = []
-    for of_model in (counts.sum(-1), counts.sum(-2)):
-        risk = safe_divide(of_model[..., 1].sum(-1), of_model[..., 1:].sum((-2, -1)))
-        of_label = of_model[..., :-1, :]
-        covered = np.nanmean(safe_divide(of_label[..., 2], of_label.sum(-1)), axis=-1)
+    sample: Figures = counts / counts.sum()
+    for axis in (1, 2):
+        no_label, *labels = np.split(sample, 3, axis)
+        doubtful = (labels[0] + labels[1]) / 2
+        sample = np.concatenate([no_label, doubtful, doubtful], axis)
+    return sample
+
+
+def _risk_growth(counts: Counts) -> Figures:
+    """Growth of the risk from counts [..., class, candidate's answer, current model's answer]."""
+    new, old = (
         # Without answers, none is wrong: the risk is 0.
-        figures.append(np.stack([np.nan_to_num(risk), covered], axis=-1))
-    growth: Figures = figures[0] - figures[1]
+        np.nan_to_num(safe_divide(of_model[..., 1].sum(-1), of_model[..., 1:].sum((-2, -1))))
+        for of_model in (counts.sum(-1), counts.sum(-2))
+    )
+    growth: Figures = new - old
     return growth
 
 
-def _accuracy_gain(counts: Counts) -> Figures:
-    """Gain in balanced accuracy from counts [..., class, candidate right, current right]."""
-    total = counts.sum((-2, -1))
-    gains: Figures = np.nanmean(safe_divide(counts[..., 1, 0] - counts[..., 0, 1], total), axis=-1)
-    return gains
+def _estimate_mean_gain(counts: Counts) -> Estimate:
+    """Estimate the mean gain of the labels from counts [label, candidate right, current right].
+
+    Each label has the score interval of paired answers: from answers of which none differs, a
+    bootstrap would conclude that none can.
+    """
+    return estimate_mean(
+        estimate_paired_gain(int(of[1, 0]), int(of[0, 1]), int(of.sum())) for of in counts
+    )
 
 
 def _list_properties(candidate: Model, current: Model) -> Iterator[tuple[str, object, object]]:

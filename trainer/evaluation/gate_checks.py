@@ -278,11 +278,17 @@ def _judge_accuracy(counts: PairedCounts, require: Requirement) -> Check:
         level = NON_INFERIORITY_LEVEL
         limit = f"above -{ACCURACY_MARGIN:.1%}, p <= {level:g}"
         proof = f"that does not exclude a loss of {ACCURACY_MARGIN:.1%}"
-    problem = (
-        f"is not {require.value.replace('-', ' ')}: of {counts.samples:,} samples it alone gets "
-        f"{counts.won:,} right, the current model alone {counts.lost:,}, and {proof} (p = {p:.2g}, "
-        f"needed {level:g})"
+    found = (
+        f"of {counts.samples:,} samples it alone gets {counts.won:,} right, the current model "
+        f"alone {counts.lost:,}"
     )
+    problem = (
+        f"is not {require.value.replace('-', ' ')}: {found}, and {proof} (p = {p:.2g}, needed "
+        f"{level:g})"
+    )
+    loss = sign_test(counts.lost, counts.won)
+    if require is Requirement.BETTER and loss <= SIGNIFICANCE_LEVEL:
+        problem = f"is worse: {found}, more than sampling error (p = {loss:.2g})"
     differing = counts.won + counts.lost
     is_hopeless = require is Requirement.BETTER and sign_test(differing, 0) > level
     return Check(

@@ -149,22 +149,37 @@ class Estimate:
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 
-def estimate_shares(parts: Counts, wholes: Counts) -> tuple[Estimate, ...]:
-    """Estimate shares of independent samples with Wilson's interval (1927).
+def estimate_shares(
+    parts: Counts, wholes: Counts, independent: Counts | None = None
+) -> tuple[Estimate, ...]:
+    """Estimate shares with Wilson's interval (1927).
 
     Args:
         parts: int64 [n], the samples that count.
         wholes: int64 [n], all samples.
+        independent: int64 [n], the number of samples that the interval counts, see
+            ``count_independent``; None if the samples do not depend on each other.
 
     Returns:
         One estimate per share; NaN if it has no samples.
     """
     return tuple(
-        Estimate(part / whole, *compute_share_interval(part / whole, whole))
+        Estimate(part / whole, *compute_share_interval(part / whole, count))
         if whole
         else NO_ESTIMATE
-        for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)
+        for part, whole, count in zip(
+            parts.tolist(),
+            wholes.tolist(),
+            (wholes if independent is None else independent).tolist(),
+            strict=True,
+        )
     )
+
+
+def count_independent(groups: npt.NDArray[np.str_]) -> int:
+    """Count samples, those of a group as one: text [n], empty for a sample without a group."""
+    named = groups[groups != ""]
+    return len(groups) - len(named) + len(np.unique(named))
 
 
 def estimate_mean(shares: Iterable[Estimate]) -> Estimate:
@@ -183,15 +198,15 @@ def estimate_mean(shares: Iterable[Estimate]) -> Estimate:
 
 
 def estimate_from_counts(
-    figure: Callable[[Counts], Figures], counts: Counts, added: float = 0.0
+    figure: Callable[[Counts], Figures], counts: Counts, added: Figures | None = None
 ) -> tuple[Estimate, ...]:
     """Bootstrap a metric that depends only on the number of samples in each cell.
 
     Args:
         figure: takes int64 [..., *counts.shape] and returns [...], or [..., F] for F metrics.
         counts: int64, samples in each cell.
-        added: samples, spread over all cells, that are added to those that are drawn from, so that
-            a cell without samples can have some.
+        added: float64 of the shape of ``counts``, samples that are added to those that are drawn
+            from, so that a cell without samples can have some; None for none.
 
     Returns:
         One estimate per metric; NaN if its cells have no samples.
@@ -199,8 +214,8 @@ def estimate_from_counts(
     # To resample n samples is to draw new counts from a multinomial distribution.
     rng = np.random.default_rng(SEED)
     total = int(counts.sum())
-    shares = (counts.ravel() + added / counts.size) / (total + added)
-    drawn = rng.multinomial(total, shares, size=RESAMPLES)
+    drawn_from = (counts if added is None else counts + added).ravel()
+    drawn = rng.multinomial(total, drawn_from / drawn_from.sum(), size=RESAMPLES)
     values = np.atleast_1d(figure(counts))
     resampled = figure(drawn.reshape(-1, *counts.shape)).reshape(RESAMPLES, -1)
     return tuple(

@@ -209,13 +209,18 @@ def augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> float:
 
 
 def estimate_augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> Estimate:
-    """Compute ``augrc`` with its bootstrap interval."""
+    """Compute ``augrc`` with its bootstrap interval.
+
+    One sample is added to those that are drawn from, spread over all confidences, right and wrong,
+    so that answers without a wrong one can have some.
+    """
     rng = np.random.default_rng(SEED)
     n = len(wrong)
+    added = np.full(n, 1 / (2 * n))
+    shares = np.concatenate([1 + added, added]) / (n + 1)
+    both, mistakes = np.tile(confidence, 2), np.concatenate([wrong, ~wrong])
     areas = [
-        _compute_areas(
-            confidence, wrong, rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLE_CHUNK)
-        )
+        _compute_areas(both, mistakes, rng.multinomial(n, shares, size=RESAMPLE_CHUNK))
         for _ in range(RESAMPLES // RESAMPLE_CHUNK)
     ]
     low, high = np.quantile(np.concatenate(areas), INTERVAL_QUANTILES)

@@ -28,6 +28,8 @@ MAX_KIND_CHARACTERS = 60  # of a kind's name
 # Metrics on fewer samples of a class get a note. Of 30 right answers in 30, the share of wrong ones
 # may still be a tenth (Clopper and Pearson, one-sided 95 %).
 MIN_SAMPLES = 30
+# Instead of a metric of no samples.
+NO_SAMPLES = "not measured: no samples"
 # Instead of a calibration error.
 NOT_MEASURED = f"not measured: fewer than {MIN_CALIBRATION_SAMPLES} samples"
 
@@ -54,6 +56,8 @@ def format_evaluation(evaluation: Evaluation) -> str:
         ("log loss", f"{evaluation.log_loss:.4f}"),
     ]
     text = f"{format_columns(rows)}\n\n{_format_confusion(evaluation)}"
+    if evaluation.independent < evaluation.samples:
+        text += f"\n\nNOTE: {describe_groups(evaluation.samples, evaluation.independent)}"
     if evaluation.selective is None:
         note = note_few_samples(dict(zip(evaluation.labels, counts, strict=True)))
         return f"{text}\n\n{note}" if note else text
@@ -153,14 +157,30 @@ def format_grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def note_few_samples(counts: Mapping[str, int]) -> str:
-    """Note which classes have fewer than ``MIN_SAMPLES``, by their counts; empty for none."""
+    """Note which classes have fewer than ``MIN_SAMPLES`` or none, by their counts."""
+    missing = [name for name, count in counts.items() if not count]
+    notes = [f"NOTE: {describe_missing(missing)}"] if missing else []
     few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < MIN_SAMPLES]
-    if not few:
-        return ""
+    if few:
+        notes.append(
+            f"NOTE: fewer than {MIN_SAMPLES} samples of {', '.join(few)}: metrics on so few say "
+            "little about other photos."
+        )
+    return "\n".join(notes)
+
+
+def describe_groups(samples: int, independent: int) -> str:
+    """Say in sentences which intervals count groups instead of samples."""
     return (
-        f"NOTE: fewer than {MIN_SAMPLES} samples of {', '.join(few)}: metrics on so few say little "
-        f"about other photos."
+        f"The {samples:,} samples are of {independent:,} group{'s' if independent > 1 else ''}, "
+        "whose samples depend on each other. The intervals of accuracy, balanced accuracy and "
+        "recall count groups; other intervals count samples and may be too narrow."
     )
+
+
+def describe_missing(classes: Sequence[str]) -> str:
+    """Say in a sentence which classes have no sample."""
+    return f"no sample of {', '.join(classes)}: no metric says how well the model answers those."
 
 
 def format_end_to_end(found: EndToEndEvaluation) -> str:
@@ -261,11 +281,15 @@ def format_columns(rows: list[tuple[str, str]]) -> str:
 
 def format_interval(estimate: Estimate) -> str:
     """Format a metric with its 95 % interval."""
+    if math.isnan(estimate.value):
+        return NO_SAMPLES
     return f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"
 
 
 def format_percent(estimate: Estimate) -> str:
     """Format a metric with its 95 % interval, in per cent."""
+    if math.isnan(estimate.value):
+        return NO_SAMPLES
     return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
 
 

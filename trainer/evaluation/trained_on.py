@@ -131,8 +131,8 @@ def keep_unseen(part: Split, known: Sequence[TrainedOn]) -> Split:
         )
     if seen.any():
         logger.warning(
-            "WARNING: %s of %s samples are excluded, because they are not held out: %s was "
-            "trained on them",
+            "WARNING: %s of %s samples are excluded, because they are not held out: they "
+            "were used to train %s",
             f"{int(seen.sum()):,}",
             f"{len(part):,}",
             names,

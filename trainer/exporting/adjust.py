@@ -215,7 +215,7 @@ def adjust_model(
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
     bare = serialise_with_metadata(changed, {})
-    test = evaluate(predict_onnx(bare, held.pixels), held.targets, model.spec.outputs)
+    test = evaluate(predict_onnx(bare, held.pixels), held.targets, model.spec.outputs, held.groups)
     spec = replace(
         model.spec,
         version=version,

@@ -134,12 +134,14 @@ class HeldOutAnswers:
         answers: float32 [n, K + A].
         targets: int64 [n], the true outputs.
         kinds: text [n], see ``Split``.
+        groups: text [n], see ``Split``.
         trusted: bool [n], False for uncertain labels: samples with a weight other than 1.
     """
 
     answers: Probabilities
     targets: Targets
     kinds: Texts
+    groups: Texts
     trusted: npt.NDArray[np.bool_]
 
 
@@ -159,7 +161,8 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
     if not data.matches_fingerprint(trained.fingerprint):
         raise InputError(
             f"{data.name} is not the data of this training",
-            "give the same --data, --abstain, --beside and --review",
+            "give the same --data, --abstain, --beside and --review; if photos were added, changed "
+            "or deleted since, train again",
         )
     selection = select_labels(options.labels, options.rest, trained.labels)
     held = _select_out_of_fold(trained, selection, options)
@@ -193,7 +196,7 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
         chosen_on = judged = _collect_out_of_fold(held, outputs, data, options)
         unscaled = outputs.probabilities(held.logits, untempered)
     chosen = _choose_thresholds(chosen_on, selection, options.risk)
-    evaluation = evaluate(judged.answers, judged.targets, selection.outputs)
+    evaluation = evaluate(judged.answers, judged.targets, selection.outputs, judged.groups)
     if selection.abstain:
         made = _decide(judged, chosen, selection, held)
         found = measure_selective(
@@ -270,7 +273,7 @@ def _compute_log_shares(trained: TrainedNetwork, data: Dataset) -> npt.NDArray[n
 
 
 def _collect_answers(part: Split, answers: Probabilities) -> HeldOutAnswers:
-    return HeldOutAnswers(answers, part.targets, part.kinds, part.weights == 1)
+    return HeldOutAnswers(answers, part.targets, part.kinds, part.groups, part.weights == 1)
 
 
 def _collect_out_of_fold(
@@ -284,6 +287,7 @@ def _collect_out_of_fold(
         answers=cross_calibrate(held, outputs, options.prior_correction),
         targets=held.targets,
         kinds=np.where(at >= 0, pool.kinds[at], ""),
+        groups=np.where(at >= 0, pool.groups[at], ""),
         trusted=np.where(at >= 0, pool.weights[at], 1) == 1,
     )
 
@@ -323,6 +327,7 @@ def _select_answers(judged: HeldOutAnswers, chosen: npt.NDArray[np.bool_]) -> He
         judged.answers[chosen],
         judged.targets[chosen],
         judged.kinds[chosen],
+        judged.groups[chosen],
         judged.trusted[chosen],
     )
 
@@ -338,12 +343,12 @@ def _build_spec(
     golden: GoldenSamples,
 ) -> ModelSpec:
     if chosen.bound > chosen.risk:
+        shown = f"only show that at most {chosen.bound:.3g} of the labels that count are wrong"
         logger.warning(
-            "WARNING: no thresholds keep the risk of %.3g: the held-out samples only show that at "
-            "most %.3g of the labels that count are wrong. A label counts from %.2g on. Add "
-            "photos, or allow more with --risk",
+            "WARNING: no thresholds keep the risk of %.3g: the held-out samples %s. A label counts "
+            "from %.2g on. Add photos, or allow more with --risk",
             chosen.risk,
-            chosen.bound,
+            shown if chosen.answered else "get no label that counts",
             chosen.unsure_below,
         )
     return ModelSpec(

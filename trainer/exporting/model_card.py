@@ -19,6 +19,8 @@ from trainer.evaluation.tables import (
     build_corruption_rows,
     build_kind_rows,
     describe_corrupted,
+    describe_groups,
+    describe_missing,
     format_percent,
 )
 from trainer.exporting.answer_changes import AnswerChanges
@@ -181,10 +183,19 @@ def write_results(test: Evaluation, split: str) -> str:
         (label, *map(str, row), format_percent(share))
         for label, row, share in zip(test.labels, test.confusion, test.recall, strict=True)
     ]
+    missing = [
+        label for label, row in zip(test.labels, test.confusion, strict=True) if not any(row)
+    ]
+    groups = (
+        f" {describe_groups(test.samples, test.independent)}"
+        if test.independent < test.samples
+        else ""
+    )
+    note = f"There is {describe_missing(missing)}\n\n" if missing else ""
     return (
         f"## Results\n\nOn {_SAMPLES_OF[split].format(test.samples)}; 95 % "
-        f"intervals.\n\n"
-        f"{markdown_table(('Metric', 'Value'), figures)}\n\n"
+        f"intervals.{groups}\n\n"
+        f"{markdown_table(('Metric', 'Value'), figures)}\n\n{note}"
         f"Answers (columns) for each true label (rows):\n\n"
         f"{markdown_table(('', *test.labels, 'recall'), counts)}"
     )
@@ -231,7 +242,7 @@ def _thresholds(exported: ExportedModel) -> str:
         f"labels that count are wrong, and as many as possible count. On the "
         f"{exported.validation:,} samples used for this choice, {chosen.wrong:,} of "
         f"{chosen.answered:,} are wrong, at most {chosen.bound:.1%} with 95 % confidence (Clopper "
-        f"and Pearson).{kept}"
+        f"and Pearson; because of the choice, this bound is a little too low).{kept}"
     )
     found = exported.test.selective
     return text if found is None else f"{text}\n\n{write_selective_section(found)}"

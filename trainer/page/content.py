@@ -16,7 +16,7 @@ from batch.path_text import printable_text
 from trainer.datasets.dataset import Dataset, Pixels
 from trainer.datasets.samples import SPLIT_NAMES
 from trainer.evaluation.evaluate import evaluate
-from trainer.evaluation.metrics import Estimate, Reliability, estimate_shares
+from trainer.evaluation.metrics import Estimate, Reliability
 from trainer.page.answers import MeasuredAnswers
 from trainer.page.problems import Problem
 from trainer.training.config import Config
@@ -95,6 +95,7 @@ class Metrics:
             classes.
         confusions: true class, answer and number of the most frequent mistakes.
         reliability: the reliability diagram.
+        independent: number of samples that the intervals count: those of a group count as one.
     """
 
     accuracy: CountedShare
@@ -103,6 +104,7 @@ class Metrics:
     confusion: Sequence[Sequence[int]]
     confusions: Sequence[tuple[str, str, int]]
     reliability: Reliability
+    independent: int
 
 
 @dataclass(frozen=True)
@@ -150,19 +152,19 @@ def list_changed_settings(config: Config) -> list[ChangedSetting]:
 def measure(held: MeasuredAnswers, labels: tuple[str, ...]) -> Metrics:
     """Compute the metrics of held-out answers."""
     measured = held.measured
-    found = evaluate(measured.probabilities, measured.part.targets, labels)
+    found = evaluate(measured.probabilities, measured.part.targets, labels, measured.part.groups)
     counts = np.asarray(found.confusion)
     right = np.diagonal(counts)
     wrong = counts - np.diag(right)
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_ROWS]
     places = zip(*np.unravel_index(order, wrong.shape), strict=True)
     return Metrics(
-        accuracy=_make_share("accuracy", int(right.sum()), len(measured)),
+        accuracy=_make_share("accuracy", int(right.sum()), len(measured), found.accuracy),
         calibration_error=(
             None if math.isnan(found.calibration_error.value) else found.calibration_error
         ),
         recalls=[
-            _make_share(label, int(right[n]), int(counts[n].sum()))
+            _make_share(label, int(right[n]), int(counts[n].sum()), found.recall[n])
             for n, label in enumerate(labels)
         ],
         confusion=found.confusion if len(labels) <= MAX_MATRIX_CLASSES else (),
@@ -172,6 +174,7 @@ def measure(held: MeasuredAnswers, labels: tuple[str, ...]) -> Metrics:
             if wrong[row, column]
         ],
         reliability=found.reliability,
+        independent=found.independent,
     )
 
 
@@ -236,9 +239,7 @@ def _describe_problem(one: Problem) -> str:
     return f"{one.judge}: {one.suggested}, {100 * one.probability:.0f}\u00a0%; {one.split} split"
 
 
-def _make_share(name: str, right: int, total: int) -> CountedShare:
-    """Make a share with its interval."""
-    (estimate,) = estimate_shares(np.array([right]), np.array([total]))
+def _make_share(name: str, right: int, total: int, estimate: Estimate) -> CountedShare:
     return CountedShare(name, right, total, estimate if total else None)
 
 

@@ -15,7 +15,7 @@ from batch.files.regular_file import open_regular
 from batch.os_errors import translate_write_errors
 from batch.path_text import printable_text
 from trainer.datasets.dataset import Dataset
-from trainer.evaluation.tables import MIN_SAMPLES
+from trainer.evaluation.tables import MIN_SAMPLES, describe_groups
 from trainer.networks import count_parameters
 from trainer.page import content
 from trainer.page.answers import MeasuredAnswers, answer_held_out
@@ -152,8 +152,9 @@ def _render(
         classes=content.count_classes(data),
         settings=content.list_changed_settings(config),
         curves=curves,
+        trained_on_all=config.learn_from == "all",
         metrics=metrics,
-        metrics_notes=_list_metrics_notes(held, missing),
+        metrics_notes=_list_metrics_notes(held, metrics, missing),
         reliability=Markup(draw_reliability(metrics.reliability)) if metrics else "",
         calibration_note=_describe_calibration(held) if held else "",
         source=SOURCES[held.source] if held else "",
@@ -209,8 +210,10 @@ def _draw_all_curves(history: History, kept: int) -> list[tuple[str, Markup]]:
     return [(caption, Markup(svg)) for caption, svg in drawn.items() if svg]
 
 
-def _list_metrics_notes(held: MeasuredAnswers | None, missing: str) -> list[str]:
-    if held is None:
+def _list_metrics_notes(
+    held: MeasuredAnswers | None, metrics: content.Metrics | None, missing: str
+) -> list[str]:
+    if held is None or metrics is None:
         return [missing]
     notes = {
         "test": "These samples were used neither for training nor for any choice. Intervals of "
@@ -221,6 +224,8 @@ def _list_metrics_notes(held: MeasuredAnswers | None, missing: str) -> list[str]
         "The kept network was trained on all samples.",
     }
     found = [notes[held.source]]
+    if metrics.independent < metrics.accuracy.total:
+        found.append(describe_groups(metrics.accuracy.total, metrics.independent))
     if held.uncertain:
         found.append(
             f"{held.uncertain:,} more held-out samples are not counted, because people did not "

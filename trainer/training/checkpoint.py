@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from batch.errors import BatchLabelError, InputError, OutputError
+from batch.os_errors import translate_write_errors
 from batch.records import Region
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, Recipe, read_out_of_fold
@@ -149,7 +150,11 @@ class Progress:
 
 
 def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingState) -> None:
-    """Write the checkpoint and ``history.csv`` of a run, each atomically."""
+    """Write the checkpoint and ``history.csv`` of a run, each atomically.
+
+    Raises:
+        OutputError: a file can't be written.
+    """
     stored = {
         "identity": _describe_training(data, config),
         "network": state.network.state_dict(),
@@ -164,13 +169,32 @@ def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingSta
         "framing": asdict(data.framing)
         | {"region": data.framing.region.value, "resize": str(data.framing.resize)},
     }
+    path = run / CHECKPOINT_FILE
     partial = run / f"{CHECKPOINT_FILE}.partial"
-    with partial.open("wb") as file:
+    with translate_write_errors(f"checkpoint {path}", "choose another --run", path):
+        try:
+            with partial.open("wb") as file:
+                _save(stored, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        partial.replace(path)
+        write_history(run, state.history)
+
+
+def _save(stored: dict[str, Any], file: BinaryIO) -> None:
+    """Save as PyTorch does, but raise the error of the system, such as that of a full disk.
+
+    PyTorch raises its own one while it handles that of the system.
+    """
+    try:
         torch.save(stored, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(run / CHECKPOINT_FILE)
-    write_history(run, state.history)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def restore_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingState) -> None:

@@ -62,7 +62,8 @@ class PhotoSurvey:
         faces: those with a face.
         has_no_person: whether one of the classes is pictures without a person.
         face_wins: photos that only the probe of their faces labels right, in a cross-validation; a
-            photo without a face is not labelled by it.
+            photo without a face is not labelled by it. Near duplicates and the photos of a group
+            count as one, for the probe that is right for more of them.
         photo_wins: photos that only the probe of whole photos labels right.
     """
 

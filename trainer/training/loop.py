@@ -143,6 +143,11 @@ def train(
         device,
         precision.name,
     )
+    if not is_held_out:
+        logger.info(
+            'learn_from = "all": the validation samples are trained on too, so their loss and '
+            "accuracy do not measure the network; its cross-validation does"
+        )
 
     def evaluate_samples(part: Split) -> Validation:
         return evaluate_logits(predict_logits(ema, part.pixels), part, data.labels)

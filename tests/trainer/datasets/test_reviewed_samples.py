@@ -120,6 +120,7 @@ def test_the_split_depends_on_the_bytes_of_a_photo(tmp_path: Path, pictures: lis
     assert {s.digest for s in fewer.held} <= {s.digest for s in found.held}
     assert {s.digest for s in fewer.learn} <= {s.digest for s in found.learn}
     assert not found.skipped
+    assert found.get_held().groups.tolist() == [sample.digest for sample in found.held]
 
 
 def test_of_held_out_photos_the_random_sample_alone_measures_but_none_is_trained_on(

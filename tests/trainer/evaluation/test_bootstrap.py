@@ -54,7 +54,7 @@ def test_shares_without_samples_have_no_estimate() -> None:
 
 
 def test_no_error_in_few_samples_does_not_exclude_one() -> None:
-    (found,) = estimate_from_counts(macro_f1, np.array([[10, 0], [0, 10]]), added=1)
+    (found,) = estimate_from_counts(macro_f1, np.array([[10, 0], [0, 10]]), np.full((2, 2), 0.25))
     assert found.value == found.high == 1
     assert found.low < 0.95
 

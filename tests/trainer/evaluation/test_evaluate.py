@@ -11,6 +11,7 @@ from batch.errors import ModelError
 from batch.models.contract import load_model
 from batch.models.model import Model
 from batch.records import Abstain
+from batch.share_interval import compute_share_interval
 from tests.support.tiny_models import bright_spec
 from tests.support.trainer_data import (
     drawn_dataset,
@@ -29,7 +30,8 @@ from trainer.evaluation.evaluate import (
     map_classes,
 )
 from trainer.evaluation.exported_models import predict_onnx
-from trainer.evaluation.tables import format_evaluation
+from trainer.evaluation.metrics import Estimate
+from trainer.evaluation.tables import format_evaluation, format_interval, format_percent
 from trainer.exporting.export import ExportOptions, export_model
 
 ALWAYS_RIGHT = np.eye(2, dtype=np.float32)[[0, 0, 1]]
@@ -163,6 +165,8 @@ def test_a_class_without_samples_is_null_in_json_and_no_row_in_the_table() -> No
     assert json.loads(text)["calibration_error"] is None
     assert ["calibration", *"error not measured: fewer than 100 samples".split()] in rows
     assert not [row for row in rows if row[:1] == ["never"]]
+    assert "NOTE: no sample of never: no metric says how well the model answers those." in lines
+    assert "nan" not in format_interval(evaluation.recall[2]) + format_percent(evaluation.recall[2])
     table = lines.index(next(line for line in lines if line.startswith("true / answer")))
     assert len({len(line) for line in lines[table : table + 3]}) == 1
 
@@ -177,6 +181,20 @@ def test_metrics_on_few_samples_say_so() -> None:
     )
     enough = evaluate(np.eye(2, dtype=np.float32)[[0, 1] * 30], np.array([0, 1] * 30), ("a", "b"))
     assert "NOTE" not in format_evaluation(enough)
+
+
+def test_samples_of_a_group_count_as_one_in_the_intervals() -> None:
+    targets = np.array([0, 1] * 20)
+    answers = np.eye(2, dtype=np.float32)[np.where(np.arange(40) < 36, targets, 1 - targets)]
+    groups = np.array([f"person {n // 4}" for n in range(36)] + [""] * 4)
+    alone, grouped = (evaluate(answers, targets, ("a", "b"), g) for g in (None, groups))
+    assert (alone.independent, grouped.independent) == (40, 9 + 4)
+    assert grouped.accuracy == Estimate(0.9, *compute_share_interval(0.9, 13))
+    assert grouped.recall[0] == Estimate(0.9, *compute_share_interval(0.9, 9 + 2))
+    assert grouped.accuracy.low < alone.accuracy.low
+    assert grouped.balanced_accuracy.low < alone.balanced_accuracy.low
+    assert "NOTE: The 40 samples are of 13 groups" in format_evaluation(grouped)
+    assert "groups" not in format_evaluation(alone)
 
 
 def test_every_metric_is_within_its_interval() -> None:

@@ -95,11 +95,21 @@ def test_a_gain_within_sampling_error_is_not_better() -> None:
 def test_a_model_is_as_good_as_itself_but_not_better() -> None:
     same = right_about(0.9, 1)
     comparison = compared(same, same)
-    assert comparison.accuracy.low == comparison.accuracy.high == 0
+    # Equal answers do not prove that no answer can differ.
+    assert comparison.accuracy.low < comparison.accuracy.value == 0 < comparison.accuracy.high
     assert comparison.calibration.low == comparison.calibration.high == 0
     check_comparison(comparison, Requirement.AS_GOOD, HERE)
     with pytest.raises(CandidateRejected, match="not better"):
         check_comparison(comparison, Requirement.BETTER, HERE)
+
+
+def test_a_loss_beyond_sampling_error_is_not_called_one_within_it() -> None:
+    with pytest.raises(
+        CandidateRejected, match=r"is worse: of 1,000 samples .* more than sampling"
+    ):
+        check_comparison(
+            compared(right_about(0.85, 1), right_about(0.9, 2)), Requirement.BETTER, HERE
+        )
 
 
 def test_a_loss_is_not_as_good() -> None:
@@ -183,6 +193,13 @@ def decided(shares: tuple[float, float], seed: int) -> Decisions:
 
 
 ABSTAINING: Targets = np.append(TARGETS, [2] * 200)
+
+
+def test_equal_decisions_do_not_prove_that_none_can_differ() -> None:
+    made, targets = np.array([0, 1] * 5), np.array([0, 1] * 5)
+    same = Decisions(made, np.ones(10), made)
+    for growth in _compare_decisions(same, same, targets, 2):
+        assert growth.low < growth.value == 0 < growth.high
 
 
 def with_decisions(new: tuple[float, float], old: tuple[float, float]) -> Comparison:

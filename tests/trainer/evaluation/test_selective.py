@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from batch.models.ensemble import Thresholds
 from batch.records import Status
 from batch.vision.decide import decide
+from trainer.evaluation.metrics import Figures
 from trainer.evaluation.selective import (
     Decisions,
     augrc,
@@ -132,6 +134,20 @@ def test_augrc_matches_the_formula_with_the_auroc(levels: int) -> None:
     found = estimate_augrc(confidence, wrong)
     assert found.low < found.value == augrc(confidence, wrong) < found.high
     assert found == estimate_augrc(confidence, wrong)
+
+
+@pytest.mark.parametrize("samples", [20, 100])
+def test_intervals_of_augrc_contain_its_true_value(samples: int) -> None:
+    """From draws without a wrong answer a bootstrap concludes that there can be none."""
+    chance = np.random.default_rng(5)
+
+    def draw(count: int) -> tuple[Figures, npt.NDArray[np.bool_]]:
+        confidence = chance.beta(30, 1, count) / 2 + 0.5
+        return confidence, chance.random(count) > confidence
+
+    truth = augrc(*draw(400_000))
+    found = [estimate_augrc(*draw(samples)) for _ in range(100)]
+    assert np.mean([one.low <= truth <= one.high for one in found]) > 0.92
 
 
 def test_augrc_of_answers_that_are_all_right_or_all_wrong() -> None:

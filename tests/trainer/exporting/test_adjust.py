@@ -141,6 +141,13 @@ def test_the_card_describes_both_models(tiny: Model, tmp_path: Path) -> None:
     assert f"SHA-256 `{once.digest}`" in again
 
 
+def test_faces_of_one_photo_count_as_one_in_the_intervals(tiny: Model) -> None:
+    held = replace(unseen_faces(10, 200), groups=np.array(["photo"] * 10))
+    others = faces(Mood.HAPPY, 20, 300).pixels
+    found = adjust_model(tiny, unseen_faces(20, 100), held, others, "2", "2026-05-06", DECAY).test
+    assert (found.samples, found.independent) == (10, 1)
+
+
 def test_the_adjusted_card_has_its_own_metadata_and_the_earlier_licence(tiny: Model) -> None:
     found = adjusted(tiny)
     earlier = add_metadata(read_card(tiny), {"license": "apache-2.0", "tags": ["earlier"]})

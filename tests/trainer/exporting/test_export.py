@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -405,6 +406,16 @@ def test_a_risk_that_no_thresholds_keep_is_logged(caplog: pytest.LogCaptureFixtu
     assert "No thresholds keep this risk on these samples" in write_card(
         exported, tiny_training(), drawn_dataset()
     )
+
+
+def test_a_model_whose_labels_never_count_is_not_said_to_be_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trained = copy.deepcopy(tiny_training())
+    for weight in trained.network.classifier.parameters():
+        weight.data.zero_()
+    assert export_model(trained, drawn_dataset(), OPTIONS).chosen.answered == 0
+    assert "the held-out samples get no label that counts" in caplog.text
 
 
 def test_thresholds_are_not_chosen_on_uncertain_labels() -> None:

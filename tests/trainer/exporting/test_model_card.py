@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from itertools import pairwise
 
+import numpy as np
+
 from tests.support.trainer_data import (
     CONFIG,
     abstaining_training,
@@ -10,6 +12,7 @@ from tests.support.trainer_data import (
     tiny_export,
     tiny_training,
 )
+from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Estimate
 from trainer.exporting.card_metadata import split_card
 from trainer.exporting.export import ExportOptions, export_model
@@ -43,6 +46,21 @@ def test_the_card_matches_the_metadata() -> None:
     for label, row in zip(test.labels, test.confusion, strict=True):
         assert f"| {label} | {' | '.join(map(str, row))} |" in text
     assert "Warning" not in text
+
+
+def test_the_card_says_what_the_test_samples_can_not_tell() -> None:
+    exported, data = tiny_export(), drawn_dataset()
+    targets = np.zeros(8, np.int64)
+    answers = np.eye(2, dtype=np.float32)[targets]
+    groups = np.array(["ann"] * 8)
+    test = evaluate(answers, targets, ("happy", "sad"), groups)
+    text = write_card(replace(exported, test=test), tiny_training(), data)
+    assert "| sad | 0 | 0 | not measured: no samples |" in text
+    assert "There is no sample of sad: no metric says" in text
+    assert "The 8 samples are of 1 group, whose samples depend on each other." in text
+    whole = write_card(exported, tiny_training(), data)
+    assert "There is no sample" not in whole
+    assert "depend on each other" not in whole
 
 
 def test_the_card_has_the_calibration_error_of_enough_samples() -> None:

@@ -206,6 +206,7 @@ def test_a_training_on_all_samples_has_the_figures_of_its_cross_validation(tmp_p
     page = train_and_make(data, tmp_path, config)
     assert "run `trainer crossvalidate" in html.unescape(page)
     assert "Worst mistakes" not in page
+    assert "The validation samples were trained on too" in page
     # Without the cross-validation only the probe can judge labels.
     assert "judged by a linear classifier" in page
     answers = cross_validate(data, config, tmp_path, 3, 1)

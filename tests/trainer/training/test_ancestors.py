@@ -84,7 +84,7 @@ def test_samples_of_the_training_are_excluded(
     part = keep_unseen(data.get_split("all"), known)
     assert len(part) == len(data.validation) + len(data.test)
     assert f"{len(data.train):,} of " in caplog.text
-    assert "mine was trained on them" in caplog.text
+    assert "they were used to train mine" in caplog.text
     with pytest.raises(InputError, match="mine: trained on all"):
         keep_unseen(data.train, known)
 

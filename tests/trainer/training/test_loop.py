@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -382,9 +383,13 @@ def test_a_training_with_jitter_has_losses_of_the_same_scale(tmp_path: Path) -> 
     assert 0 < history[-1].train_accuracy <= 1
 
 
-def test_a_training_on_all_splits_needs_a_cross_validation(tmp_path: Path) -> None:
+def test_a_training_on_all_splits_needs_a_cross_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = replace(CONFIG, epochs=1, learn_from="all")
+    caplog.set_level("INFO")
     train(drawn_dataset(), config, tmp_path)
+    assert "the validation samples are trained on too" in caplog.text
     with pytest.raises(InputError, match="trainer crossvalidate --run"):
         load_trained_network(tmp_path)
     answers = cross_validate(drawn_dataset(), config, tmp_path, folds=2, seed=1)
@@ -475,3 +480,15 @@ def test_a_class_without_samples_has_no_weight(tmp_path: Path) -> None:
     assert _compute_class_weights(two.train, 0.0).tolist() == pytest.approx([2 / 3, 2 / 3, 0])
     smoothed = _compute_class_weights(two.train, 0.1).tolist()
     assert smoothed[0] * (0.45 + 0.1 / 3) == pytest.approx(smoothed[2] * 0.1 / 3)
+
+
+def test_a_checkpoint_that_can_not_be_written_names_the_cause(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"checkpoint\.pt can't be written .*File too large"):
+            train(drawn_dataset(), CONFIG, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.glob("checkpoint*"))
+    assert train(drawn_dataset(), replace(CONFIG, epochs=1), tmp_path)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from batch.errors import InputError, LockedError, OutputError
-from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_run
+from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_run, write_folders
+from trainer.cli.main import cli
 from trainer.datasets.dataset import Dataset, select_samples
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.config import Config
@@ -154,3 +156,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         lock_run(tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_a_cross_validation_does_not_share_its_folder(tmp_path: Path) -> None:
+    write_folders(tmp_path / "photos", 4)
+    run = tmp_path / "run"
+    words = ("crossvalidate", "--data", tmp_path / "photos", "--run", run, "--region", "face")
+    with lock_run(run):
+        result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert result.exit_code
+    assert f"another training is using {run}; wait for it" in result.stderr
+    assert not (run / "out-of-fold.csv").exists()

@@ -10,10 +10,10 @@ from PIL import Image, ImageEnhance
 from batch.records import Region
 from tests.support.trainer_data import write_folders
 from trainer.datasets.labelled_files import list_folder_files, list_table_files
-from trainer.datasets.samples import LabelledFile
+from trainer.datasets.samples import TEST, TRAIN, LabelledFile, build_dataset
 from trainer.evaluation.out_of_fold import assign_folds
-from trainer.training.defaults import PhotoSurvey, choose_region
-from trainer.training.survey import MAX_PHOTOS, _choose_files, survey_photos
+from trainer.training.defaults import FACE_FRAMING, PhotoSurvey, choose_region
+from trainer.training.survey import MAX_PHOTOS, PHOTO_FRAMING, _choose_files, survey_photos
 
 
 def write_noise(path: Path, seed: int) -> None:
@@ -22,8 +22,14 @@ def write_noise(path: Path, seed: int) -> None:
     Image.fromarray(pixels).resize((200, 200), Image.Resampling.BICUBIC).save(path)
 
 
+def list_training_files(root: Path) -> tuple[tuple[str, ...], list[LabelledFile]]:
+    """List the photos of a folder, all of the training split."""
+    classes, files = list_folder_files(root)
+    return classes, [replace(file, split=TRAIN) for file in files]
+
+
 def test_crops_of_faces_need_no_comparison(tmp_path: Path) -> None:
-    found = survey_photos(*list_folder_files(write_folders(tmp_path / "photos", 6)))
+    found = survey_photos(*list_training_files(write_folders(tmp_path / "photos", 6)))
     assert found == PhotoSurvey(photos=12, faces=12)
     assert choose_region(found)[0] is Region.FACE
 
@@ -32,15 +38,39 @@ def test_photos_without_faces_are_learnt_as_wholes(tmp_path: Path) -> None:
     for n in range(8):
         write_noise(tmp_path / ("a" if n % 2 else "b") / f"{n}.png", n)
     (tmp_path / "a" / "broken.jpg").write_bytes(b"no picture")
-    found = survey_photos(*list_folder_files(tmp_path))
+    found = survey_photos(*list_training_files(tmp_path))
     assert found == PhotoSurvey(photos=8, faces=0)
     assert choose_region(found)[0] is Region.IMAGE
+
+
+@pytest.mark.parametrize("has_splits", [False, True])
+def test_test_photos_have_no_part_in_the_choice(tmp_path: Path, has_splits: bool) -> None:
+    """Six photos per class are so few that some get their split by the rule for small classes."""
+    classes, files = list_folder_files(write_folders(tmp_path, 6))
+    if has_splits:
+        files = [replace(f, split=TEST if n % 3 else TRAIN) for n, f in enumerate(files)]
+    data = build_dataset("photos", classes, files, FACE_FRAMING)
+    assert len(data.test)
+    assert survey_photos(classes, files).photos == len(files) - len(data.test)
+
+
+def test_a_choice_by_labels_is_the_same_whatever_test_photos_show(tmp_path: Path) -> None:
+    classes, files, _ = list_table_files(write_series(tmp_path))
+    data = build_dataset("photos", classes, files, PHOTO_FRAMING)
+    tested = set(data.test.names)
+    assert len(tested) >= 4
+    found = survey_photos(classes, files)
+    wrong = [replace(f, label=1 - f.label) if f.name in tested else f for f in files]
+    assert found == survey_photos(classes, wrong)
+    assert found.photos == len(files) - len(tested)
+    everything = survey_photos(classes, [replace(file, split=TRAIN) for file in files])
+    assert everything != survey_photos(classes, [replace(file, split=TRAIN) for file in wrong])
 
 
 def test_pictures_without_a_person_are_learnt_as_wholes(tmp_path: Path) -> None:
     for name in ("a", "b", "no_person"):
         write_noise(tmp_path / name / "1.png", 1)
-    found = survey_photos(*list_folder_files(tmp_path))
+    found = survey_photos(*list_training_files(tmp_path))
     assert found.has_no_person
     assert choose_region(found)[0] is Region.IMAGE
 
@@ -59,23 +89,27 @@ def test_labels_of_the_place_behind_a_face_are_learnt_from_whole_photos(tmp_path
         path = tmp_path / ("garden" if green else "studio") / f"{n}.png"
         path.parent.mkdir(exist_ok=True)
         photo.save(path)
-    found = survey_photos(*list_folder_files(tmp_path))
+    found = survey_photos(*list_training_files(tmp_path))
     assert found.faces >= 36
     assert found.photo_wins > found.face_wins
     assert choose_region(found)[0] is Region.IMAGE
-    assert found == survey_photos(*list_folder_files(tmp_path))
+    assert found == survey_photos(*list_training_files(tmp_path))
 
 
 def test_a_second_survey_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, cache = tmp_path / "photos", tmp_path / "cache"
     photos.mkdir()
     classes, files, _ = list_table_files(write_series(photos))
+    files = [replace(file, split=TRAIN) for file in files]
     first = survey_photos(classes, files, cache)
     assert first.faces >= 40
     assert first == survey_photos(classes, files)
     for n in range(4):
         write_noise(photos / f"empty-{n}.png", n)
-    files = [*files, *(LabelledFile(photos / f"empty-{n}.png", f"{n}", n % 2) for n in range(4))]
+    files = [
+        *files,
+        *(LabelledFile(photos / f"empty-{n}.png", f"{n}", n % 2, TRAIN) for n in range(4)),
+    ]
     second = survey_photos(classes, files, cache)
 
     def refuse(path: Path, _: bytes) -> None:
@@ -115,6 +149,7 @@ def write_series(folder: Path) -> Path:
 
 def test_photos_of_a_series_share_a_fold(tmp_path: Path) -> None:
     classes, files, _ = list_table_files(write_series(tmp_path))
+    files = [replace(file, split=TRAIN) for file in files]
     ungrouped = survey_photos(classes, [replace(file, group="") for file in files])
     grouped = survey_photos(classes, files)
     assert grouped.faces == ungrouped.faces >= 40
@@ -138,7 +173,7 @@ def test_near_duplicates_share_a_fold(tmp_path: Path, monkeypatch: pytest.Monkey
         return assign_folds(groups, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("trainer.training.survey.assign_folds", record)
-    survey_photos(*list_folder_files(tmp_path))
+    survey_photos(*list_training_files(tmp_path))
     (groups,) = seen
     assert len(set(groups)) < len(groups) == 12
 
