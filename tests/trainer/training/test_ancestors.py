@@ -11,9 +11,17 @@ import torch
 from batch.errors import InputError
 from batch.models.contract import load_model
 from batch.models.model import Model
+from batch.models.shipped import find_model
 from tests.support.tiny_models import bright_model, save_model
-from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_export, tiny_training
+from tests.support.trainer_data import (
+    CONFIG,
+    drawn_dataset,
+    find_real_data,
+    tiny_export,
+    tiny_training,
+)
 from trainer.datasets.dataset import Dataset
+from trainer.datasets.sources import load_dataset
 from trainer.evaluation.trained_on import (
     find_seen,
     find_trained_on,
@@ -107,6 +115,20 @@ def test_a_model_without_a_record_is_known_by_the_fingerprint_of_its_data(
     other = find_trained_on(bright.spec, "bright", data)
     assert len(keep_unseen(data.test, [other])) == len(data.test)
     assert "bright: not all samples are recorded" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["happy-sad", "expressions"])
+def test_the_shipped_face_models_record_their_samples(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else each evaluation of a model that starts from one says that this is not known."""
+    shipped = find_trained_on(load_model(find_model(name)).spec, name, None)
+    test = drawn_dataset().test
+    assert len(keep_unseen(test, [shipped])) == len(test)
+    assert not caplog.records
+    ferplus = load_dataset(find_real_data("ferplus.zip"), None)
+    assert shipped.digests == hash_samples(ferplus.train.pixels)
+    assert not find_seen(ferplus.test.pixels, [shipped]).any()
 
 
 @pytest.mark.parametrize("setting", ["teacher", "init"])
