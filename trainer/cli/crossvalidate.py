@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from batch.log import count_text
 from trainer.cli.shared_options import (
     abstain_option,
     beside_option,
@@ -29,7 +30,8 @@ from trainer.cli.shared_options import (
 @config_option
 @run_option(
     "runs/crossvalidation",
-    "The folder for a training run per fold and out-of-fold.csv; interrupted runs are resumed.",
+    "The folder for a training run per fold, out-of-fold.csv and mistakes.csv; interrupted runs "
+    "are resumed.",
 )
 @click.option(
     "--folds",
@@ -66,7 +68,7 @@ def crossvalidate(
     Each photo of a small data set is held out once; near duplicates are held out together.
     """
     from trainer.evaluation.evaluate import evaluate
-    from trainer.evaluation.out_of_fold import cross_calibrate
+    from trainer.evaluation.out_of_fold import MISTAKES_FILE, cross_calibrate, write_mistakes
     from trainer.evaluation.tables import format_evaluation
     from trainer.training.cross_validation import cross_validate
     from trainer.training.preparation import prepare_training
@@ -79,13 +81,12 @@ def crossvalidate(
     labelled, config = prepared.data, prepared.config
     with lock_run(run_folder):
         answers = cross_validate(labelled, config, run_folder, folds, config.seed)
-    click.echo(
-        format_evaluation(
-            evaluate(
-                cross_calibrate(answers),
-                answers.targets,
-                answers.labels,
-                labelled.get_split("all").groups,
-            )
-        )
+        probabilities, pool = cross_calibrate(answers), labelled.get_split("all")
+        file = run_folder / MISTAKES_FILE
+        mistakes = write_mistakes(file, pool, probabilities, answers.labels)
+    agreed = pool.certain
+    evaluation = evaluate(
+        probabilities[agreed], pool.targets[agreed], answers.labels, pool.groups[agreed]
     )
+    click.echo(format_evaluation(evaluation))
+    click.echo(f"{file} lists the {count_text(mistakes, 'mistake')}, the most certain first")

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.errors import InputError
-from trainer.datasets.dataset import Pixels
+from batch.path_text import label_text, path_text
+from trainer.datasets.dataset import Pixels, Split
 from trainer.evaluation.calibration import Logits, OutputLayout
 from trainer.evaluation.metrics import Probabilities, Targets
 
 OUT_OF_FOLD_FILE = "out-of-fold.csv"
+MISTAKES_FILE = "mistakes.csv"
 # Hexadecimal digits of a sample's name.
 NAME_DIGITS = 16
 
@@ -139,6 +141,37 @@ def write_out_of_fold(path: Path, answers: OutOfFold) -> None:
         ):
             writer.writerow([name, answers.labels[target], fold, *(f"{z:.6f}" for z in logits)])
     partial.replace(path)
+
+
+def write_mistakes(
+    path: Path, part: Split, probabilities: Probabilities, labels: Sequence[str]
+) -> int:
+    """Write the samples whose likeliest class is not their label as CSV, the most certain first.
+
+    Samples without an agreed class are left out.
+
+    Args:
+        path: the file, which is replaced as a whole.
+        part: the samples.
+        probabilities: float32 [n, K].
+        labels: the classes.
+
+    Returns:
+        The number of mistakes.
+    """
+    given = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero((given != part.targets) & part.certain)
+    wrong = wrong[np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")]
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "answer", "probability"])
+        for n in wrong:
+            name = path_text(Path(part.names[n])) if part.names[n] else ""
+            label, answer = (label_text(labels[k]) for k in (part.targets[n], given[n]))
+            writer.writerow([name, label, answer, f"{probabilities[n, given[n]]:.4f}"])
+    partial.replace(path)
+    return len(wrong)
 
 
 def read_out_of_fold(path: Path) -> OutOfFold:

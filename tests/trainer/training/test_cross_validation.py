@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from batch.errors import InputError, UsageError
+from batch.path_text import path_text
 from batch.records import Region
 from tests.support.trainer_data import CONFIG, SIDE, drawn_dataset
 from trainer.datasets.dataset import Dataset, Split, concatenate, select_samples
@@ -23,6 +25,7 @@ from trainer.evaluation.out_of_fold import (
     assign_folds,
     name_sample,
     read_out_of_fold,
+    write_mistakes,
 )
 from trainer.training.checkpoint import load_trained_network
 from trainer.training.config import Config
@@ -77,6 +80,24 @@ def spy_on_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Dataset]:
 
     monkeypatch.setattr("trainer.training.cross_validation.train", spy)
     return seen
+
+
+def test_mistakes_are_listed_by_file_with_the_most_certain_first(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 8, 8, 1), np.uint8)
+    part = Split(
+        pixels,
+        np.eye(2, dtype=np.float32)[[0, 0, 1, 1]],
+        np.array([True, True, True, False]),
+        names=np.array(["a.jpg", "=b.jpg", "c.jpg", "uncertain.jpg"], np.object_),
+    )
+    probabilities = np.array([[0.4, 0.6], [0.1, 0.9], [0.3, 0.7], [1.0, 0.0]], np.float32)
+    assert write_mistakes(tmp_path / "m.csv", part, probabilities, ("happy", "sad")) == 2
+    with (tmp_path / "m.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["file", "label", "answer", "probability"],
+            [path_text(Path("=b.jpg")), "happy", "sad", "0.9000"],
+            ["a.jpg", "happy", "sad", "0.6000"],
+        ]
 
 
 def test_no_fold_is_trained_on_a_sample_that_it_holds_out(
