@@ -207,12 +207,12 @@ $(VENV)/label.done: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/train.done: pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'Installing batch-label and its trainer, with PyTorch, into $(VENV) ...'
+	@echo 'Installing batch-label and PyTorch into $(VENV), which takes a few minutes ...'
 	@$(PIP) -e '.[heic,parquet,train,xlsx]'
 	@touch $@ $(VENV)/label.done
 
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'Installing batch-label for development into $(VENV) ...'
+	@echo 'Installing batch-label for development into $(VENV), which takes a few minutes ...'
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/label.done $(VENV)/train.done
 
