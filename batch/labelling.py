@@ -14,7 +14,7 @@ from typing import BinaryIO
 from batch.engines.engine import Engine
 from batch.errors import BatchLabelError, OutputError, PublishedOnly
 from batch.exclude import EXCLUDED, JUNK_FOLDER
-from batch.files.publish import digest_file, resolve_path
+from batch.files.publish import digest_file, is_streamed, resolve_path
 from batch.found import FoundFile
 from batch.journal.damage import find_damage, rename_damaged
 from batch.journal.journal import Journal, RunPlan
@@ -184,7 +184,9 @@ class LabellingRun:
             # Without a baseline this journal has published no report, and has no note of one.
             is_up_to_date = baseline is not None and self._is_up_to_date(notes, plan, tally)
             now = self._label_pending(journal, notes, plan.pending, tally)
-            self._check_missing(journal, notes, tally, plan, None if basis_before else reported)
+            self._check_missing(
+                journal, notes, tally, plan, None if basis_before else reported or 0
+            )
             if is_up_to_date:
                 self._keep_report(journal, tally)
                 self._save_notes(journal, notes, baseline, now)
@@ -255,29 +257,33 @@ class LabellingRun:
             by_cause=plan.by_cause,
         )
 
-    def _count_reported(self) -> int:
-        """Count the photos of an earlier report whose journal is gone."""
+    def _count_reported(self) -> int | None:
+        """Count the photos of an earlier report whose journal is gone; None if that fails."""
         from batch.reading.saved import open_saved_report  # late: most runs have a journal
 
+        if is_streamed(self.job.output):  # opening a pipe would wait for its other end
+            return 0
         try:
             with open_saved_report(self.job.output) as report:
                 paths = groupby(row.path for row in report.rows())
                 return sum(1 for _ in self.stop.take_until_stop(paths))
         except BatchLabelError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                self.terminal.log(
-                    Event.NOT_COMPARED,
-                    f"{error.problem}: without a journal, the run can't tell how many of its "
-                    "photos are gone",
-                    Level.WARNING,
-                )
-            return 0
+            if isinstance(error.__cause__, FileNotFoundError):
+                return 0
+            self.terminal.log(
+                Event.NOT_COMPARED,
+                f"{error.problem}: without a journal, the run can't tell how many of its "
+                "photos are gone",
+                Level.WARNING,
+            )
+            return None
 
-    def _check_found(self, plan: RunPlan, reported: int) -> None:
+    def _check_found(self, plan: RunPlan, reported: int | None) -> None:
         record = self.recorder.sharded.record if self.recorder.sharded else None
         found = record.found if record else plan.found
         if not found and not self._skips_older and not self.job.limits.max_gone.is_off:
-            check_any_found(max(plan.known, reported), self.job.photos)
+            known = None if reported is None else max(plan.known, reported)
+            check_any_found(known, self.job.photos)
 
     @property
     def _skips_older(self) -> bool:

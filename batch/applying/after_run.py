@@ -56,8 +56,12 @@ def write_sidecars(job: Job, log: Log, stop: Stop) -> None:
         execute=True,
         follows_run=True,
     )
+    text = "another process applies this report: waiting for it to end"
+    on_wait = stop.make_waiter(
+        "no sidecar was written; run it again", lambda: log(Event.WAITING, text)
+    )
     try:
-        summary = apply_report(apply_job, io.BytesIO(), stop)
+        summary = apply_report(apply_job, io.BytesIO(), stop, on_wait if job.wait else None)
     except (Interrupted, TimeLimitReached):
         raise
     except BatchLabelError as error:

@@ -207,7 +207,7 @@ class Operations:
                 cursor = self._connect.execute(ADD_RUN, (time.time(),))
                 self._run = cursor.lastrowid or 0
             for operation in operations:
-                numbered = replace(operation, run=self._run)
+                numbered = replace(operation, run=self._run, state=State.INTENDED)
                 values = [value for name, value in to_values(numbered) if name != "id"]
                 cursor = self._connect.execute(INSERT, values)
                 recorded.append(replace(numbered, id=cursor.lastrowid or 0))

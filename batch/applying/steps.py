@@ -155,6 +155,8 @@ def perform(step: Step) -> tuple[str | None, str | None]:
             target = to_path(operation.target)
             with make_parents(target, step.root):
                 rename(to_path(operation.previous), target, step.root)
+            # A rename keeps the state on record; another one is of a file that has changed since.
+            return operation.source_key, operation.target_key
         case Kind.REMOVE:
             previous = to_path(operation.previous)
             remove(previous)

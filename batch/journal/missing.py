@@ -146,16 +146,23 @@ def _find_unavailable(
     return "", ""
 
 
-def check_any_found(known: int, inputs: Sequence[str]) -> None:
+def check_any_found(known: int | None, inputs: Sequence[str]) -> None:
     """Refuse a run that found no photos if an earlier one did.
 
+    Args:
+        known: the number of photos that were known; None if an earlier report can't be compared.
+        inputs: the inputs of the run.
+
     Raises:
-        BatchLabelError: photos were known.
+        BatchLabelError: photos were known, or may have been.
     """
-    if known:
+    if known != 0:
+        were = "an earlier report can't be compared"
+        if known is not None:
+            were = f"{count_text(known, 'photo')} were known"
         named = ", ".join(map(printable_text, inputs[:MAX_NAMED]))
         raise BatchLabelError(
-            f"no photos found in {named}, but {count_text(known, 'photo')} were known; "
+            f"no photos found in {named}, but {were}; "
             "no report is published, and an earlier one stays",
             f"{DISK_REMEDY}, run once with --max-gone 0",
         )

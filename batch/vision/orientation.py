@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 
 from batch.file_types import RAW_TYPE, detect_file_type
 from batch.vision.pillow import open_image
-from batch.vision.raw import find_preview
+from batch.vision.raw import find_preview, is_raw
 
 # Formats that store an orientation. Pictures in HEIF, AVIF and JPEG XL are turned by other data,
 # which every program applies.
@@ -40,13 +40,14 @@ def read_stored_orientation(data: bytes) -> int:
         1 to 8; 1 if the file has none or can't be read.
     """
     formats: tuple[str, ...] = _FORMATS
-    if detect_file_type(data) is RAW_TYPE:
+    kind = detect_file_type(data)
+    # Many raws are detected as TIFF; Pillow opens none whose first picture is sensor data.
+    if kind is RAW_TYPE or (kind and kind.decoder == "TIFF" and is_raw(data)):
         preview = find_preview(data)
-        if preview is None:
-            return 1
-        if preview.orientation is not None:
+        if preview is not None and preview.orientation is not None:
             return preview.orientation if 1 <= preview.orientation <= 8 else 1
-        data, formats = data[preview.start :], ("JPEG",)  # as in a RAF, which has no tags
+        if preview is not None:
+            data, formats = data[preview.start :], ("JPEG",)  # as in a RAF, which has no tags
     try:
         with open_image(data, formats) as image:
             return read_orientation(image)

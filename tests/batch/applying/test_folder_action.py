@@ -6,13 +6,15 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch.applying.folder_action import OTHER_ACTION
+from batch.applying.operation_row import Operation
+from batch.applying.operations import Operations
 from batch.applying.selection import Selection
 from batch.applying.transfer import CHANGED, FOLDER_GONE, FOREIGN, GONE, LAST_COPY, How
 from batch.applying.undoing import NEWER, REPLACED
@@ -410,6 +412,27 @@ def test_a_copy_that_was_edited_is_left_and_one_that_was_deleted_is_made_again(
     assert summary.skipped == {"changed by another program": 1}
     assert summary.done == {("copy", "happy"): 1}
     assert (out / "happy/a/astronaut.png").read_bytes() == b"edited"
+
+
+def test_a_copy_that_is_edited_just_before_it_is_renamed_is_kept(
+    place: Path, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = place / "out"
+    run_apply(report, copy_to=out)
+    write(place, coffee="sad")
+    record = Operations.record_intents
+
+    def edit(operations: Operations, steps: Iterable[Operation]) -> list[Operation]:
+        (out / "happy/b/coffee.png").write_bytes(b"edited")
+        return record(operations, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "record_intents", edit)
+        run_apply(report, copy_to=out)
+
+    assert run_apply(report, copy_to=out).skipped == {"changed by another program": 1}
+    run_undo(report)
+    assert b"edited" in [(out / name).read_bytes() for name in list_files(out)]
 
 
 @pytest.mark.parametrize("how", [How.SYMBOLIC, How.HARD])

@@ -335,6 +335,23 @@ def test_an_earlier_report_that_cannot_be_read_is_named(place: RunFolder, output
     assert f"report {output} " in ran.stderr
     assert "the run can't tell how many of its photos are gone" in ran.stderr
 
+    (place.folder / f".{output}.journal").unlink()
+    _unmount(place.folder / "a")
+    if output == REPORT:
+        place.report.write_text("path,status\n")
+    whole = (place.folder / output).read_bytes()
+    ran = place.run("a", "-o", output, "--quiet")
+    assert ran.returncode == ExitCode.FAILED
+    assert "but an earlier report can't be compared; no report is published" in ran.stderr
+    assert (place.folder / output).read_bytes() == whole
+
+
+def test_a_report_on_a_pipe_has_no_earlier_one(place: RunFolder) -> None:
+    (place.folder / "empty").mkdir()
+    ran = place.run("empty", "-o", "/dev/stdout", "--state", "new", "--quiet")
+    assert (ran.returncode, "can't be compared" in ran.stderr) == (ExitCode.OK, False)
+    assert "can't tell" not in ran.stderr
+
 
 @pytest.mark.parametrize("output", ["r.csv", "r.xlsx", "results/"])
 def test_the_first_report_in_a_store_is_compared_with_none(

@@ -296,6 +296,7 @@ def test_a_run_that_published_no_report_is_a_warning(
         {"devices": [{}], "versions": 7},
         {"schema_version": 99},
         {"seconds": {"wall": math.inf}},
+        {"error": "\ud800"},
         {"started": "0001-01-01T00:00:00+14:00"},
     ],
 )

@@ -158,3 +158,16 @@ def test_all_faces_get_their_labels(place: RunFolder) -> None:
     sidecars = list((place.folder / "photos").glob("*.xmp"))
     assert sidecars
     assert any(b"mwg-rs:RegionList" in sidecar.read_bytes() for sidecar in sidecars)
+
+
+def test_a_run_that_waits_for_locks_waits_for_a_process_that_applies_the_report(
+    place: RunFolder,
+) -> None:
+    with hold_lock(str(place.folder / ".r.csv.applied")):
+        process = place.start(*RUN, "--wait")
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any('"waiting"' in line and "applies this report" in line for line in lines)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert find_keywords(place) == find_labels(place)

@@ -40,7 +40,10 @@ def tiff_raw(inside: bytes, orientation: int = 1, **how: Any) -> bytes:
     turn = (274, "H", 1, orientation, True)
     with tifffile.TiffWriter(file, **how.pop("file", {})) as tiff:
         tags = [turn, *how.pop("tags", [])]
-        tiff.write(thumbnail, photometric="rgb", subifds=1, extratags=tags, metadata=None)
+        if how.pop("has_thumbnail", True):
+            tiff.write(thumbnail, photometric="rgb", subifds=1, extratags=tags, metadata=None)
+        else:
+            how["extratags"] = tags
         mosaic = np.arange(64 * 64, dtype="u2").reshape(64, 64)
         if how.get("photometric") == 34892:
             mosaic = np.dstack([mosaic] * 3)
@@ -63,7 +66,9 @@ def raf(inside: bytes, orientation: int) -> bytes:
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 8])
-@pytest.mark.parametrize("make", ["nef", "big-endian", "cr3", "raf", "dng", "cr2", "orf", "rw2"])
+@pytest.mark.parametrize(
+    "make", ["nef", "big-endian", "cr3", "raf", "dng", "sensor first", "cr2", "orf", "rw2"]
+)
 def test_the_preview_is_decoded_upright(make: str, orientation: int, upright: Image.Image) -> None:
     turn = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(orientation)
     stored = upright.transpose(turn) if turn is not None else upright
@@ -78,6 +83,8 @@ def test_the_preview_is_decoded_upright(make: str, orientation: int, upright: Im
         data = tiff_raw(inside, orientation, file={"byteorder": ">"})
     elif make == "dng":
         data = tiff_raw(inside, orientation, tags=[DNG], photometric=34892)
+    elif make == "sensor first":
+        data = tiff_raw(inside, orientation, tags=[DNG], has_thumbnail=False)
     else:
         data = tiff_raw(inside, orientation)
         head = {"cr2": b"II*\0", "orf": b"IIRO", "rw2": b"IIU\0"}.get(make, data[:4])
