@@ -287,11 +287,12 @@ def note_sample(is_random: bool, measured: int, missing: Mapping[str, int]) -> s
         rest = sum(sorted(missing.values())[: len(lines) - MAX_REASONS])
         lines[MAX_REASONS:] = [f"- {rest:,}: other reasons"]
     total = sum(missing.values())
+    are = "is" if total == 1 else "are"
     return "\n".join(
         [
-            f"NOTE: {measured:,} of {measured + total:,} answers of the random sample are measured. "
-            f"{total:,} {'is' if total == 1 else 'are'} missing, not at random, so these shares are "
-            "not those of all photos of the report:",
+            f"NOTE: {measured:,} of {measured + total:,} answers of the random sample are "
+            f"measured. {total:,} {are} missing, not at random, so these shares are not those of "
+            "all photos of the report:",
             *lines,
         ]
     )
