@@ -23,6 +23,8 @@ REVIEW ?=
 REVIEWED ?= .
 # More options for `trainer train`, such as TRAIN="--epochs 5 --config mine.toml".
 TRAIN ?=
+# More options for `trainer export`, such as EXPORT="--risk 0.1".
+EXPORT ?=
 
 # Photos on which `make evaluate` cross-validates the whole-photo model and the default pair, and a
 # report of training-only photos.
@@ -69,7 +71,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN, CANDIDATE (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, PEOPLE, FERPLUS, MEASURE, PEERS, AGAINST (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN, EXPORT, CANDIDATE (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, PEOPLE, FERPLUS, MEASURE, PEERS, AGAINST (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures), report in OUTPUT
@@ -113,13 +115,24 @@ check: lint test ## Lint and all tests: what CI runs
 data: $(VENV)/train.done ## Download FER+ into data/ferplus
 	$(BIN)/trainer data
 
+# Options of a command that does not run would be ignored: `make export TRAIN="--risk 0.1"`.
+define require_target
+ifeq ($(origin $(1)),command line)
+ifeq ($(filter $(2),$(MAKECMDGOALS)),)
+$$(error $(1) is for `make $(2)`, which does not run: options of `trainer train` go into TRAIN, those of `trainer export` into EXPORT)
+endif
+endif
+endef
+$(eval $(call require_target,TRAIN,train))
+$(eval $(call require_target,EXPORT,export))
+
 .PHONY: train
 train: $(VENV)/train.done ## Train a network on DATA into runs/NAME (runs/NAME-2, ... if that has other data)
 	@$(BIN)/trainer train $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" $(TRAIN)
 
 .PHONY: export
 export: $(VENV)/train.done ## Export the newest run of NAME as your model NAME, or to CANDIDATE=file.onnx
-	@$(BIN)/trainer export $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" --name "$$NAME" $(call option,--output,CANDIDATE)
+	@$(BIN)/trainer export $(DATA_ARGS) $(REVIEW_ARGS) --run runs/"$$NAME" --name "$$NAME" $(call option,--output,CANDIDATE) $(EXPORT)
 
 .PHONY: evaluate
 evaluate: $(VENV)/train.done ## Evaluate the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)

@@ -104,6 +104,20 @@ def test_train_export_and_gate_go_together(make: Make) -> None:
         "<--name>", "<mine>", "<--output>", "</home/anna/new one.onnx>",
         "<gate>", "</home/anna/new one.onnx>", "<mine>", "<--run>", "<runs/mine>",
     ]  # fmt: skip
+    ran = make("train", "export", "NAME=mine", "TRAIN=--epochs 5", "EXPORT=--risk 0.1")
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("<")]
+    assert lines == [
+        "<train>", "<--run>", "<runs/mine>", "<--epochs>", "<5>",
+        "<export>", "<--run>", "<runs/mine>", "<--name>", "<mine>", "<--risk>", "<0.1>",
+    ]  # fmt: skip
     ran = make("export", "gate", "NAME=mine")
     lines = [line for line in ran.stdout.splitlines() if line.startswith("<")]
     assert lines[-6:] == ["<--name>", "<mine>", "<gate>", "<mine>", "<--run>", "<runs/mine>"]
+
+
+def test_options_of_a_command_that_does_not_run_are_refused(make: Make) -> None:
+    for target, setting in (("export", "TRAIN=--risk 0.1"), ("train", "EXPORT=--risk 0.1")):
+        ran = make(target, "NAME=mine", setting)
+        assert ran.returncode == 2
+        assert f"{setting.partition('=')[0]} is for `make " in ran.stderr
+        assert "called" not in ran.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def adjust(
     """
     from trainer.datasets.reviewed_samples import read_reviewed
     from trainer.evaluation.exported_models import derive_framing, open_model
-    from trainer.evaluation.tables import format_evaluation
+    from trainer.evaluation.tables import format_evaluation, note_sample
     from trainer.exporting.adjust import adjust_model, read_unreviewed, write_adjusted_card
     from trainer.exporting.publish_model import publish_model, read_card
 
@@ -86,7 +87,7 @@ def adjust(
         created=(created or datetime.now(UTC)).date().isoformat(),
         decay=decay,
     )
-    publish_model(
-        adjusted.graph, write_adjusted_card(adjusted, old, card, reviewed.is_random), output
-    )
+    missing = Counter(reason for _, reason in reviewed.missing)
+    note = note_sample(reviewed.is_random, len(reviewed.held), missing)
+    publish_model(adjusted.graph, write_adjusted_card(adjusted, old, card, note), output)
     click.echo(format_evaluation(adjusted.test))

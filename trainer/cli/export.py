@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.errors import InputError, UsageError
+from batch.log import count_text
 from batch.records import Abstain
 from trainer.cli.shared_options import (
     abstain_option,
@@ -142,7 +143,10 @@ def export(
     created: datetime | None,
 ) -> None:
     """Export a trained network as a model file."""
+    from batch.models.contract import load_model
     from trainer.datasets.sources import choose_source, load_dataset
+    from trainer.evaluation.gate import check_compatible
+    from trainer.evaluation.gate_checks import CandidateRejected
     from trainer.evaluation.tables import MIN_SAMPLES, format_evaluation
     from trainer.exporting.export import ExportOptions, export_model
     from trainer.exporting.model_card import write_card
@@ -194,8 +198,9 @@ def export(
     if exported.validation < MIN_SAMPLES:
         click.echo(
             f"WARNING: the temperature ({exported.calibration.temperature:g}) and the thresholds "
-            f"are chosen on {exported.validation} samples, fewer than {MIN_SAMPLES}, so they may "
-            f'be far off; add photos, or use `trainer crossvalidate` and learn_from = "all"',
+            f"are chosen on {count_text(exported.validation, 'sample')}, fewer than "
+            f"{MIN_SAMPLES}, so they may be far off; add photos, or use `trainer crossvalidate` "
+            'and learn_from = "all"',
             err=True,
         )
     click.echo(format_evaluation(exported.test))
@@ -205,6 +210,11 @@ def export(
     publish_model(exported.graph, write_card(exported, trained, labelled, license_id), output)
     click.echo(f"\nThe model is {output}")
     if is_candidate:
+        try:
+            check_compatible(load_model(output), load_model(own_model_path(str(name))))
+        except CandidateRejected as error:
+            click.echo(f"WARNING: {error}", err=True)
+            return
         gate = ["trainer", "gate", str(name), "--run", str(run_folder)]
         for file in review_files:
             gate += ["--review", str(file), "--photos", str(photos)]

@@ -26,6 +26,7 @@ from trainer.datasets.samples import Sample, Skipped, assign_split, build_split
 
 ELSEWHERE_REASON = "it is in a store or an archive: label and review a copy in a folder"
 CHANGED_REASON = "the photo has changed since it was reviewed"
+NOT_HELD_REASON = "the digest of the photo puts it into the training part"
 # Names of skipped samples that are logged for each reason.
 MAX_NAMES = 5
 TRAIN_SPLIT = "train"
@@ -60,6 +61,7 @@ class ReviewedData:
         held: held-out samples that measure models: the random sample or, without one, all.
         skipped: photos that can't be used, each with the reason.
         unsampled: the other held-out samples, which are not used.
+        missing: answers of the random sample that are not in ``held``, each with the reason.
     """
 
     labels: tuple[str, ...]
@@ -68,6 +70,7 @@ class ReviewedData:
     held: tuple[ReviewedSample, ...]
     skipped: tuple[Skipped, ...]
     unsampled: tuple[ReviewedSample, ...] = ()
+    missing: tuple[Skipped, ...] = ()
 
     @property
     def is_random(self) -> bool:
@@ -128,8 +131,14 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
         len(skipped),
     )
     log_skipped(skipped)
+    not_held = [(one.name, NOT_HELD_REASON) for one in learn if one.is_random]
     return replace(
-        reviewed, learn=learn, held=sample or held, unsampled=unsampled, skipped=tuple(skipped)
+        reviewed,
+        learn=learn,
+        held=sample or held,
+        unsampled=unsampled,
+        skipped=tuple(skipped),
+        missing=select_of_sample([*skipped, *not_held], verdicts),
     )
 
 
@@ -222,6 +231,14 @@ def select_known_labels(
         else:
             known.append(verdict)
     return known, unknown
+
+
+def select_of_sample(
+    skipped: Iterable[Skipped], verdicts: Iterable[Verdict]
+) -> tuple[Skipped, ...]:
+    """Select the skipped verdicts that are of the random sample of the report."""
+    drawn = {verdict.name for verdict in verdicts if verdict.is_random}
+    return tuple((name, reason) for name, reason in skipped if name in drawn)
 
 
 def log_skipped(skipped: Sequence[Skipped]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from batch.errors import InputError, ModelError, UsageError
 from batch.models.contract import load_model
 from batch.models.ensemble import assign_roles
 from batch.models.model import Model, ModelSpec
-from batch.models.shipped import find_model
+from batch.models.shipped import SUFFIX, find_model, find_models_folder
 from batch.records import Abstain
 from trainer.datasets.dataset import Split, select_samples
 from trainer.datasets.review import Review
@@ -44,12 +45,30 @@ def check_compatible(candidate: Model, current: Model) -> None:
         CandidateRejected: they differ in name, labels, region, margin, input or face model of the
             fusion: the default pair needs it.
     """
-    for what, new, old in _list_properties(candidate, current):
-        if new != old:
-            raise CandidateRejected(
-                f"{candidate.path} can't replace {current.path}: its {what} is {new}, not {old}",
-                "export it with the same properties, or give it another name",
-            )
+    differences = [
+        f"{what} {new} instead of {old}"
+        for what, new, old in _list_properties(candidate, current)
+        if new != old
+    ]
+    if differences:
+        raise CandidateRejected(
+            f"{candidate.path} can't replace {current.path}, which reports and jobs rely on: it "
+            f"has {'; '.join(differences)}",
+            "the current model stays; give the new one another name (with make, `make train export "
+            f"NAME=...`){_describe_removal(candidate, current)}",
+        )
+
+
+def _describe_removal(candidate: Model, current: Model) -> str:
+    """Say how the current model is removed; empty for a shipped one, which stays."""
+    folder = current.path.parent
+    if folder == find_models_folder():
+        return ""
+    # A candidate beside it goes too: it would be compared with the model of the next export.
+    models = [current.path, *([candidate.path] if candidate.path.parent == folder else [])]
+    files = [path.with_suffix(suffix).name for path in models for suffix in (SUFFIX, ".md")]
+    command = f"(cd {shlex.quote(str(folder))} && rm -f {shlex.join(files)})"
+    return f", or remove the current one with `{command}` and export again"
 
 
 def compare_models(
@@ -155,21 +174,25 @@ def _estimate_mean_gain(counts: Counts) -> Estimate:
 
 def _list_properties(candidate: Model, current: Model) -> Iterator[tuple[str, object, object]]:
     new, old = candidate.spec, current.spec
-    yield "name", new.name, old.name
-    yield "list of labels", [*new.labels], [*old.labels]
-    yield "list of abstain outputs", [*new.abstain], [*old.abstain]
-    yield "region", new.region.value, old.region.value
-    yield "margin", new.margin, old.margin
+    yield "the name", new.name, old.name
+    yield "the labels", _list_names(new.labels), _list_names(old.labels)
+    yield "as answers without a label", _list_names(new.abstain), _list_names(old.abstain)
+    yield "the region", new.region.value, old.region.value
+    yield "the margin", new.margin, old.margin
     if old.fusion:
-        yield "fusion", _describe_fusion(new), _describe_fusion(old)
+        yield "a fusion", _describe_fusion(new), _describe_fusion(old)
     for side in ("height", "width", "channels"):
-        yield f"input's {side}", getattr(candidate, side), getattr(current, side)
+        yield f"the input's {side}", getattr(candidate, side), getattr(current, side)
+
+
+def _list_names(outputs: Sequence[str]) -> str:
+    return ", ".join(outputs) or "none"
 
 
 def _describe_fusion(spec: ModelSpec) -> str:
     """Describe what a pair needs of a whole-photo model: the face model that it is fitted to."""
     fusion = spec.fusion
-    return f"with the face model {fusion.face_model}" if fusion else "missing"
+    return f"with the face model {fusion.face_model}" if fusion else "with no face model"
 
 
 def check_pair(candidate: Model, face: str) -> None:
@@ -189,7 +212,7 @@ def check_pair(candidate: Model, face: str) -> None:
     try:
         assign_roles((load_model(path), candidate))
     except ModelError as error:
-        raise CandidateRejected(str(error), error.remedy) from error
+        raise CandidateRejected(error.problem, error.remedy) from error
 
 
 def read_held_out(review: Review, candidate: Model, current: Model) -> ReviewedData:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from batch.errors import BatchLabelError, UsageError
+from batch.log import count_text
 from trainer.evaluation.calibration_error import MIN_CALIBRATION_SAMPLES
 from trainer.evaluation.metrics import Estimate, non_inferiority_test, sign_test
 
@@ -211,9 +212,8 @@ def judge_reviewed(
         problem = "is worse on the reviewed samples"
     elif must_gain and not is_better:
         problem = (
-            f"is not better: it is right on {counts.won} of {counts.samples} reviewed samples that "
-            f"the current model gets wrong, and wrong on {counts.lost} that it gets right, a "
-            "difference within sampling error"
+            f"is not better: {_describe_counts(counts, 'reviewed sample')}, a difference within "
+            "sampling error"
         )
     check = Check(
         counts.name,
@@ -278,10 +278,7 @@ def _judge_accuracy(counts: PairedCounts, require: Requirement) -> Check:
         level = NON_INFERIORITY_LEVEL
         limit = f"above -{ACCURACY_MARGIN:.1%}, p <= {level:g}"
         proof = f"that does not exclude a loss of {ACCURACY_MARGIN:.1%}"
-    found = (
-        f"of {counts.samples:,} samples it alone gets {counts.won:,} right, the current model "
-        f"alone {counts.lost:,}"
-    )
+    found = _describe_counts(counts)
     problem = (
         f"is not {require.value.replace('-', ' ')}: {found}, and {proof} (p = {p:.2g}, needed "
         f"{level:g})"
@@ -289,6 +286,17 @@ def _judge_accuracy(counts: PairedCounts, require: Requirement) -> Check:
     loss = sign_test(counts.lost, counts.won)
     if require is Requirement.BETTER and loss <= SIGNIFICANCE_LEVEL:
         problem = f"is worse: {found}, more than sampling error (p = {loss:.2g})"
+    remedy = TRAIN_REMEDY
+    needed = _count_needed_samples() if require is Requirement.AS_GOOD else 0
+    if counts.samples < needed and loss > SIGNIFICANCE_LEVEL:
+        problem = (
+            f"can't be shown to be as good: {found}, and with fewer than {needed:,} samples a loss "
+            f"of {ACCURACY_MARGIN:.1%} is never excluded, even if no answer differs"
+        )
+        remedy = (
+            f"the current model stays; give {needed:,} or more held-out photos with a label, "
+            "--split all if neither model was trained on any of them"
+        )
     differing = counts.won + counts.lost
     is_hopeless = require is Requirement.BETTER and sign_test(differing, 0) > level
     return Check(
@@ -298,8 +306,25 @@ def _judge_accuracy(counts: PairedCounts, require: Requirement) -> Check:
         limit,
         f"{p:.2g}",
         problem if p > level else "",
-        MORE_REMEDY if is_hopeless else TRAIN_REMEDY,
+        MORE_REMEDY if is_hopeless else remedy,
     )
+
+
+def _describe_counts(counts: PairedCounts, noun: str = "sample") -> str:
+    """Say how many samples only one of the two models gets right."""
+    verb = "is" if counts.won == 1 else "are"
+    return (
+        f"of {count_text(counts.samples, noun)}, {counts.won:,} {verb} right only with the "
+        f"candidate and {counts.lost:,} only with the current model"
+    )
+
+
+def _count_needed_samples() -> int:
+    """Count the samples that show two models with the same answers to be as good."""
+    samples = 1
+    while _test_loss(0, 0, samples) > NON_INFERIORITY_LEVEL:
+        samples += 1
+    return samples
 
 
 def _test_loss(won: int, lost: int, samples: int) -> float:
@@ -314,9 +339,8 @@ def _judge_class(counts: PairedCounts) -> Check:
     margin = class_margin(counts.samples)
     p = non_inferiority_test(counts.won, counts.lost, counts.samples, margin)
     problem = (
-        f"may be worse for {counts.name}: of {counts.samples:,} samples it alone gets "
-        f"{counts.won:,} right, the current model alone {counts.lost:,}, and that does not exclude "
-        f"a loss of {margin:.1%} (p = {p:.2g}, needed {CLASS_LEVEL:g})"
+        f"may be worse for {counts.name}: {_describe_counts(counts)}, and that does not exclude a "
+        f"loss of {margin:.1%} (p = {p:.2g}, needed {CLASS_LEVEL:g})"
     )
     limit = f"above -{margin:.1%}, p <= {CLASS_LEVEL:g}"
     failed = p > CLASS_LEVEL

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import batch
@@ -20,12 +21,15 @@ from batch.vision.read_file import read_file
 from trainer.datasets.review import Review, Verdict, read_review, select_photo_verdicts
 from trainer.datasets.reviewed_samples import (
     CHANGED_REASON,
+    ELSEWHERE_REASON,
+    NOT_HELD_REASON,
     TRAIN_SPLIT,
     check_labels,
     find_label,
     log_skipped,
     read_reviewed,
     select_known_labels,
+    select_of_sample,
 )
 from trainer.datasets.samples import Skipped, assign_split
 from trainer.evaluation.evaluate import get_thresholds
@@ -34,6 +38,7 @@ from trainer.evaluation.metrics import NO_ESTIMATE, Estimate, estimate_to_json
 from trainer.evaluation.trained_on import find_seen, find_trained_on, keep_unseen
 
 TEST_SPLIT, ALL_SPLITS = "test", "all"
+SEEN_REASON = "the model was trained on it"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class ReviewEvaluation:
         now: accuracy of the model.
         corrected: accuracy of the model on the corrections.
         confirmed: accuracy of the model on the confirmations.
-        is_random: whether the photos are a random sample of the report.
+        is_random: whether the photos are of the random sample of the report, and no others.
+        missing: answers of the random sample that are not measured, by reason.
     """
 
     corrections: int
@@ -60,6 +66,7 @@ class ReviewEvaluation:
     corrected: Estimate
     confirmed: Estimate
     is_random: bool = False
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluation:
@@ -86,6 +93,9 @@ def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluatio
     known = find_trained_on(spec, str(model.path), None)
     seen = find_seen(part.pixels, [known])
     part = keep_unseen(part, [known])
+    learnt = [
+        (one.name, SEEN_REASON) for one, is_seen in zip(samples, seen, strict=True) if is_seen
+    ]
     samples = tuple(one for one, is_seen in zip(samples, seen, strict=True) if not is_seen)
     thresholds = get_thresholds(spec)
     found = (
@@ -101,14 +111,15 @@ def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluatio
         right,
         [sample.digest for sample in samples],
         reviewed.is_random and split != ALL_SPLITS,
+        [*reviewed.missing, *learnt],
     )
 
 
 def evaluate_review_end_to_end(model: str, review: Review, split: str) -> ReviewEvaluation:
     """Label the reviewed photos again as ``batch-label`` does, on the CPU.
 
-    Photos that are gone, in stores or in archives are skipped, as are verdicts on single faces that
-    do not decide the photo's answer, and labels that the models can't give.
+    Photos that can't be read, in stores or in archives are skipped, as are verdicts on single faces
+    that do not decide the photo's answer, and labels that the models can't give.
 
     Args:
         model: as for the runner's ``--model``, or ``default``.
@@ -122,12 +133,13 @@ def evaluate_review_end_to_end(model: str, review: Review, split: str) -> Review
     _check_split(split)
     options = Options(model=resolve_default_name(model), provider=Provider.CPU)
     outputs = load_ensemble(options).outputs
-    photos, unsuited = select_photo_verdicts(read_review(review))
+    verdicts = read_review(review)
+    photos, unsuited = select_photo_verdicts(verdicts)
     check_labels(photos, outputs)
     known, unknown = select_known_labels(photos, outputs)
-    log_skipped([*unsuited, *unknown])
-    chosen, changed = _select_split(known, split)
-    log_skipped(changed)
+    chosen, unusable, not_held = _select_split(known, split)
+    skipped = [*unsuited, *unknown, *unusable]
+    log_skipped(skipped)
     _check_not_empty(len(chosen), review)
     is_random = any(verdict.is_random for verdict in chosen.values()) and split != ALL_SPLITS
     if is_random:
@@ -138,6 +150,7 @@ def evaluate_review_end_to_end(model: str, review: Review, split: str) -> Review
         [_is_right(found.get(path), v) for path, v in chosen.items()],
         list(chosen),
         is_random,
+        select_of_sample([*skipped, *not_held], verdicts),
     )
 
 
@@ -146,6 +159,7 @@ def compare_with_report(
     right: Sequence[bool],
     photos: Sequence[object],
     is_random: bool = False,
+    missing: Sequence[Skipped] = (),
 ) -> ReviewEvaluation:
     """Compute the accuracies of report and model on at least one sample.
 
@@ -153,7 +167,8 @@ def compare_with_report(
         confirms: whether the report was right on each sample.
         right: whether the model is.
         photos: the photo of each sample.
-        is_random: whether the photos are a random sample of the report.
+        is_random: whether the photos are of the random sample of the report, and no others.
+        missing: answers of the random sample that are not measured, each with the reason.
     """
     samples = list(zip(confirms, right, photos, strict=True))
     corrected = [(is_right, photo) for confirmed, is_right, photo in samples if not confirmed]
@@ -166,6 +181,7 @@ def compare_with_report(
         _estimate_share(corrected),
         _estimate_share(confirmed),
         is_random,
+        Counter(reason for _, reason in missing) if is_random else {},
     )
 
 
@@ -173,6 +189,7 @@ def review_evaluation_to_json(found: ReviewEvaluation) -> dict[str, Any]:
     """Convert the metrics to plain values for JSON, rounded to 4 digits."""
     return {
         "random": found.is_random,
+        "missing": dict(found.missing),
         "reviewed": found.corrections + found.confirmations,
         "corrections": found.corrections,
         "confirmations": found.confirmations,
@@ -210,20 +227,31 @@ def _check_not_empty(found: int, review: Review) -> None:
 
 def _select_split(
     verdicts: Iterable[Verdict], split: str
-) -> tuple[dict[Location, Verdict], list[Skipped]]:
-    """Select the verdicts in a split, by path; photos that have changed are returned apart."""
+) -> tuple[dict[Location, Verdict], list[Skipped], list[Skipped]]:
+    """Select the verdicts in a split, by path.
+
+    Returns:
+        The verdicts, the photos that can't be used, and those of the training part.
+    """
     chosen: dict[Location, Verdict] = {}
-    changed: list[Skipped] = []
+    unusable: list[Skipped] = []
+    not_held: list[Skipped] = []
     for verdict in verdicts:
-        data = None if isinstance(verdict.path, Url) else read_file(verdict.path)
-        if data is None or isinstance(data, Failure):
+        if isinstance(verdict.path, Url):
+            unusable.append((verdict.name, ELSEWHERE_REASON))
+            continue
+        data = read_file(verdict.path)
+        if isinstance(data, Failure):
+            unusable.append((verdict.name, data.detail))
             continue
         digest = hashlib.sha256(data).hexdigest()
         if verdict.sha256 not in ("", digest):
-            changed.append((verdict.name, CHANGED_REASON))
+            unusable.append((verdict.name, CHANGED_REASON))
         elif split == ALL_SPLITS or assign_split(digest) != TRAIN_SPLIT:
             chosen[verdict.path] = verdict
-    return chosen, changed
+        else:
+            not_held.append((verdict.name, NOT_HELD_REASON))
+    return chosen, unusable, not_held
 
 
 def _is_right(answer: Answer | None, verdict: Verdict) -> bool:

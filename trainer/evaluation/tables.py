@@ -25,6 +25,8 @@ RANDOM_SAMPLE_NOTE = (
     "photos, within their 95 % intervals."
 )
 MAX_KIND_CHARACTERS = 60  # of a kind's name
+# Reasons for missing answers that a note lists; the others are summed.
+MAX_REASONS = 5
 # Metrics on fewer samples of a class get a note. Of 30 right answers in 30, the share of wrong ones
 # may still be a tenth (Clopper and Pearson, one-sided 95 %).
 MIN_SAMPLES = 30
@@ -264,13 +266,41 @@ def format_review_evaluation(found: ReviewEvaluation) -> str:
     if found.confirmations:
         rows.append((f"  of {found.confirmations} confirmed", format_interval(found.confirmed)))
     few = note_few_samples({"reviewed answers": found.corrections + found.confirmations})
-    note = note_sample(found.is_random)
+    note = note_sample(found.is_random, found.corrections + found.confirmations, found.missing)
     return "\n\n".join(filter(None, (format_columns(rows), few, note)))
 
 
-def note_sample(is_random: bool) -> str:
-    """Say whether reviewed photos represent those of the report."""
-    return RANDOM_SAMPLE_NOTE if is_random else BIASED_SAMPLE_NOTE
+def note_sample(is_random: bool, measured: int, missing: Mapping[str, int]) -> str:
+    """Say whether reviewed photos represent those of the report.
+
+    Args:
+        is_random: whether they are of the random sample of the report.
+        measured: number of answers that are measured.
+        missing: number of other answers of the random sample, by reason.
+    """
+    if not is_random:
+        return BIASED_SAMPLE_NOTE
+    if not missing:
+        return RANDOM_SAMPLE_NOTE
+    lines = [f"- {count:,}: {reason}" for reason, count in sorted(missing.items(), key=_by_count)]
+    if len(lines) > MAX_REASONS:
+        rest = sum(sorted(missing.values())[: len(lines) - MAX_REASONS])
+        lines[MAX_REASONS:] = [f"- {rest:,}: other reasons"]
+    total = sum(missing.values())
+    are = "is" if total == 1 else "are"
+    return "\n".join(
+        [
+            f"NOTE: {measured:,} of {measured + total:,} answers of the random sample are "
+            f"measured. {total:,} {are} missing, not at random, so these shares are not those of "
+            "all photos of the report:",
+            *lines,
+        ]
+    )
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    reason, count = item
+    return -count, reason
 
 
 def format_columns(rows: list[tuple[str, str]]) -> str:

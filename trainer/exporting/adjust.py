@@ -47,7 +47,6 @@ from trainer.datasets.reviewed_samples import (
 from trainer.evaluation.calibration import softmax
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.exported_models import predict_onnx
-from trainer.evaluation.tables import note_sample
 from trainer.evaluation.trained_on import find_trained_on, merge_trained_on
 from trainer.exporting.card_metadata import add_metadata, make_metadata, split_card
 from trainer.exporting.card_text import markdown_table
@@ -247,16 +246,14 @@ def refit_head(head: LinearHead, features: Floats, votes: Floats, decay: float) 
     return replace(head, weight=weight, bias=head.bias + shift.numpy())
 
 
-def write_adjusted_card(
-    adjusted: AdjustedModel, before: Model, card: str, is_random: bool = False
-) -> str:
+def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str, sample_note: str) -> str:
     """Write the Markdown card of an adjusted model.
 
     Args:
         adjusted: the adjusted model.
         before: the model before.
         card: its card.
-        is_random: whether the held-out samples are a random sample of the report.
+        sample_note: whether the held-out samples represent the photos of the report.
     """
     spec = adjusted.spec
     facts = (
@@ -274,7 +271,7 @@ def write_adjusted_card(
         f"{adjusted.kept:,} other photos. Fitted by logistic regression with a weight decay of "
         f"{adjusted.decay:g} towards the earlier weights. Fingerprint: "
         f"`{spec.data_fingerprint}`.\n\n"
-        f"{write_results(adjusted.test, 'held-out')}\n\n{note_sample(is_random)}\n\n"
+        f"{write_results(adjusted.test, 'held-out')}\n\n{sample_note}\n\n"
         f"{ORIGINAL_SECTION}{_original_card(body)}"
     )
     return add_metadata(text, make_metadata(spec, earlier.get("license")))

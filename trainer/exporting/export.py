@@ -343,14 +343,7 @@ def _build_spec(
     golden: GoldenSamples,
 ) -> ModelSpec:
     if chosen.bound > chosen.risk:
-        shown = f"only show that at most {chosen.bound:.3g} of the labels that count are wrong"
-        logger.warning(
-            "WARNING: no thresholds keep the risk of %.3g: the held-out samples %s. A label counts "
-            "from %.2g on. Add photos, or allow more with --risk",
-            chosen.risk,
-            shown if chosen.answered else "get no label that counts",
-            chosen.unsure_below,
-        )
+        logger.warning("WARNING: %s", describe_unkept_risk(chosen))
     return ModelSpec(
         name=options.name,
         version=options.version,
@@ -376,6 +369,22 @@ def _build_spec(
         golden=golden,
         fusion=options.fusion,
         trained_on=trained.trained_on,
+    )
+
+
+def describe_unkept_risk(chosen: ChosenThresholds) -> str:
+    """Say that no thresholds keep the risk, what the held-out samples show, and what to do."""
+    bound = f"{100 * chosen.bound:.3g} %"
+    if not chosen.answered:
+        shown = "get no label that counts"
+    elif bound == "100 %":
+        shown = "do not exclude that all labels that count are wrong"
+    else:
+        shown = f"only show that at most {bound} of the labels that count are wrong"
+    return (
+        f"no thresholds keep the risk of {100 * chosen.risk:.3g} %: the held-out samples {shown}. "
+        f"A label counts from {chosen.unsure_below:.2g} on. Add photos, or allow more with --risk "
+        "(with make, EXPORT='--risk 0.1' allows 10 %)"
     )
 
 

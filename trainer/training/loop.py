@@ -135,9 +135,10 @@ def train(
     restore_checkpoint(run, data, config, state)
     trackers.start(_describe_run(data, config), state.history)
     logger.info(
-        "%s: %d samples to train on, %d to validate; %s parameters on %s in %s",
+        "%s: %d samples to train on%s, %d to validate; %s parameters on %s in %s",
         data.name,
         len(samples),
+        _describe_sources(data, config),
         len(validation),
         f"{count_parameters(network):,}",
         device,
@@ -301,6 +302,18 @@ def _symmetric_divergence(logits: Tensor, others: Tensor) -> Tensor:
     """
     one, other = logits.log_softmax(1), others.log_softmax(1)
     return ((one.exp() - other.exp()) * (one - other)).sum(dim=1) / 2
+
+
+def _describe_sources(data: Dataset, config: Config) -> str:
+    """Say how many samples come from the photos, a report and reviews; empty for photos alone."""
+    own = f"{len(data.get_split(config.learn_from))} of the photos"
+    parts = [own]
+    if data.pseudo_labelled is not None:
+        parts.append(f"{len(data.pseudo_labelled)} labelled by a model")
+    if data.reviewed is not None:
+        times = f", each {config.review_weight} times" if config.review_weight > 1 else ""
+        parts.append(f"{len(data.reviewed)} reviewed{times}")
+    return "" if parts == [own] else f" ({' + '.join(parts)})"
 
 
 def _compute_class_weights(part: Split, label_smoothing: float) -> Tensor:

@@ -290,6 +290,21 @@ def test_an_export_under_a_used_name_waits_for_the_gate(
     assert (folder / "SHA256SUMS").read_text().count("\n") == 1
     assert f"The model is unchanged: {mine}" in trainer(*export).stdout
     assert not candidate.exists()
+    # A model with other labels can't take the name: the export says it before the gate refuses.
+    other = trainer(*export, "--labels", "glad=happy,sad=sad")
+    assert other.exit_code == 0, other.output
+    assert "It replaces mine" not in other.stdout
+    said = f"{candidate} can't replace {mine}, which reports and jobs rely on: it has the labels"
+    assert f"WARNING: {said}" in other.stderr
+    assert "glad, sad instead of happy, sad" in other.stderr
+    command = re.search(r"with `(.*)` and export again", other.stderr)
+    assert command
+    assert command[1] == (
+        f"(cd {folder} && rm -f mine.onnx mine.md mine.candidate.onnx mine.candidate.md)"
+    )
+    refused = trainer("gate", "mine", *run)
+    assert refused.exit_code == 1
+    assert said in refused.stderr
     # The same network again is not better: it stays a candidate.
     assert trainer(*export, "--model-version", "2").exit_code == 0
     refused = trainer("gate", "mine", *run)

@@ -325,7 +325,9 @@ def test_review_weight_is_how_often_reviewed_samples_count(
     more = add_review(data, make_review(tmp_path, pictures))
     with caplog.at_level(logging.INFO):
         train(more, replace(CONFIG, epochs=1, review_weight=3), tmp_path / "run")
-    assert f"{len(data.train) + 3 * 6} samples to train on, " in caplog.text
+    own = len(data.train)
+    counts = f"{own + 3 * 6} samples to train on ({own} of the photos + 6 reviewed, each 3 times), "
+    assert counts in caplog.text
     assert load_trained_network(tmp_path / "run").fingerprint == more.fingerprint
     with pytest.raises(
         ConfigError, match="review_weight must be a whole number from 1 to 1,000, not 0"

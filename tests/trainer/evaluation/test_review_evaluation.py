@@ -18,7 +18,7 @@ from trainer.evaluation.review_evaluation import (
     evaluate_review_end_to_end,
     review_evaluation_to_json,
 )
-from trainer.evaluation.tables import format_review_evaluation
+from trainer.evaluation.tables import format_review_evaluation, note_sample
 
 
 def test_report_and_model_are_evaluated_separately() -> None:
@@ -186,3 +186,47 @@ def test_a_random_sample_alone_measures_a_model(
     end_to_end = evaluate_review_end_to_end("people", review, "test")
     assert (end_to_end.confirmations, end_to_end.is_random) == (2, True)
     assert evaluate_review_end_to_end("people", review, "all").confirmations == 4
+
+
+def test_a_part_of_the_random_sample_is_not_said_to_stand_for_all_photos(
+    bright: Path, tmp_path: Path
+) -> None:
+    paths = [plain(tmp_path, level, held=True) for level in (250, 240, 10, 20, 30)]
+    rows: list[Row] = [
+        {
+            "path": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            **BOX,
+            "said": "happy",
+            "label": "happy",
+            "sample": "random",
+        }
+        for path in paths
+    ]
+    rows[2]["label"] = "neither"
+    del rows[3]["face_left"], rows[3]["face_top"], rows[3]["face_width"], rows[3]["face_height"]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    paths[4].unlink()
+    found = evaluate_review(open_model(str(bright)), review, "test")
+    assert (found.confirmations, found.is_random) == (2, True)
+    assert dict(found.missing) == {
+        "neither is not one of happy, sad": 1,
+        "the label was not derived from a face": 1,
+        "No such file or directory": 1,
+    }
+    text = format_review_evaluation(found)
+    assert "these shares are those of all" not in text
+    assert "NOTE: 2 of 5 answers of the random sample are measured. 3 are missing" in text
+    assert "- 1: the label was not derived from a face" in text
+    assert review_evaluation_to_json(found)["missing"] == dict(found.missing)
+    # A photo that is gone is counted and logged when photos are labelled again too.
+    end_to_end = evaluate_review_end_to_end("happy-sad", review, "test")
+    assert dict(end_to_end.missing) == {"No such file or directory": 1}
+    assert end_to_end.confirmations + end_to_end.corrections == 4
+
+
+def test_reasons_for_missing_answers_are_summed_from_the_sixth_on() -> None:
+    missing = {f"reason {n}": n for n in range(1, 9)}
+    lines = note_sample(True, 10, missing).splitlines()
+    assert "10 of 46 answers" in lines[0]
+    assert lines[1:] == [*(f"- {n}: reason {n}" for n in (8, 7, 6, 5, 4)), "- 6: other reasons"]

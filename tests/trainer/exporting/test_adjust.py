@@ -38,6 +38,7 @@ from trainer.training.checkpoint import load_trained_network
 from trainer.training.loop import train
 
 SIDE = 24
+NOTE = "A note on the sample."
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_the_file_keeps_the_contract_and_can_replace_the_old_one(
 ) -> None:
     found = adjusted(tiny)
     publish_model(
-        found.graph, write_adjusted_card(found, tiny, read_card(tiny)), tmp_path / "new.onnx"
+        found.graph, write_adjusted_card(found, tiny, read_card(tiny), NOTE), tmp_path / "new.onnx"
     )
     model = load_model(tmp_path / "new.onnx")
     check_compatible(model, tiny)
@@ -128,7 +129,7 @@ def test_the_file_keeps_the_contract_and_can_replace_the_old_one(
 
 def test_the_card_describes_both_models(tiny: Model, tmp_path: Path) -> None:
     found = adjusted(tiny)
-    card = write_adjusted_card(found, tiny, read_card(tiny))
+    card = write_adjusted_card(found, tiny, read_card(tiny), NOTE)
     assert found.digest in card
     assert f"Adjusted from | version 1, SHA-256 `{tiny.digest}`" in card
     assert "20 reviewed answers, and the model's own answers on 100 other photos" in card
@@ -136,7 +137,7 @@ def test_the_card_describes_both_models(tiny: Model, tmp_path: Path) -> None:
     assert "#### Data" in card
     publish_model(found.graph, card, tmp_path / "new.onnx")
     once = load_model(tmp_path / "new.onnx")
-    again = write_adjusted_card(adjusted(once), once, read_card(once))
+    again = write_adjusted_card(adjusted(once), once, read_card(once), NOTE)
     assert again.count("## Before the adjustment") == again.count("### tiny") == 1
     assert f"SHA-256 `{once.digest}`" in again
 
@@ -151,7 +152,7 @@ def test_faces_of_one_photo_count_as_one_in_the_intervals(tiny: Model) -> None:
 def test_the_adjusted_card_has_its_own_metadata_and_the_earlier_licence(tiny: Model) -> None:
     found = adjusted(tiny)
     earlier = add_metadata(read_card(tiny), {"license": "apache-2.0", "tags": ["earlier"]})
-    card = write_adjusted_card(found, tiny, earlier)
+    card = write_adjusted_card(found, tiny, earlier, NOTE)
     assert split_card(card)[0] == make_metadata(found.spec, "apache-2.0")
     assert split_card(card)[0]["model-index"][0]["results"][0]["dataset"] == {
         "type": "imagefolder",

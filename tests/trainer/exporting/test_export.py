@@ -35,7 +35,12 @@ from trainer.evaluation.calibration import fit_temperature, softmax
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.out_of_fold import OutOfFold, name_sample
 from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds, clopper_pearson_bound
-from trainer.exporting.export import ExportedModel, ExportOptions, export_model
+from trainer.exporting.export import (
+    ExportedModel,
+    ExportOptions,
+    describe_unkept_risk,
+    export_model,
+)
 from trainer.exporting.model_card import write_card
 from trainer.exporting.onnx_graph import (
     DeployedNetwork,
@@ -402,7 +407,14 @@ def test_thresholds_keep_the_risk_with_a_bound(rest: ExportedModel) -> None:
 def test_a_risk_that_no_thresholds_keep_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     exported = export_model(tiny_training(), drawn_dataset(), replace(OPTIONS, risk=1e-4))
     assert exported.chosen.bound > 1e-4
-    assert "no thresholds keep the risk of 0.0001" in caplog.text
+    assert "no thresholds keep the risk of 0.01 %: the held-out samples" in caplog.text
+    assert "or allow more with --risk (with make, EXPORT='--risk 0.1' allows 10 %)" in caplog.text
+    for answered, wrong, said in (
+        (20, 0, "only show that at most 13.9 % of the labels that count are wrong"),
+        (1, 1, "do not exclude that all labels that count are wrong"),
+    ):
+        chosen = replace(exported.chosen, answered=answered, wrong=wrong, risk=0.05)
+        assert f"the risk of 5 %: the held-out samples {said}." in describe_unkept_risk(chosen)
     assert "No thresholds keep this risk on these samples" in write_card(
         exported, tiny_training(), drawn_dataset()
     )
