@@ -211,7 +211,8 @@ def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
             raise InputError(
                 f"{verdict.where} has the label {verdict.label!r}, which is not one of "
                 f"{', '.join(labels)}",
-                "correct the review, or use data and a model with this label",
+                "if the class was renamed, replace its old name in this file; otherwise correct "
+                "the review, or use data and a model with this label",
             )
 
 

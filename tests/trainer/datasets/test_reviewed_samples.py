@@ -271,7 +271,9 @@ def test_reviewed_abstain_classes_are_used_if_the_data_have_them(
 
 def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"line 2 has the label 'angry', which is not one of happy, sad"
+        InputError,
+        match=r"line 2 has the label 'angry', which is not one of happy, sad; if the class was "
+        "renamed, replace its old name in this file",
     ):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "angry"})
 
