@@ -61,6 +61,7 @@ class Tally:
     skipped_by_reason: Counter[str] = field(default_factory=Counter, init=False)
     reviewed: int = field(default=0, init=False)
     unmatched_reviews: int = field(default=0, init=False)
+    _first_skipped: Location | None = field(default=None, init=False)
     _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
@@ -68,6 +69,8 @@ class Tally:
     def add_skipped(self, path: Location, why: str) -> None:
         """Count a file or folder that discovery skipped."""
         self.skipped_by_reason[why] += 1
+        if self._first_skipped is None:
+            self._first_skipped = path
 
     def add_processed(self, finished: FinishedFile) -> None:
         """Count a file that this run labelled, or that has the bytes of another file."""
@@ -131,11 +134,14 @@ class Tally:
         return self.skipped_by_reason.total()
 
     def skipped_text(self) -> str:
-        """Describe what was skipped: ``3 skipped (2 hidden, 1 archive)``."""
+        """Describe what was skipped: ``3 skipped (2 hidden, 1 archive): a/.b.jpg and 2 more``."""
+        if self._first_skipped is None:
+            return "0 skipped"
         counts = ", ".join(
             f"{count:,} {why}" for why, count in self.skipped_by_reason.most_common()
         )
-        return f"{self.skipped:,} skipped{f' ({counts})' if counts else ''}"
+        more = f" and {self.skipped - 1:,} more" if self.skipped > 1 else ""
+        return f"{self.skipped:,} skipped ({counts}): {path_text(self._first_skipped)}{more}"
 
     @property
     def done(self) -> int:

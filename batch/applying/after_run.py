@@ -85,7 +85,7 @@ def _log_summary(summary: Summary, log: Log) -> None:
     skipped = "".join(f"; {n:,} {why}" for why, n in summary.skipped.most_common())
     log(
         Event.SIDECARS,
-        f"sidecars: {counts['write']:,} written, {counts['clear']:,} cleared, "
+        f"sidecars: {counts['write']:,} written, labels removed from {counts['clear']:,}, "
         f"{summary.unchanged:,} done already{skipped}",
         Level.WARNING if summary.failed else Level.INFO,
         written=counts["write"],

@@ -26,10 +26,10 @@ PARTICIPLES = {
     "move sidecar": "moved",
     "undo": "undone",
 }
-_NOUNS = {"write": "sidecar", "clear": "sidecar", "move sidecar": "sidecar", "undo": "operation"}
+_NOUNS = {"write": "sidecar", "move sidecar": "sidecar", "undo": "operation"}
 _PLANS = {
     "write": "write sidecars of",
-    "clear": "clear sidecars of",
+    "clear": "remove labels from sidecars of",
     "move sidecar": "move sidecars of",
 }
 MAX_NAMED_LABELS = 10
@@ -116,9 +116,13 @@ class Summary:
             yield f"{would or f'{count:,} listed'} ({by_label})"
         for verb, labels in self._count_verbs().items():
             count, by_label = labels.total(), _count_labels(labels)
+            if verb == "clear":  # its labels are the keywords above the labels
+                by_label = f"below the keyword {by_label}"
             if self.dry_run:
                 counted = count_text(count, "operation" if verb == "undo" else "photo")
                 yield f"would {_PLANS.get(verb, verb)} {counted} ({by_label})"
+            elif verb == "clear":
+                yield f"labels removed from {count_text(count, 'sidecar')} ({by_label})"
             else:
                 noun = _NOUNS.get(verb)
                 counted = count_text(count, noun) if noun else f"{count:,}"

@@ -129,7 +129,7 @@ def _describe_run(operations: Operations, run: int) -> str:
             actions.append(f"moves to {show_path(root)}")
         else:
             actions.append(f"copies and links in {show_path(root)}")
-    return f"the run of {begun:%Y-%m-%d %H:%M:%S} ({', '.join(actions)})"
+    return f"the run of {begun:%Y-%m-%d %H:%M:%S} ({', '.join(dict.fromkeys(actions))})"
 
 
 def group_operations(operations: Iterable[Operation]) -> Iterator[tuple[Operation, ...]]:

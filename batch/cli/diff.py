@@ -61,7 +61,7 @@ def _find_old(new: str) -> str:
     """
     from batch.location import Url, parse_location
     from batch.path_text import path_text
-    from batch.recording.retention import find_history_folder, list_earlier
+    from batch.recording.retention import find_history_folder, list_earlier, list_kept
     from batch.reports.readers import translate_read_errors
 
     report = parse_location(new)
@@ -70,6 +70,13 @@ def _find_old(new: str) -> str:
     folder = path_text(find_history_folder(report))
     with translate_read_errors(f"history {folder}"):
         earlier = list_earlier(report)
+        is_first = not earlier and bool(list_kept(report))
+    if is_first:
+        raise UsageError(
+            f"{path_text(report)} is the first report that {folder} keeps, so there is none before "
+            "it, and a run that changes nothing keeps none",
+            "run with --keep again after photos or answers have changed, or give two reports",
+        )
     if not earlier:
         raise UsageError(
             f"{folder} has no report before {path_text(report)}",

@@ -31,7 +31,8 @@ def apply(files: tuple[Path, ...], report: str, wait: bool) -> None:
     is written again with all of them. Later runs apply them too, wherever the photos move, until a
     run with --forget-reviews. If files answer for the same photo, the last one counts.
     """
-    from batch.reviewing.apply_reviews import ReviewJob, apply_reviews
+    from batch.reviewing.apply_reviews import ReviewJob, apply_reviews, lacks_labels
+    from batch.reviewing.corrections import RENAMED_REMEDY
     from batch.stopping import stop_on_signals
 
     try:
@@ -49,6 +50,8 @@ def apply(files: tuple[Path, ...], report: str, wait: bool) -> None:
         f"{file}: {count_text(applied.total, 'review')}, now {', '.join(counts) or 'none'}",
         f"{name}: {rows} with a person's answer; {applied.summary}",
     ]
+    if lacks_labels(applied.unusable):
+        lines.append(RENAMED_REMEDY)
     if applied.accuracy:
         lines.append(f"random sample: the model had {applied.accuracy.describe()}")
     for line in lines:

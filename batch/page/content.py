@@ -89,7 +89,10 @@ def _list_facts(record: RunRecord) -> Iterator[Fact]:
 
 
 def _drift_text(drift: Drift) -> str:
-    distances = (("earlier runs", drift.from_last_run), ("the training data", drift.from_model))
+    model = (
+        "the training data (for information only: no folder has the shares of the training data)"
+    )
+    distances = (("earlier runs", drift.from_last_run), (model, drift.from_model))
     return ", ".join(
         f"{distance:.1%} from {name}" for name, distance in distances if distance is not None
     )

@@ -276,7 +276,7 @@ def _compare_shares(now: Profile, last: Profile) -> Finding:
     if distance <= max(MAX_SHARE_CHANGE, bound_chance(pooled, 1 / photos + 1 / photos_before)):
         return distance, None
     noun = "answers" if alike and now.by_abstain else "labels"
-    return distance, _describe_shift(noun, own, before)
+    return distance, _describe_shift(noun, own, before, photos)
 
 
 def _compare_confidence(now: Profile, last: Profile) -> Finding:
@@ -286,7 +286,10 @@ def _compare_confidence(now: Profile, last: Profile) -> Finding:
     noise = _DEVIATIONS * math.sqrt(now.variance + last.variance)
     if before - mean <= max(MAX_CONFIDENCE_DROP, noise):
         return mean - before, None
-    return mean - before, f"the mean confidence is {mean:.2f}, not {before:.2f} as in earlier runs"
+    return mean - before, (
+        f"the mean confidence of the {now.answers:,} photos with an answer that this run labelled "
+        f"is {mean:.2f}, not {before:.2f} as in earlier runs"
+    )
 
 
 def _measure_model_distance(now: Profile, expected: Mapping[str, float]) -> float | None:
@@ -322,9 +325,12 @@ def _is_distribution(shares: Mapping[str, object]) -> bool:
     return sound and len(numbers) == len(shares) and sum(numbers) > 0
 
 
-def _describe_shift(noun: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
+def _describe_shift(
+    noun: str, own: Mapping[str, float], expected: Mapping[str, float], photos: int
+) -> str:
     most = max(own, key=lambda name: round(abs(own[name] - expected[name]), 9))
     return (
-        f"the shares of {noun} differ much from earlier runs: "
-        f"{printable_text(most)} is {own[most]:.0%}, not {expected[most]:.0%}"
+        f"the shares of {noun} differ much from earlier runs: of the {photos:,} photos with a "
+        f"certain answer that this run labelled, {printable_text(most)} is {own[most]:.0%}, "
+        f"not {expected[most]:.0%}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,10 @@ from batch.reports.output import describe_output
 from batch.reports.readers import record_error
 from batch.reports.report import check_output, open_report, report_format
 from batch.reports.tabular import Record, RecordReader
-from batch.reviewing.corrections import Corrections, LabelCheck
+from batch.reviewing.corrections import RENAMED_REMEDY, Corrections, LabelCheck
 from batch.reviewing.reviews_file import (
+    NO_BOX,
+    NO_SHA256,
     Addition,
     Reviews,
     find_flaw,
@@ -101,6 +103,11 @@ class _Layout:
     @property
     def columns(self) -> tuple[str, ...]:
         return column_names(self.outputs, self.per_face, located=self.located)
+
+
+def lacks_labels(unusable: Iterable[str]) -> bool:
+    """Tell whether lines can't be used because of labels that the report does not have."""
+    return bool(set(unusable) - {NO_SHA256, NO_BOX})
 
 
 def apply_reviews(
@@ -235,7 +242,8 @@ def _add_files(
     if unusable and not additions:
         reasons = "; ".join(reason for reason, _ in unusable.most_common(MAX_NAMED))
         raise ReviewError(
-            f"no line of {', '.join(map(path_text, files))} can be used ({reasons})", REVIEW_REMEDY
+            f"no line of {', '.join(map(path_text, files))} can be used ({reasons})",
+            RENAMED_REMEDY if lacks_labels(unusable) else REVIEW_REMEDY,
         )
     return additions, unusable
 

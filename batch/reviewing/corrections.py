@@ -15,6 +15,9 @@ from batch.reports.tabular import Record, Value
 from batch.reviewing.reviews_file import Reviews, find_face_line, find_photo_line
 from batch.tally import MAX_NAMED
 
+# What to do about a label that the model lacks.
+RENAMED_REMEDY = "if a class was renamed, replace its old name in the reviews"
+
 
 class LabelCheck:
     """Tells which labels of reviews a report can have.
@@ -75,7 +78,7 @@ class Corrections:
             text += f"; {others:,} not (no row of the report is about their photo or face)"
         for reason, number in self.unusable.most_common(MAX_NAMED):
             text += f"; {number:,} not ({reason})"
-        return text
+        return f"{text}; {RENAMED_REMEDY}" if self.unusable else text
 
     def correct_row(self, row: Row) -> Row:
         """Override the answers of a row; the probabilities stay the model's."""

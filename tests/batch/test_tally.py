@@ -37,13 +37,14 @@ def test_every_status_and_label_is_counted() -> None:
     rows = [labelled("happy")] * 5 + [labelled("sad")] * 3 + [labelled("sad", sure=False)] * 2
     nobody = [abstained(Status.NEITHER), *[abstained(Status.NO_PERSON)] * 3]
     tally = tally_of([*rows, *nobody, NO_FACE, FAILED])
-    for why in ("hidden", "archive", "hidden"):
-        tally.add_skipped(PATH, why)
+    for name, why in (("new\nline", "hidden"), ("b.zip", "archive"), (".c", "hidden")):
+        tally.add_skipped(Path(name), why)
     tally.seconds = 2.5
     tally.check()
     assert tally.summary_text() == (
         "16 found = 8 ok + 2 unsure + 1 neither + 3 no_person + 1 no_face + 1 failed "
-        "(happy 5, sad 3); 3 skipped (2 hidden, 1 archive); 16 photos in 2.5 s, 6.4 photos/s"
+        "(happy 5, sad 3); 3 skipped (2 hidden, 1 archive): new\\nline and 2 more; "
+        "16 photos in 2.5 s, 6.4 photos/s"
     )
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from batch.errors import BatchLabelError, ReportError
 from batch.location import Location, Url
 from batch.path_text import parse_path_text, printable_text
 from batch.reading.reviews import ReviewLine, read_review_file
+from batch.reading.saved import open_reader
 from batch.records import Abstain, Box
+from batch.reports.readers import record_error
+from batch.reviewing.reviews_file import REVIEWS_SUFFIX
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,20 +73,25 @@ class Verdict:
 def read_review(review: Review) -> list[Verdict]:
     """Read all files; the last of several verdicts on the same face or photo counts.
 
-    A photo that was in the random sample stays in it.
+    A photo that was in the random sample stays in it. A photo that is not at its path any more is
+    looked up by its SHA-256 in the reports beside the files.
 
     Raises:
         ReviewError: a file can't be read, has other columns, or has an invalid line.
     """
     latest: dict[tuple[Location, int | None], Verdict] = {}
-    for file in review.files:
-        for line in read_review_file(file):
-            verdict = _make_verdict(line, review.photos)
-            # Remove the earlier verdict first, so that the order is that of the last mention.
-            earlier = latest.pop((verdict.path, verdict.face), None)
-            if earlier and earlier.is_random and earlier.sha256 == verdict.sha256:
-                verdict = replace(verdict, is_random=True)
-            latest[verdict.path, verdict.face] = verdict
+    verdicts = [
+        _make_verdict(line, review.photos)
+        for file in review.files
+        for line in read_review_file(file)
+    ]
+    # Before verdicts are compared, so that one given after a move overrides one given before.
+    for verdict in _follow_moves(verdicts, review):
+        # Remove the earlier verdict first, so that the order is that of the last mention.
+        earlier = latest.pop((verdict.path, verdict.face), None)
+        if earlier and earlier.is_random and earlier.sha256 == verdict.sha256:
+            verdict = replace(verdict, is_random=True)
+        latest[verdict.path, verdict.face] = verdict
     return list(latest.values())
 
 
@@ -138,3 +151,62 @@ def _make_verdict(line: ReviewLine, photos: Path) -> Verdict:
         sha256=line.sha256,
         is_random=line.is_random,
     )
+
+
+def _follow_moves(verdicts: list[Verdict], review: Review) -> list[Verdict]:
+    """Give verdicts on photos that were moved their new paths, as far as reports tell them."""
+    paths = {verdict.path for verdict in verdicts if verdict.sha256}
+    gone = {path for path in paths if isinstance(path, Path) and not os.path.lexists(path)}
+    wanted = {verdict.sha256 for verdict in verdicts if verdict.path in gone} - {""}
+    places: dict[str, Path] = {}
+    # Reports are read only if a photo is gone, because that takes as long as they have rows.
+    for report in _list_reports(review) if wanted else ():
+        try:
+            places.update(_find_places(report, wanted - places.keys(), review.photos))
+        except BatchLabelError as error:
+            logger.warning("WARNING: moved photos can't be looked up: %s", error)
+    moved = {v.path for v in verdicts if v.path in gone and v.sha256 in places}
+    if moved:
+        logger.info(
+            "%d reviewed photos were moved, and are found by their SHA-256 in the report",
+            len(moved),
+        )
+    return [
+        replace(verdict, path=places.get(verdict.sha256, verdict.path))
+        if verdict.path in moved
+        else verdict
+        for verdict in verdicts
+    ]
+
+
+def _list_reports(review: Review) -> Iterator[Path]:
+    """List the reports that have one of the files as their reviews file."""
+    for file in review.files:
+        report = file.with_name(file.name.removesuffix(REVIEWS_SUFFIX) or file.name)
+        if report != file and os.path.lexists(report):
+            yield report
+
+
+def _find_places(report: Path, wanted: set[str], photos: Path) -> dict[str, Path]:
+    """Find existing files by the SHA-256 that a report has for them.
+
+    Raises:
+        ReportError: the report can't be read, or is damaged.
+        UsageError: a package that its format needs is not installed.
+    """
+    places: dict[str, Path] = {}
+    with open_reader(report) as reader:
+        if not {"path", "sha256"} <= set(reader.columns):
+            raise ReportError(
+                f"{reader.display_name} has no column sha256", "make it again with this version"
+            )
+        for number, (path, sha256) in reader.records(("path", "sha256")):
+            if sha256 not in wanted or sha256 in places:
+                continue
+            try:
+                place = resolve_location(str(path), photos)
+            except ValueError as error:
+                raise record_error(reader, number, str(error)) from error
+            if isinstance(place, Path) and os.path.lexists(place):
+                places[str(sha256)] = place
+    return places

@@ -14,7 +14,8 @@ import numpy as np
 from batch.errors import InputError, UsageError
 from batch.location import Url
 from batch.path_text import label_text
-from batch.records import ABSTAIN_OUTPUTS, Box, Failure, Photo, Region
+from batch.records import ABSTAIN_OUTPUTS, Box, Failure, Photo, Reason, Region
+from batch.reviewing.reviews_file import REVIEWS_SUFFIX
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import is_small
@@ -25,6 +26,10 @@ from trainer.datasets.review import Review, Verdict, read_review, select_photo_v
 from trainer.datasets.samples import Sample, Skipped, assign_split, build_split
 
 ELSEWHERE_REASON = "it is in a store or an archive: label and review a copy in a folder"
+GONE_REASON = (
+    "it was moved or deleted since the review: if it was moved, run batch-label again into the "
+    f"same report and give REPORT{REVIEWS_SUFFIX}, to which `batch-label review apply` adds reviews"
+)
 CHANGED_REASON = "the photo has changed since it was reviewed"
 NOT_HELD_REASON = "the digest of the photo puts it into the training part"
 # Names of skipped samples that are logged for each reason.
@@ -215,7 +220,8 @@ def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
             raise InputError(
                 f"{verdict.where} has the label {verdict.label!r}, which is not one of "
                 f"{', '.join(labels)}",
-                "correct the review, or use data and a model with this label",
+                "if the class was renamed, replace its old name in this file; otherwise correct "
+                "the review, or use data and a model with this label",
             )
 
 
@@ -274,7 +280,9 @@ def _crop_samples(
     photo = data if isinstance(data, Failure) else decode_bytes(path, data)
     for verdict in verdicts:
         box = verdict.box
-        if isinstance(data, Failure) or isinstance(photo, Failure):
+        if isinstance(data, Failure) and data.reason is Reason.VANISHED:
+            yield verdict.name, GONE_REASON
+        elif isinstance(data, Failure) or isinstance(photo, Failure):
             yield verdict.name, photo.detail if isinstance(photo, Failure) else ""
         elif verdict.sha256 not in ("", digest := hashlib.sha256(data).hexdigest()):
             yield verdict.name, CHANGED_REASON

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError, UsageError
-from batch.path_text import cell_text, escape_formula, path_text
+from batch.path_text import cell_text, escape_formula, path_text, printable_text
 from batch.reading.reviews import is_review
 from batch.records import Abstain, Region
 from trainer.datasets.dataset import Dataset, Framing
@@ -76,8 +76,11 @@ def load_dataset(
     if data.skipped:
         logger.info("%s: %s skipped", data.name, f"{len(data.skipped):,}")
         reasons = Counter(generalise_reason(reason) for _, reason in data.skipped)
+        # Reversed, so that the first file of each reason stays.
+        firsts = {generalise_reason(reason): name for name, reason in reversed(data.skipped)}
         for reason, count in reasons.most_common(MAX_REASONS):
-            logger.info("  %s: %s", f"{count:,}", reason)
+            example = f" ({printable_text(firsts[reason])}{', ...' if count > 1 else ''})"
+            logger.info("  %s: %s%s", f"{count:,}", reason, example if firsts[reason] else "")
     if data.framing.region is Region.FACE and Abstain.NO_PERSON in data.labels:
         logger.warning(
             "WARNING: samples are faces, so %s pictures without a face are skipped; give --region "

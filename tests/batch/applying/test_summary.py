@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batch.applying.summary import Summary
-from batch.options import SidecarOptions
+from batch.options import SidecarName, SidecarOptions
 from tests.support.applying import (
     list_files,
     make_row,
@@ -59,6 +59,22 @@ def test_an_undo_says_which_run_it_takes_back(place: Path) -> None:
         assert planned.startswith("would undo the run of 20")
         assert f"({where})\n" in planned
         assert f"({where})\n" in describe(run_undo(report))
+
+
+def test_labels_that_are_removed_from_sidecars_are_told_as_that(place: Path) -> None:
+    report = write(place, *PATHS)
+    run_apply(report, sidecars=SidecarOptions())
+    by_stem = SidecarOptions(sidecar_name=SidecarName.STEM)
+
+    planned = describe(run_apply(report, execute=False, sidecars=by_stem))
+    assert (
+        "would remove labels from sidecars of 2 photos (below the keyword expression 2)" in planned
+    )
+    done = describe(run_apply(report, sidecars=by_stem))
+    assert "labels removed from 2 sidecars (below the keyword expression 2)\n" in done
+    assert "2 sidecars written (happy 2)" in done
+    # Sidecars of both names are one thing to a reader.
+    assert "(sidecars)\n" in describe(run_undo(report))
 
 
 def test_photos_that_are_all_gone_get_hints(place: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_dry_run_lists_and_writes_nothing(command: Command, photos: Path, tmp_
     ]
     assert ran.stderr.splitlines() == [
         "skipped: photos/notes.txt (no image)",
-        "3 files found, 1 skipped (1 no image)",
+        "3 files found, 1 skipped (1 no image): photos/notes.txt",
     ]
     assert not (tmp_path / "r.csv").exists()
 
@@ -158,7 +158,8 @@ def test_a_run_that_finds_nothing_names_options_that_find_more(
     ran = command("links", "-o", "r.csv")
     assert ran.returncode == ExitCode.OK
     assert (
-        "0 photos found, 0 to be labelled: 3 skipped (2 symbolic link, 1 camera raw); "
+        "0 photos found, 0 to be labelled: 3 skipped (2 symbolic link, 1 camera raw): "
+        "links/a.jpg and 2 more; "
         "follow links with --follow-symlinks; include camera raws, by their previews, with --raws"
     ) in ran.stderr
     record = json.loads((tmp_path / "r.csv.run.json").read_text())

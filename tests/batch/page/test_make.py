@@ -278,6 +278,20 @@ def test_a_drift_says_what_to_do_about_it(tmp_path: Path) -> None:
     assert page_data(make_report_page(report, gallery=0)[0])["warnings"] == [error]
 
 
+def test_the_page_says_that_the_distance_from_the_training_data_is_no_warning(
+    tmp_path: Path,
+) -> None:
+    report = write_report(tmp_path / "r.csv")
+    drift = Drift(200, 0.9, 0.25, 0.505, 0.0, ())
+    Path(f"{report}.run.json").write_text(record_of(datetime.now(UTC), drift=drift))
+    data = page_data(make_report_page(report, gallery=0)[0])
+    assert not data["warnings"]
+    assert dict(data["facts"])["Drift"] == (
+        "25.0% from earlier runs, 50.5% from the training data (for information only: no folder "
+        "has the shares of the training data)"
+    )
+
+
 def test_a_run_that_published_no_report_is_a_warning(
     tmp_path: Path, photos: Path, command: Command
 ) -> None:

@@ -89,7 +89,10 @@ def test_confidence_that_falls_by_more_than_the_limit_is_reported(
     drift = find_drift(profile(600, 400, mean), profile(600, 400, 0.9), NO_SHARES)
     assert drift.confidence_change == pytest.approx(mean - 0.9)
     assert bool(drift.warnings) is warned
-    assert all(f"is {mean:.2f}, not 0.90" in line for line in drift.warnings)
+    assert all(
+        f"of the 1,000 photos with an answer that this run labelled is {mean:.2f}, not 0.90" in line
+        for line in drift.warnings
+    )
 
 
 def test_a_first_run_of_smiles_only_is_not_drift() -> None:
@@ -164,7 +167,10 @@ def test_a_run_of_mostly_no_person_is_drift() -> None:
     assert drift.photos == 1000
     assert drift.from_last_run == pytest.approx(0.94)
     (line,) = drift.warnings
-    assert line == ("the shares of answers differ much from earlier runs: no_person is 99%, not 5%")
+    assert line == (
+        "the shares of answers differ much from earlier runs: of the 1,000 photos with a certain "
+        "answer that this run labelled, no_person is 99%, not 5%"
+    )
 
 
 def test_a_run_of_no_person_only_is_drift() -> None:

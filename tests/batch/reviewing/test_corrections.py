@@ -115,5 +115,7 @@ def test_what_is_not_used_is_counted_and_said() -> None:
     assert corrections.unmatched == 2
     assert corrections.describe() == (
         "1 review applied; 1 not (no row of the report is about their photo or face); "
-        "1 not (the model has no label blue)"
+        "1 not (the model has no label blue); "
+        "if a class was renamed, replace its old name in the reviews"
     )
+    assert "renamed" not in make([line("sad")], True).describe()

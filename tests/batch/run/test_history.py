@@ -272,7 +272,15 @@ def test_diff_and_report_use_the_history(place: RunFolder) -> None:
     alone = place.command("diff", REPORT)
     assert alone.returncode == 2
     assert f"{REPORT}.history has no report before {REPORT}" in alone.stderr
-    for _ in range(3):
+    assert "label with --keep first" in alone.stderr
+    for _ in range(2):  # the second run changes nothing
+        place.label("--keep", "9")
+        first = place.command("diff", REPORT)
+        assert first.returncode == 2
+        assert f"{REPORT} is the first report that" in first.stderr
+        assert "a run that changes nothing keeps none; run with --keep again" in first.stderr
+    add_photo(place)
+    for _ in range(2):
         place.label("--keep", "9")
         add_photo(place)
     compared = place.command("diff", REPORT)

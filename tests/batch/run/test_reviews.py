@@ -192,6 +192,7 @@ def test_answers_of_several_people_are_merged_and_counted(
     said = apply(command, first, second, "r.csv")
     assert "3 reviews, now 3 new, 1 same, 1 changed, " in said
     assert "1 unusable (the model has no label blue), 1 unusable (no SHA-256" in said
+    assert "\nif a class was renamed, replace its old name in the reviews\n" in said
     assert "2 reviews applied; 1 not (no row of" in said
     assert answers_of(tmp_path / "r.csv") == {"photos/00000.jpg": "sad", "photos/00001.jpg": "sad"}
     # A page that is made now shows the corrections, but the model's answers are kept for training.
@@ -282,7 +283,7 @@ def test_what_can_not_be_corrected_is_refused(
         (review, "none.csv"): "No such file",
         (review, "-"): "has no reviews file",
         ("r.csv", "r.csv"): "does not have the columns path,sha256",
-        (wrong, "r.csv"): "no line of",
+        (wrong, "r.csv"): "if a class was renamed, replace its old name in the reviews",
     }
     for args, message in refusals.items():
         assert message in apply(command, *args, code=ExitCode.USAGE)

@@ -24,6 +24,7 @@ from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import (
     ELSEWHERE_REASON,
+    GONE_REASON,
     ReviewedData,
     add_review,
     read_reviewed,
@@ -179,14 +180,14 @@ def test_skipped_samples_are_logged_with_the_reason(
     reasons = {Path(name).name: reason for name, reason in found.skipped}
     assert len(found.learn) + len(found.held) == 1
     assert reasons[first.name] == "the label was not derived from a face"
-    assert reasons["gone.jpg"] == "No such file or directory"
+    assert reasons["gone.jpg"] == GONE_REASON
     assert reasons[second.name] == "the face is outside of the photo, which has changed"
     assert [r for r in reasons.values() if r.startswith("the same photo as")]
     assert reasons["other.png"] == "the same photo is labelled happy and sad"
     assert reasons[rest[0].name] == "the label was not derived from a face"
     assert len(found.skipped) == 7
     assert "held out, 7 skipped" in caplog.text
-    assert "1: No such file or directory (" in caplog.text
+    assert "1: it was moved or deleted since the review: if it was moved, run" in caplog.text
 
 
 def test_a_photo_that_changed_since_it_was_reviewed_is_skipped(
@@ -201,8 +202,43 @@ def test_a_photo_that_changed_since_it_was_reviewed_is_skipped(
     assert "1: the photo has changed since it was reviewed (" in caplog.text
 
 
+def test_photos_that_were_moved_are_found_by_their_digests_in_the_report(
+    tmp_path: Path, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = make_rows(pictures)
+    digests = [hashlib.sha256(picture.read_bytes()).hexdigest() for picture in pictures]
+    for row, digest in zip(rows, digests, strict=True):
+        row["sha256"] = digest
+    # An answer that was given after the move overrides the one that was given before.
+    (again,) = make_rows(pictures[:1], label="happy")
+    moved = pictures[0].parent.rename(tmp_path / "September")
+    again |= {"path": f"September/{pictures[0].name}", "sha256": digests[0]}
+    review = write_review(tmp_path / "results.csv.reviews.csv", [*rows, again])
+    report = tmp_path / "results.csv"
+    # The last photo was deleted: the report keeps the row of its old place.
+    (moved / pictures[-1].name).unlink()
+    places = [f"September/{picture.name}" for picture in pictures]
+    lines = [f"{place},{digest}" for place, digest in zip(places, digests, strict=True)]
+    report.write_text("\n".join(["path,sha256", f"{pictures[-1]},{digests[-1]}", *lines, ""]))
+    with caplog.at_level(logging.INFO):
+        found = read_reviewed(Review((review,), tmp_path), HAPPY_SAD, PHOTO)
+    samples = (*found.learn, *found.held)
+    assert len(samples) == len(pictures) - 1
+    assert {Path(one.name).parent for one in samples} == {moved}
+    assert [one.label for one in samples if one.digest == digests[0]] == [HAPPY_SAD.index("happy")]
+    assert found.skipped == ((str(pictures[-1]), GONE_REASON),)
+    assert f"{len(pictures) - 1} reviewed photos were moved, and are found by their" in caplog.text
+
+    caplog.clear()
+    report.write_text("path\nSeptember/a.jpg\n")
+    with pytest.raises(InputError, match="it was moved or deleted"):
+        read_reviewed(Review((write_review(review, rows),), tmp_path), HAPPY_SAD, PHOTO)
+    assert "WARNING: moved photos can't be looked up: report " in caplog.text
+    assert "has no column sha256" in caplog.text
+
+
 def test_a_review_without_a_usable_photo_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"a\.jpg: No such file or directory; give --photos"):
+    with pytest.raises(InputError, match=r"a\.jpg: it was moved or deleted .*; give --photos"):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "sad"})
     with pytest.raises(InputError, match=r"no photo of .*review\.csv can be used, it has no rows"):
         reviewed(tmp_path)
@@ -235,7 +271,9 @@ def test_reviewed_abstain_classes_are_used_if_the_data_have_them(
 
 def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"line 2 has the label 'angry', which is not one of happy, sad"
+        InputError,
+        match=r"line 2 has the label 'angry', which is not one of happy, sad; if the class was "
+        "renamed, replace its old name in this file",
     ):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "angry"})
 

@@ -134,9 +134,13 @@ def test_the_number_of_skipped_files_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     write_folders(tmp_path, 12)
-    (tmp_path / "sad" / "torn.png").write_bytes(b"torn")
-    assert len(load_dataset(tmp_path, Framing(side=24)).skipped) == 1
-    assert f"{tmp_path.name}: 1 skipped" in caplog.messages
+    for name in ("torn.png", "a.png"):
+        (tmp_path / "sad" / name).write_bytes(b"torn")
+    (tmp_path / "notes.txt").write_text("x")
+    assert len(load_dataset(tmp_path, Framing(side=24)).skipped) == 3
+    assert f"{tmp_path.name}: 3 skipped" in caplog.messages
+    assert "  1: in no class folder (notes.txt)" in caplog.messages
+    assert [line for line in caplog.messages if line.endswith(" (sad/a.png, ...)")]
     assert (tmp_path / "sad" / "torn.png").exists()
 
 
