@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.limits import format_duration
+from batch.log import escape_line
 from batch.page.compact import pack_columns, pack_confidence
 from batch.page.gather import BINS, STATUS_TEXTS, PageRow, Totals
 from batch.page.history import Changes, Edition
@@ -40,8 +41,8 @@ def describe_run(report: Path) -> tuple[Sequence[Fact], Sequence[str]]:
     if record is not None:
         # Values that no run writes, such as an infinite duration, are of the types of a record.
         with suppress(ValueError, OverflowError):
-            facts = [(name, value) for name, value in _list_facts(record) if value]
-            return facts, _list_warnings(record)
+            facts = [(name, escape_line(value)) for name, value in _list_facts(record) if value]
+            return facts, [*map(escape_line, _list_warnings(record))]
     elif not os.path.lexists(file.path):
         return (), ()
     name = path_text(Path(file.path.name))

@@ -294,7 +294,6 @@ def read_record(file: AtomicFile | AtomicObject) -> RunRecord | None:
     """
     try:
         values = json.loads(file.read() or b"")
-        json.dumps(values, ensure_ascii=False).encode()  # a page can't have a lone surrogate
         if values["schema_version"] != SCHEMA_VERSION:
             return None
         # Unknown keys are ignored, and missing ones get their default.

@@ -239,6 +239,11 @@ def select_known_labels(
     return known, unknown
 
 
+def explain_failure(failure: Failure) -> str:
+    """Say why a reviewed photo can't be read."""
+    return GONE_REASON if failure.reason is Reason.VANISHED else failure.detail
+
+
 def select_of_sample(
     skipped: Iterable[Skipped], verdicts: Iterable[Verdict]
 ) -> tuple[Skipped, ...]:
@@ -280,10 +285,8 @@ def _crop_samples(
     photo = data if isinstance(data, Failure) else decode_bytes(path, data)
     for verdict in verdicts:
         box = verdict.box
-        if isinstance(data, Failure) and data.reason is Reason.VANISHED:
-            yield verdict.name, GONE_REASON
-        elif isinstance(data, Failure) or isinstance(photo, Failure):
-            yield verdict.name, photo.detail if isinstance(photo, Failure) else ""
+        if isinstance(data, Failure) or isinstance(photo, Failure):
+            yield verdict.name, explain_failure(photo) if isinstance(photo, Failure) else ""
         elif verdict.sha256 not in ("", digest := hashlib.sha256(data).hexdigest()):
             yield verdict.name, CHANGED_REASON
         elif box and not _contains_box(photo, box):

@@ -25,6 +25,7 @@ from trainer.datasets.reviewed_samples import (
     NOT_HELD_REASON,
     TRAIN_SPLIT,
     check_labels,
+    explain_failure,
     find_label,
     log_skipped,
     read_reviewed,
@@ -242,7 +243,7 @@ def _select_split(
             continue
         data = read_file(verdict.path)
         if isinstance(data, Failure):
-            unusable.append((verdict.name, data.detail))
+            unusable.append((verdict.name, explain_failure(data)))
             continue
         digest = hashlib.sha256(data).hexdigest()
         if verdict.sha256 not in ("", digest):

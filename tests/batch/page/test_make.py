@@ -304,13 +304,22 @@ def test_a_run_that_published_no_report_is_a_warning(
     assert dict(data["facts"])["Inputs"] == str(photos)
 
 
+def test_texts_of_a_run_record_that_are_not_unicode_are_escaped(tmp_path: Path) -> None:
+    report = write_report(tmp_path / "r.csv")
+    texts = {"error": "a\udcffb\nc\ud800", "provider": "\udcff"}
+    record = json.loads(record_of(datetime.now(UTC))) | texts
+    Path(f"{report}.run.json").write_text(json.dumps(record))
+    data = page_data(make_report_page(report, gallery=0)[0])
+    assert data["warnings"][-1] == r"a\xFFb\nc\xED\xA0\x80"
+    assert dict(data["facts"])["Provider"] == r"\xFF"
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         {"devices": [{}], "versions": 7},
         {"schema_version": 99},
         {"seconds": {"wall": math.inf}},
-        {"error": "\ud800"},
         {"started": "0001-01-01T00:00:00+14:00"},
     ],
 )

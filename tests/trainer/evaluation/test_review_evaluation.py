@@ -11,6 +11,7 @@ from batch.errors import InputError, UsageError
 from tests.support.review_data import Row, is_held, write_review
 from tests.support.tiny_models import bright_model, save_model
 from trainer.datasets.review import Review
+from trainer.datasets.reviewed_samples import GONE_REASON
 from trainer.evaluation.exported_models import open_model
 from trainer.evaluation.review_evaluation import (
     compare_with_report,
@@ -212,7 +213,7 @@ def test_a_part_of_the_random_sample_is_not_said_to_stand_for_all_photos(
     assert dict(found.missing) == {
         "neither is not one of happy, sad": 1,
         "the label was not derived from a face": 1,
-        "No such file or directory": 1,
+        GONE_REASON: 1,
     }
     text = format_review_evaluation(found)
     assert "these shares are those of all" not in text
@@ -221,7 +222,7 @@ def test_a_part_of_the_random_sample_is_not_said_to_stand_for_all_photos(
     assert review_evaluation_to_json(found)["missing"] == dict(found.missing)
     # A photo that is gone is counted and logged when photos are labelled again too.
     end_to_end = evaluate_review_end_to_end("happy-sad", review, "test")
-    assert dict(end_to_end.missing) == {"No such file or directory": 1}
+    assert dict(end_to_end.missing) == {GONE_REASON: 1}
     assert end_to_end.confirmations + end_to_end.corrections == 4
 
 
