@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,13 +77,35 @@ def test_no_system_call_writes_to_other_files(place: RunFolder) -> None:
 def changed_paths(trace: str) -> set[str]:
     """Find the paths that system calls opened for writing, created, renamed or removed."""
     found: set[str] = set()
-    for line in trace.splitlines():
+    for line in join_interrupted_calls(trace):
         call = re.match(r"\d+ +(\w+)\((.*)\) += \d+", line)
         if call is None:  # the system refused, and nothing was changed
             continue
         if not call[1].startswith("open") or re.search("O_WRONLY|O_RDWR|O_CREAT", line):
             found.update(re.findall(r'"((?:[^"\\]|\\.)*)"', call[2]))
     return found
+
+
+def join_interrupted_calls(trace: str) -> Iterator[str]:
+    """Yield a line for each call, also where strace shows that of another thread in between."""
+    begun: dict[str, str] = {}
+    for line in trace.splitlines():
+        thread = line.partition(" ")[0]
+        if line.endswith("<unfinished ...>"):
+            begun[thread] = line.removesuffix("<unfinished ...>").rstrip()
+        elif resumed := re.match(r"\d+ +<\.\.\. \w+ resumed>(.*)", line):
+            yield begun.pop(thread, "") + resumed[1]
+        else:
+            yield line
+
+
+def test_calls_that_others_interrupt_are_joined() -> None:
+    trace = """\
+7 openat(AT_FDCWD, "out/state.db", O_RDWR|O_CREAT <unfinished ...>
+8  mkdir("out/a", 0777) = 0
+7 <... openat resumed>, 0644) = 5
+"""
+    assert changed_paths(trace) == {"out/state.db", "out/a"}
 
 
 @pytest.mark.parametrize("umask", [0o027, 0o077, 0o022])
