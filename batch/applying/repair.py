@@ -10,6 +10,7 @@ from batch.applying.folder_action import parse_action_root
 from batch.applying.job import ApplyJob
 from batch.applying.operation_row import Kind, Operation, State
 from batch.applying.operations import Operations, find_operations_path
+from batch.applying.roots import is_root_gone
 from batch.applying.steps import COMPANION, is_intact, read_before, read_sidecar, to_path
 from batch.applying.summary import Summary
 from batch.applying.transfer import (
@@ -49,7 +50,7 @@ def _repair(operations: Operations, summary: Summary) -> None:
     What can't be told, as a disk is not mounted, stays as it is for the next repair.
     """
     for operation in operations.list_unfinished():
-        if _is_away(operation):
+        if _is_away(operation, operations):
             continue
         if operation.draft is not None:
             with suppress(OSError):
@@ -66,13 +67,13 @@ def _repair(operations: Operations, summary: Summary) -> None:
     operations.commit()
 
 
-def _is_away(operation: Operation) -> bool:
+def _is_away(operation: Operation, operations: Operations) -> bool:
     """Return whether it can't be told if an operation was done, as its files are not there.
 
     Their disk may not be mounted.
     """
     root = parse_action_root(operation.action)
-    if root is not None and not root.is_dir():
+    if root is not None and is_root_gone(root, operations):
         return True
     if operation.kind in (Kind.MAKE, Kind.REMOVE):
         return False

@@ -13,20 +13,20 @@ from batch.log import count_text
 from batch.path_text import printable_text
 from batch.tally import FAILURE_CHARS, MAX_NAMED
 
-# Verbs and their past participles, behind a noun for what is not a photo.
-PARTICIPLES = {
-    "copy": "copied",
-    "link": "linked",
-    "move": "moved",
-    "rename": "renamed",
-    "replace": "replaced",
-    "remove": "removed",
-    "write": "written",
-    "clear": "cleared",
-    "move sidecar": "moved",
-    "undo": "undone",
+# What was done, by verb, around a number; with a noun for what is not a photo.
+_DONE = {
+    "copy": "{} copied",
+    "link": "{} linked",
+    "move": "{} moved",
+    "rename": "{} renamed",
+    "replace": "{} replaced",
+    "remove": "{} removed",
+    "write": "{} written",
+    "clear": "labels removed from {}",
+    "move sidecar": "{} moved",
+    "undo": "{} undone",
 }
-_NOUNS = {"write": "sidecar", "move sidecar": "sidecar", "undo": "operation"}
+_NOUNS = {"write": "sidecar", "clear": "sidecar", "move sidecar": "sidecar", "undo": "operation"}
 _PLANS = {
     "write": "write sidecars of",
     "clear": "remove labels from sidecars of",
@@ -121,12 +121,10 @@ class Summary:
             if self.dry_run:
                 counted = count_text(count, "operation" if verb == "undo" else "photo")
                 yield f"would {_PLANS.get(verb, verb)} {counted} ({by_label})"
-            elif verb == "clear":
-                yield f"labels removed from {count_text(count, 'sidecar')} ({by_label})"
             else:
                 noun = _NOUNS.get(verb)
                 counted = count_text(count, noun) if noun else f"{count:,}"
-                yield f"{counted} {PARTICIPLES[verb]} ({by_label})"
+                yield f"{_DONE[verb].format(counted)} ({by_label})"
         if self.dry_run:
             yield from self._describe_examples()
         if self.repaired:
@@ -193,7 +191,7 @@ class Summary:
     def _count_verbs(self) -> dict[str, Counter[str]]:
         """Count the operations by verb, in the order of the verbs, and label."""
         counts: dict[str, Counter[str]] = {}
-        for verb in PARTICIPLES:
+        for verb in _DONE:
             labels = Counter({label: n for (one, label), n in self.done.items() if one == verb})
             if labels:
                 counts[verb] = labels

@@ -51,7 +51,7 @@ def run_until_killed_before(report: Path, **options: Any) -> None:
 
 
 def swap(folder: Path, other: Path) -> None:
-    """Exchange two folders, of which the first may be missing."""
+    """Exchange two folders; the first may be missing."""
     spare = folder.with_name("spare")
     if folder.exists():
         folder.rename(spare)
