@@ -269,7 +269,7 @@ class CropCache:
 
 
 def _check_own(path: Path) -> None:
-    """Check that a file is missing, is no database, or is a crop cache, without writing to it.
+    """Check, without writing, that a file is missing, not a database, or a crop cache.
 
     Raises:
         ForeignDatabase: it is the database of another program.

@@ -37,7 +37,7 @@ def allocate_pixels(shape: tuple[int, ...]) -> Pixels:
     """Allocate an array of pixels without values, in a temporary file if it is large.
 
     Raises:
-        OutputError: the disk has no room for the file, or there is no folder for it.
+        OutputError: the disk is full, or the folder does not exist.
     """
     size = math.prod(shape)
     if size <= MAX_BYTES_IN_MEMORY:

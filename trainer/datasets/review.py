@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 from batch.errors import BatchLabelError, ReportError
@@ -165,17 +166,15 @@ def _follow_moves(verdicts: list[Verdict], review: Review) -> list[Verdict]:
             places.update(_find_places(report, wanted - places.keys(), review.photos))
         except BatchLabelError as error:
             logger.warning("WARNING: moved photos can't be looked up: %s", error)
-    moved = {v.path for v in verdicts if v.path in gone and v.sha256 in places}
-    if moved:
+    moved = [v.path in gone and v.sha256 in places for v in verdicts]
+    if any(moved):
         logger.info(
             "%d reviewed photos were moved, and are found by their SHA-256 in the report",
-            len(moved),
+            len({verdict.path for verdict in compress(verdicts, moved)}),
         )
     return [
-        replace(verdict, path=places.get(verdict.sha256, verdict.path))
-        if verdict.path in moved
-        else verdict
-        for verdict in verdicts
+        replace(verdict, path=places[verdict.sha256]) if is_moved else verdict
+        for verdict, is_moved in zip(verdicts, moved, strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError
+from batch.path_text import path_text
 from batch.reading.held_out import TRAIN_SHARE, place_digest
 from batch.records import Failure, Photo, Region
 from batch.vision.crop import crop, resize_photo
@@ -199,6 +200,11 @@ def spread_classes(samples: Sequence[Sample]) -> list[Sample]:
         sample if sample.split == split else replace(sample, split=split)
         for sample, split in zip(samples, splits, strict=True)
     ]
+
+
+def format_file_cell(name: str) -> str:
+    """Format the name of a sample's file as reports do; empty for a sample without a file."""
+    return path_text(Path(name)) if name else ""
 
 
 def generalise_reason(reason: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError, UsageError
-from batch.path_text import cell_text, escape_formula, path_text, printable_text
+from batch.path_text import cell_text, escape_formula, printable_text
 from batch.reading.reviews import is_review
 from batch.records import Abstain, Region
 from trainer.datasets.dataset import Dataset, Framing
@@ -36,7 +36,14 @@ from trainer.datasets.labelled_files import (
 from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import add_review
-from trainer.datasets.samples import TEST, TRAIN, VALIDATION, LabelledFile, generalise_reason
+from trainer.datasets.samples import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    LabelledFile,
+    format_file_cell,
+    generalise_reason,
+)
 
 SOURCE_FILE = "source.txt"
 SKIPPED_FILE = "left-out.csv"
@@ -179,8 +186,7 @@ def record_source(run: Path, source: Path, data: Dataset) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("name", "reason"))
         for name, reason in data.skipped:
-            text = path_text(Path(name)) if name else ""
-            rows.writerow((text, escape_formula(cell_text(reason))))
+            rows.writerow((format_file_cell(name), escape_formula(cell_text(reason))))
     if data.skipped:
         logger.info("%s lists the skipped files with the reasons", listed)
 

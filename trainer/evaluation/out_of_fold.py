@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from batch.errors import InputError
-from batch.path_text import label_text, path_text
+from batch.path_text import label_text
 from trainer.datasets.dataset import Pixels, Split
+from trainer.datasets.samples import format_file_cell
 from trainer.evaluation.calibration import Logits, OutputLayout
 from trainer.evaluation.metrics import Probabilities, Targets
 
@@ -131,16 +133,13 @@ def write_out_of_fold(path: Path, answers: OutOfFold) -> None:
 
     The first line has the recipe, the second the columns; then comes one line per sample.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["data", answers.recipe.data, "settings", answers.recipe.settings])
-        writer.writerow(["sample", "label", "fold", *answers.labels])
-        for name, target, fold, logits in zip(
-            answers.names, answers.targets, answers.folds, answers.logits, strict=True
-        ):
-            writer.writerow([name, answers.labels[target], fold, *(f"{z:.6f}" for z in logits)])
-    partial.replace(path)
+    samples = zip(answers.names, answers.targets, answers.folds, answers.logits, strict=True)
+    rows = (
+        [name, answers.labels[target], fold, *(f"{z:.6f}" for z in logits)]
+        for name, target, fold, logits in samples
+    )
+    recipe = ["data", answers.recipe.data, "settings", answers.recipe.settings]
+    _write_csv(path, chain([recipe, ["sample", "label", "fold", *answers.labels]], rows))
 
 
 def write_mistakes(
@@ -162,16 +161,25 @@ def write_mistakes(
     given = probabilities.argmax(axis=1)
     wrong = np.flatnonzero((given != part.targets) & part.certain)
     wrong = wrong[np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")]
+    rows = (
+        (
+            format_file_cell(part.names[n]),
+            label_text(labels[part.targets[n]]),
+            label_text(labels[given[n]]),
+            f"{probabilities[n, given[n]]:.4f}",
+        )
+        for n in wrong
+    )
+    _write_csv(path, chain([("file", "label", "answer", "probability")], rows))
+    return len(wrong)
+
+
+def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file, and replace an earlier one as a whole."""
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "label", "answer", "probability"])
-        for n in wrong:
-            name = path_text(Path(part.names[n])) if part.names[n] else ""
-            label, answer = (label_text(labels[k]) for k in (part.targets[n], given[n]))
-            writer.writerow([name, label, answer, f"{probabilities[n, given[n]]:.4f}"])
+        csv.writer(file).writerows(rows)
     partial.replace(path)
-    return len(wrong)
 
 
 def read_out_of_fold(path: Path) -> OutOfFold:

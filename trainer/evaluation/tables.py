@@ -282,10 +282,11 @@ def note_sample(is_random: bool, measured: int, missing: Mapping[str, int]) -> s
         return BIASED_SAMPLE_NOTE
     if not missing:
         return RANDOM_SAMPLE_NOTE
-    lines = [f"- {count:,}: {reason}" for reason, count in sorted(missing.items(), key=_by_count)]
-    if len(lines) > MAX_REASONS:
-        rest = sum(sorted(missing.values())[: len(lines) - MAX_REASONS])
-        lines[MAX_REASONS:] = [f"- {rest:,}: other reasons"]
+    ranked = sorted(missing.items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"- {count:,}: {reason}" for reason, count in ranked[:MAX_REASONS]]
+    rest = sum(count for _, count in ranked[MAX_REASONS:])
+    if rest:
+        lines.append(f"- {rest:,}: other reasons")
     total = sum(missing.values())
     are = "is" if total == 1 else "are"
     return "\n".join(
@@ -296,11 +297,6 @@ def note_sample(is_random: bool, measured: int, missing: Mapping[str, int]) -> s
             *lines,
         ]
     )
-
-
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    reason, count = item
-    return -count, reason
 
 
 def format_columns(rows: list[tuple[str, str]]) -> str:

@@ -7,14 +7,13 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from batch.path_text import cell_text, escape_formula, label_text, path_text
+from batch.path_text import cell_text, escape_formula, label_text
 from trainer.datasets.dataset import Dataset, Names, Pixels, Split
 from trainer.datasets.duplicates import NEAR_REASON, OTHER_LABEL, Indices, group_alike_faces
-from trainer.datasets.samples import CONFLICT_REASON, generalise_reason
+from trainer.datasets.samples import CONFLICT_REASON, format_file_cell, generalise_reason
 from trainer.evaluation.tables import MIN_SAMPLES
 from trainer.page.answers import Answers, MeasuredAnswers, pool_splits
 from trainer.page.wrong_labels import (
@@ -172,7 +171,7 @@ def format_problems(problems: Iterable[Problem]) -> str:
     for one in problems:
         writer.writerow(
             (
-                path_text(Path(one.name)) if one.name else "",
+                format_file_cell(one.name),
                 one.kind,
                 one.split,
                 label_text(one.label),

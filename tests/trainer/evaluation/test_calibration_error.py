@@ -93,7 +93,7 @@ def test_many_samples_give_the_error_itself() -> None:
 
 
 def make_constant(samples: int, wrong: int, confidence: float) -> tuple[Probabilities, Targets]:
-    """Make answers that all have one confidence, of which so many are wrong."""
+    """Make answers with the same confidence, some of them wrong."""
     return (
         with_confidence(np.full(samples, confidence)),
         (np.arange(samples) < wrong).astype(np.int64),

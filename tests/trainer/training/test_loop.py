@@ -173,7 +173,7 @@ def test_a_broken_or_missing_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 def list_foreign_checkpoints(folder: Path) -> list[Path]:
-    """Write files that are no checkpoints of this release."""
+    """Write files that are not checkpoints of this release."""
     whole = torch.load(tiny_run() / CHECKPOINT_FILE, weights_only=True)
     contents: list[object] = [
         [1, 2],
